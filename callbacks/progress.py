@@ -1,0 +1,92 @@
+"""Progress of a run over its images: a bar in a terminal, a line per image elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from iagan_lightning.module import IAGAN, METHOD
+
+REDRAW_SECONDS = 0.25
+
+
+class RunProgress(pl.Callback):
+    """Show image name, stage, objective, images done and remaining time.
+
+    One instance serves all Trainers of a run; use it as a context manager around them.
+
+    Args:
+        total: images to do.
+        console: where to print; standard error by default, so that standard output stays for results.
+    """
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        self.total, self.done = total, 0
+        self.console = console or Console(stderr=True)
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._start = self._drawn = time.perf_counter()
+
+    def __enter__(self) -> RunProgress:
+        if self.console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.fields[image]}"),
+                BarColumn(),
+                TextColumn("{task.fields[state]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._task = self._progress.add_task("", total=self.total, image="", state="")
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Redraw the bar, a few times a second at most."""
+        now = time.perf_counter()
+        if self._progress is None or self._task is None or now - self._drawn < REDRAW_SECONDS:
+            return
+        assert isinstance(pl_module, IAGAN) and pl_module.evaluation is not None
+        self._drawn = now
+        budget = {stage: settings.steps or 1 for stage, settings in pl_module.stages.items()}
+        before = budget["latent"] if pl_module.stage == "joint" else 0
+        share = len(pl_module.names) * (before + batch_idx + 1) / sum(budget.values())
+        steps = f"{batch_idx + 1}/{budget[pl_module.stage]}"
+        objective = float(pl_module.evaluation.objective.mean())
+        self._progress.update(
+            self._task,
+            completed=self.done + share,
+            image=pl_module.names[0] + (f" +{len(pl_module.names) - 1}" if len(pl_module.names) > 1 else ""),
+            state=f"{METHOD[pl_module.stage]} {steps}  objective {objective:.2e}  image {self.done + 1}/{self.total}",
+        )
+
+    def finish(self, name: str, text: str, failed: bool = False) -> None:
+        """Count an image as done and say how it went."""
+        self.done += 1
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=self.done)
+        left = (time.perf_counter() - self._start) / self.done * (self.total - self.done)
+        rest = f", about {left:.0f} s left" if self.done < self.total else ""
+        style = "red" if failed else None
+        self.console.print(
+            f"[{self.done}/{self.total}] {name}: {text}{rest}",
+            style=style,
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,95 @@
+"""One TensorBoard run per image: curves over both stages, images on the way, the final comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from iagan_lightning.metrics import to_8bit
+from iagan_lightning.module import IAGAN, METHOD
+from iagan_lightning.output import OutputFolder
+from iagan_lightning.sheet import sheet_of
+
+
+class TensorBoardImages(pl.Callback):
+    """Write ``OUT/tensorboard/NAME/events...`` for each image.
+
+    Tags: ``objective``, ``residual``, ``psnr`` (with the truth) and ``stage`` (0 latent, 1 joint) over the
+    evaluations of both stages, ``image/csgm`` and ``image/iagan`` while they form, ``final/comparison``, and
+    ``final/METHOD/METRIC``.
+
+    Args:
+        out: folder of the run.
+        curve_every: evaluations between two points of the curves.
+        image_every: evaluations between two images.
+    """
+
+    def __init__(self, out: str, curve_every: int = 10, image_every: int = 100) -> None:
+        self.out = OutputFolder(out)
+        self.curve_every, self.image_every = curve_every, image_every
+        self._writers: list[Any] = []
+        self._steps = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Open one writer per image at the first stage."""
+        assert isinstance(pl_module, IAGAN)
+        if pl_module.stage == "latent" or not self._writers:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._close()
+            self._writers = [SummaryWriter(str(self.out.tensorboard(name))) for name in pl_module.names]
+            self._steps = 0
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write a point of the curves, and now and then the images."""
+        assert isinstance(pl_module, IAGAN) and pl_module.evaluation is not None
+        step, self._steps = self._steps, self._steps + 1
+        if batch_idx % self.curve_every:
+            return
+        # Of several starting points each image shows the one that is best at the moment.
+        objectives = pl_module.evaluation.objective.unflatten(0, (len(self._writers), -1))
+        rows = objectives.argmin(1) + pl_module.starts * torch.arange(len(objectives), device=objectives.device)
+        images = pl_module.evaluation.image[rows]
+        energy = pl_module.y.abs().square().flatten(1).sum(1) / pl_module.operator.num_measurements
+        curves = {"objective": objectives.amin(1), "residual": (objectives.amin(1) / energy).sqrt()}
+        if pl_module.truth is not None:
+            error = (images.clamp(-1, 1) - pl_module.truth.to(images)) / 2
+            curves["psnr"] = -10 * error.square().flatten(1).mean(1).log10()
+        values = {tag: curve.tolist() for tag, curve in curves.items()}
+        for index, writer in enumerate(self._writers):
+            for tag, curve in values.items():
+                writer.add_scalar(tag, curve[index], step)
+            writer.add_scalar("stage", 0 if pl_module.stage == "latent" else 1, step)
+            if batch_idx % self.image_every == 0:
+                writer.add_image(f"image/{METHOD[pl_module.stage]}", to_8bit(images[index]).cpu(), step)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the comparison and the final metrics, and close the files."""
+        assert isinstance(pl_module, IAGAN)
+        if pl_module.stage != "joint":
+            return
+        for index, writer in enumerate(self._writers):
+            metrics = pl_module.metrics[index] if pl_module.metrics else {}
+            results = {method: images[index].cpu() for method, images in pl_module.results.items()}
+            truth = None if pl_module.truth is None else pl_module.truth[index]
+            sheet = np.asarray(sheet_of(results, truth, pl_module.y[index].cpu(), metrics))
+            writer.add_image("final/comparison", sheet, self._steps, dataformats="HWC")
+            for method, row in metrics.items():
+                for name, value in row.items():
+                    writer.add_scalar(f"final/{method}/{name}", value, self._steps)
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Close the files of an image that failed."""
+        self._close()
+
+    def _close(self) -> None:
+        for writer in self._writers:
+            writer.close()
+        self._writers = []

@@ -1,0 +1,68 @@
+"""The command ``iagan``: one word for the task, then LightningCLI's options.
+
+Nothing heavy is imported before the first word is known, so help and mistakes answer at once. One handler turns
+every user error into one line on standard error and exit status 2.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from iagan_lightning import __version__
+
+HELP = """\
+usage: iagan TASK [options]
+
+Reconstruct images with a generator that adapts itself to each image (IAGAN, AAAI 2020).
+
+tasks:
+  super-resolution    enlarge pictures by 2, 4, 8 ... with agreement with every pixel given
+
+  iagan TASK --help             the options of a task
+  iagan TASK --print_config     all options as YAML, for --config FILE
+
+options:
+  --help, -h    this text
+  --version     the version
+
+exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad arguments
+"""
+
+TASKS = ("super-resolution",)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    Example:
+        >>> main(["--version"])
+        iagan 0.1.0
+        0
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0 if args else 2
+    if args[0] == "--version":
+        print(f"iagan {__version__}")
+        return 0
+    if args[0] not in TASKS:
+        return _refuse(f"unknown task {args[0]!r}: choose one of {', '.join(TASKS)} (iagan --help)")
+    try:
+        from iagan_lightning.tasks import run_task
+
+        return run_task(args)
+    except KeyboardInterrupt:
+        print("iagan: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        if os.environ.get("IAGAN_TRACEBACK"):
+            raise
+        return _refuse(str(error))
+
+
+def _refuse(message: str) -> int:
+    print(f"iagan: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,245 @@
+"""Folders of pictures and of measurements -> samples, each with its own operator, seed and measurements."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from iagan_lightning.images import SUFFIXES, Fit, check_large_enough, fit_image, picture_size, read_image
+from iagan_lightning.operators import BicubicDownsampling, LinearOperator
+
+OperatorFactory = Callable[..., LinearOperator]
+ARRAYS = {".pt", ".npy"}
+EXAMPLES = Path(__file__).parent / "examples"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image to reconstruct, read when it is its turn.
+
+    Attributes:
+        name: relative path, without the extension unless two files differ in nothing else.
+        seed: what its random numbers start from.
+        truth: file of the true image, or None.
+        measurement: file of the measurements, or None when the operator makes them from the truth.
+    """
+
+    name: str
+    seed: int
+    truth: Path | None
+    measurement: Path | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A sample that has been read: y ``(1, *measurement_shape)``, its operator, and the truth where there is one."""
+
+    y: Tensor
+    operator: LinearOperator
+    truth: Tensor | None
+
+
+class ImageData(pl.LightningDataModule):
+    """Pictures to reconstruct.
+
+    Args:
+        root: folder (or one file) of true images, which the operator then measures.
+        measurements: folder (or one file) of your own measurements: pictures, .pt or .npy. With root too, the two
+            folders are pairs of the same names. With neither, two bundled portraits are reconstructed.
+        size: height and width of the images; the generator's when left out.
+        fit: how pictures are brought to that size: crop (the centre), resize (stretch) or pad.
+        limit: use only the first so many pictures.
+        images_per_fit: pictures adapted side by side.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        measurements: str | None = None,
+        size: int | None = None,
+        fit: Fit = "crop",
+        limit: int | None = None,
+        images_per_fit: int = 1,
+    ) -> None:
+        super().__init__()
+        for name, value in (("limit", limit), ("images_per_fit", images_per_fit), ("size", size)):
+            if value is not None and value < 1:
+                raise ValueError(f"data.{name} is at least 1; {value} was given")
+        if root is None and measurements is None:
+            root = str(EXAMPLES)
+        self.root, self.measurements = root, measurements
+        self.size, self.fit, self.limit, self.images_per_fit = size, fit, limit, images_per_fit
+
+    def samples(self, seed: int, image_shape: tuple[int, int, int]) -> list[Sample]:
+        """Return the samples in the order of their names.
+
+        Raises:
+            ValueError: when a folder is missing or holds no pictures, when pairs do not match, or when a picture is
+                too small for the images or a measured picture too large.
+        """
+        if self.size is not None and (self.size, self.size) != image_shape[1:]:
+            raise ValueError(
+                f"data.size {self.size} is not the generator's {image_shape[1]} x {image_shape[2]}: leave it out, or "
+                "choose a generator of that size"
+            )
+        truths = _files(self.root, SUFFIXES) if self.root is not None else {}
+        measured = _files(self.measurements, SUFFIXES | ARRAYS) if self.measurements is not None else {}
+        if self.root is not None and self.measurements is not None and truths.keys() != measured.keys():
+            name = sorted(truths.keys() ^ measured.keys())[0]
+            where = self.measurements if name in truths else self.root
+            raise ValueError(
+                f"data.root and data.measurements must be pairs of the same names: {name} is not in {where}"
+            )
+        names = sorted(truths or measured)[: self.limit]
+        for path in (path for name in names if (path := truths.get(name))):
+            if self.fit == "crop" and (size := picture_size(path)):
+                try:
+                    check_large_enough(size, image_shape[1:])
+                except ValueError as error:
+                    raise ValueError(f"{path}: {error}") from None
+        base = Path(self.root or self.measurements or "")
+        return [
+            Sample(
+                name,
+                image_seed(seed, _relative(truths.get(name) or measured[name], base)),
+                truths.get(name),
+                measured.get(name),
+            )
+            for name in names
+        ]
+
+    def read(
+        self, sample: Sample, image_shape: tuple[int, int, int], operator: OperatorFactory, noise_std: float
+    ) -> Measured:
+        """Read the files of a sample, measure the truth where there are no measurements.
+
+        Raises:
+            OSError, ValueError: for files that cannot be read or do not fit.
+        """
+        truth = None
+        if sample.truth is not None:
+            truth = fit_image(read_image(sample.truth, image_shape[0]), image_shape[1:], self.fit)[None]
+        if sample.measurement is None:
+            assert truth is not None
+            A = operator(image_shape)
+            return Measured(A.measure(truth, noise_std, seed=sample.seed), A, truth)
+        if sample.measurement.suffix.lower() in ARRAYS:
+            y = read_array(sample.measurement)[None]
+            return Measured(y, operator_for(operator, image_shape, tuple(y.shape[-2:]), sample.measurement), truth)
+        picture = read_image(sample.measurement, image_shape[0])[None]
+        A = operator_for(operator, image_shape, (picture.shape[-2], picture.shape[-1]), sample.measurement)
+        # A picture is A applied to an image in [0, 1]; on [-1, 1] that is 2 y - A(1), and 2 y - 1 = picture.
+        return Measured(picture + 1 - A(torch.ones(1, *image_shape)), A, truth)
+
+    def check_measurements(
+        self, samples: list[Sample], image_shape: tuple[int, int, int], operator: OperatorFactory
+    ) -> None:
+        """Build the operator of each measured picture once, so that misfits show before any work is done."""
+        seen: set[tuple[int, int]] = set()
+        for path in (sample.measurement for sample in samples if sample.measurement is not None):
+            size = picture_size(path) if path.suffix.lower() in SUFFIXES else None
+            if size is not None and size not in seen:
+                operator_for(operator, image_shape, size, path)
+                seen.add(size)
+
+
+def operator_for(
+    factory: OperatorFactory, image_shape: tuple[int, int, int], size: tuple[int, ...], path: Path
+) -> LinearOperator:
+    """Return the operator whose measurement is a picture of this size; a downsampling takes its size from it."""
+    if size[0] > image_shape[1] or size[1] > image_shape[2]:
+        raise ValueError(
+            f"{path}: a measurement of {size[1]} x {size[0]} pixels is larger than the generator's image of "
+            f"{image_shape[2]} x {image_shape[1]}: choose a generator of a higher resolution, or give the picture "
+            "with --data.root to have it measured"
+        )
+    try:
+        return factory(image_shape, size=size)
+    except TypeError:  # an operator without a size: the measurements must have the shape that it gives
+        A = factory(image_shape)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if tuple(A.measurement_shape[-2:]) != size:
+        raise ValueError(f"{path}: measurements of shape {size} were given, the operator makes {A.measurement_shape}")
+    return A
+
+
+def default_scale(factory: OperatorFactory, scale: int) -> OperatorFactory:
+    """Return a factory whose downsampling shrinks by ``scale`` where neither a scale nor a size was given."""
+
+    def build(image_shape: tuple[int, int, int], **given: Any) -> LinearOperator:
+        settings = getattr(factory, "keywords", {})
+        target = getattr(factory, "func", factory)
+        if target is BicubicDownsampling and not any(
+            {**settings, **given}.get(key) is not None for key in ("scale", "size")
+        ):
+            given["scale"] = scale
+        return factory(image_shape, **given)
+
+    return build
+
+
+def read_array(path: Path) -> Tensor:
+    """Return measurements from a .pt or .npy file as a tensor; nothing in the file is executed.
+
+    Raises:
+        ValueError: for a file that holds anything but one numeric array.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            y = torch.from_numpy(np.load(path, allow_pickle=False))
+        else:
+            y = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as an array: {error}") from error
+    if not isinstance(y, Tensor):
+        raise ValueError(f"{path} holds a {type(y).__name__}; one tensor of measurements is needed")
+    return y.to(torch.complex64) if y.is_complex() else y.float()
+
+
+def image_seed(seed: int, relative_path: str) -> int:
+    """Return the seed of an image: it depends on the run's seed and the image's name, not on order or devices.
+
+    Example:
+        >>> image_seed(0, "a.png") == image_seed(0, "a.png"), image_seed(0, "a.png") == image_seed(1, "a.png")
+        (True, False)
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed} {relative_path}".encode()).digest()[:4], "big")
+
+
+def _relative(path: Path, base: Path) -> str:
+    return path.name if path == base else path.relative_to(base).as_posix()
+
+
+def _files(folder: str, suffixes: set[str]) -> dict[str, Path]:
+    """Return the pictures below a folder by name."""
+    base = Path(folder)
+    if not base.exists():
+        raise ValueError(f"no such folder or file: {folder}")
+    if base.is_file():
+        found = [base] if base.suffix.lower() in suffixes else []
+    else:
+        found = sorted(
+            path
+            for path in base.rglob("*")
+            if path.suffix.lower() in suffixes
+            and path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(base).parts)
+        )
+    if not found:
+        raise ValueError(f"no pictures in {folder}: files ending in {', '.join(sorted(suffixes))} are looked for")
+    relative = {path: Path(_relative(path, base)) for path in found}
+    stems = Counter(path.with_suffix("") for path in relative.values())
+    return {
+        (name.with_suffix("") if stems[name.with_suffix("")] == 1 else name).as_posix(): path
+        for path, name in relative.items()
+    }

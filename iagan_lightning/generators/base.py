@@ -1,0 +1,45 @@
+"""What every generator G offers: latent and image shapes, a latent distribution, images in [-1, 1]."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+LatentDistribution = Literal["uniform", "normal"]
+
+
+class Generator(nn.Module):
+    """A pre-trained map G from latents z ``(n, *latent_shape)`` to images ``(n, C, H, W)`` in [-1, 1].
+
+    A subclass sets the three attributes and writes ``forward``. It must treat the images of a batch independently
+    (no batch statistics), because each image of a batch adapts on its own.
+
+    Attributes:
+        latent_shape: shape of one z.
+        image_shape: ``(C, H, W)``.
+        latent_distribution: ``"uniform"`` on [-1, 1] or ``"normal"``, what z was drawn from in training.
+    """
+
+    latent_shape: tuple[int, ...]
+    image_shape: tuple[int, int, int]
+    latent_distribution: LatentDistribution = "normal"
+
+    def sample_latent(self, n: int, seed: int = 0) -> Tensor:
+        """Return n latents from the training distribution, drawn on the CPU so that every device gets the same.
+
+        Example:
+            >>> from iagan_lightning.generators import BEGAN
+            >>> z = BEGAN(resolution=64, channels=4, latent=8).sample_latent(2, seed=1)
+            >>> tuple(z.shape), bool((z.abs() <= 1).all())
+            ((2, 8), True)
+        """
+        draw = torch.Generator().manual_seed(seed)
+        if self.latent_distribution == "uniform":
+            return torch.rand(n, *self.latent_shape, generator=draw) * 2 - 1
+        return torch.randn(n, *self.latent_shape, generator=draw)
+
+    def architecture(self) -> dict[str, object]:
+        """Return the constructor arguments that rebuild this network, for the header of a weight file."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be described in a weight file")

@@ -1,0 +1,77 @@
+"""The generator of BEGAN (Berthelot, Schumm and Metz 2017, arXiv:1703.10717, Section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iagan_lightning.generators.base import Generator, LatentDistribution
+
+
+class BEGAN(Generator):
+    """Decoder of BEGAN: a linear layer to 8 x 8, pairs of 3 x 3 convolutions with ELU, nearest upsampling between.
+
+    Layers are called ``l0`` (linear), ``l1`` ... (convolutions), the last one gives the image through tanh.
+
+    Args:
+        resolution: height and width of the image, 8 times a power of two (the paper: 64 or 128).
+        channels: channels n of every hidden layer (the public 64-pixel weights: 64; the AAAI paper's: 128).
+        latent: length of z, drawn from U[-1, 1] (64).
+        skip: concatenate the 8 x 8 layer's output, enlarged, after each upsampling (the paper's skip connections).
+
+    Shapes: z ``(n, latent)`` -> images ``(n, 3, resolution, resolution)`` in [-1, 1].
+
+    Example:
+        >>> G = BEGAN(resolution=64, channels=4, latent=8)
+        >>> tuple(G(G.sample_latent(2, seed=0)).shape)
+        (2, 3, 64, 64)
+    """
+
+    latent_distribution: LatentDistribution = "uniform"
+
+    def __init__(self, resolution: int = 64, channels: int = 64, latent: int = 64, skip: bool = False) -> None:
+        super().__init__()
+        self.blocks = blocks_of(resolution)
+        for name, value in (("channels", channels), ("latent", latent)):
+            if value < 1:
+                raise ValueError(f"{name} is at least 1; {value} was given")
+        self.resolution, self.channels, self.latent, self.skip = resolution, channels, latent, skip
+        self.latent_shape = (latent,)
+        self.image_shape = (3, resolution, resolution)
+        self.l0 = nn.Linear(latent, 64 * channels)
+        for block in range(self.blocks):
+            incoming = 2 * channels if skip and block else channels
+            setattr(self, f"l{2 * block + 1}", nn.Conv2d(incoming, channels, 3, padding=1))
+            setattr(self, f"l{2 * block + 2}", nn.Conv2d(channels, channels, 3, padding=1))
+        setattr(self, f"l{2 * self.blocks + 1}", nn.Conv2d(channels, 3, 3, padding=1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return G(z)."""
+        layer = self._modules
+        first = x = self.l0(z).view(-1, self.channels, 8, 8)
+        for block in range(self.blocks):
+            if block:
+                x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+                if self.skip:
+                    x = torch.cat([x, F.interpolate(first, size=x.shape[-2:], mode="nearest")], dim=1)
+            x = F.elu(layer[f"l{2 * block + 1}"](x))  # type: ignore[misc]
+            x = F.elu(layer[f"l{2 * block + 2}"](x))  # type: ignore[misc]
+        return torch.tanh(layer[f"l{2 * self.blocks + 1}"](x))  # type: ignore[misc]
+
+    def architecture(self) -> dict[str, object]:
+        """Return the constructor arguments that rebuild this network."""
+        return {
+            "resolution": self.resolution,
+            "channels": self.channels,
+            "latent": self.latent,
+            "skip": self.skip,
+        }
+
+
+def blocks_of(resolution: int) -> int:
+    """Return the number of convolution pairs: 4 at 64 pixels, 5 at 128."""
+    blocks = (resolution // 8).bit_length()
+    if resolution < 8 or 8 << (blocks - 1) != resolution:
+        raise ValueError(f"resolution is 8, 16, 32, 64, 128 ...; {resolution} was given")
+    return blocks

@@ -1,0 +1,155 @@
+"""Reading and writing generator weights.
+
+Nothing in a weight file is ever executed: safetensors holds only numbers, and older files go through PyTorch's
+restricted unpickler, which builds tensors and plain containers. What network a file holds is read from its header,
+or recognised from the names and shapes of its tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from iagan_lightning.generators.base import Generator
+from iagan_lightning.generators.began import BEGAN
+
+ARCHITECTURES: dict[str, type[Generator]] = {"BEGAN": BEGAN}
+
+HEADER = "iagan_lightning"
+
+
+class WeightsError(ValueError):
+    """A weight file that is missing, damaged, or of another network."""
+
+
+def load_generator(source: str | os.PathLike[str]) -> Generator:
+    """Return the generator stored in a file, in float32, in evaluation mode.
+
+    Args:
+        source: path of a safetensors file or of a PyTorch state dict. The architecture is recognised.
+
+    Raises:
+        WeightsError: for a file that is missing or damaged, of an unknown network, or whose tensors do not match.
+    """
+    path = Path(source)
+    if not path.is_file():
+        raise WeightsError(f"no generator weights at {path}: give the path of a .safetensors or .pth file")
+    state, header = _read(path)
+    state = _unwrap(state, path)
+    with torch.device("meta"):  # sizes come from the file: nothing is allocated before they are checked
+        generator = _from_header(header, path) if header else _recognise(state, path)
+    _fill(generator, state, path)
+    return generator.eval()
+
+
+def save_generator(generator: Generator, path: str | os.PathLike[str]) -> None:
+    """Write a generator as safetensors with its architecture in the header, so that its path alone loads it.
+
+    Example:
+        >>> import tempfile, os
+        >>> path = os.path.join(tempfile.mkdtemp(), "tiny.safetensors")
+        >>> save_generator(BEGAN(resolution=8, channels=2, latent=3), path)
+        >>> load_generator(path).image_shape
+        (3, 8, 8)
+    """
+    name = type(generator).__name__
+    if name not in ARCHITECTURES:
+        raise WeightsError(f"{name} cannot be stored: known architectures are {', '.join(ARCHITECTURES)}")
+    header = {"architecture": name, "arguments": generator.architecture()}
+    state = {key: value.detach().cpu().contiguous() for key, value in generator.state_dict().items()}
+    save_file(state, path, metadata={HEADER: json.dumps(header)})
+
+
+# Reading -------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> tuple[Any, Any]:
+    """Return the content of a file and its header (None where it has none)."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if len(start) == 9 and start[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
+        try:
+            with safe_open(path, framework="pt") as stored:
+                metadata = stored.metadata() or {}
+                return {key: stored.get_tensor(key) for key in stored.keys()}, metadata.get(HEADER)  # noqa: SIM118
+        except SafetensorError as error:
+            raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True), None
+    except Exception as error:  # torch raises a different kind for each way in which a file can be broken
+        refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        reason = f"wants to build {refused[1]}, which is refused" if refused else "is damaged or no weight file"
+        raise WeightsError(f"{path} {reason}: a state dict (torch.save) or a safetensors file is needed") from error
+
+
+def _unwrap(state: Any, path: Path) -> dict[str, Tensor]:
+    """Return the plain state dict, without the wrappings of training scripts."""
+    for key in ("state_dict", "model", "generator", "g_ema"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+            break
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path} holds {_summary(state)}, not a state dict of a generator")
+    return {re.sub(r"^(module\.)+", "", str(key)): value for key, value in state.items()}
+
+
+def _summary(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return f"a dictionary with {', '.join(map(str, list(content)[:3])) or 'nothing'}"
+    return f"a {type(content).__name__}"
+
+
+def _from_header(header: str, path: Path) -> Generator:
+    try:
+        description = json.loads(header)
+        return ARCHITECTURES[description["architecture"]](**description["arguments"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"the header of {path} describes no known generator ({error}): known are {', '.join(ARCHITECTURES)}"
+        ) from error
+
+
+def _recognise(state: Mapping[str, Tensor], path: Path) -> Generator:
+    """Return an empty network of the layout that the names and shapes belong to."""
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    first = shapes.get("l0.weight", ())
+    if len(first) == 2 and first[0] % 64 == 0 and len(shapes.get("l1.weight", ())) == 4:
+        last = max(int(m[1]) for key in shapes if (m := re.fullmatch(r"l(\d+)\.weight", key)))
+        channels, resolution = first[0] // 64, 8 << max((last - 1) // 2 - 1, 0)
+        skip = shapes.get("l3.weight", (0, 0))[1:2] == (2 * channels,)
+        return BEGAN(resolution=resolution, channels=channels, latent=first[1], skip=skip)
+    raise WeightsError(
+        f"{path} holds another network ({len(shapes)} tensors, the first is {next(iter(shapes))!r}): known layouts "
+        "are BEGAN (l0.weight, l0.bias, l1.weight ...) and safetensors files written by this package"
+    )
+
+
+def _fill(generator: Generator, state: Mapping[str, Tensor], path: Path) -> None:
+    """Copy the tensors into the network; name whatever is missing, surplus, misshapen or not finite."""
+    wanted = generator.state_dict()
+    problems = []
+    if missing := [key for key in wanted if key not in state]:
+        problems.append(f"missing {_some(missing)}")
+    if surplus := [key for key in state if key not in wanted]:
+        problems.append(f"surplus {_some(surplus)}")
+    for key in wanted.keys() & state.keys():
+        if wanted[key].shape != state[key].shape:
+            problems.append(f"{key} has shape {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}")
+        elif not bool(torch.isfinite(state[key]).all()):
+            problems.append(f"{key} holds values that are not finite")
+    if problems:
+        raise WeightsError(f"{path} does not fit {type(generator).__name__}: {'; '.join(sorted(problems)[:4])}")
+    generator.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

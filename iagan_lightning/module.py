@@ -1,0 +1,271 @@
+"""The LightningModule of one image, or of a few independent ones, and the two fits that reconstruct it.
+
+The module owns a copy of the generator, the measurements and the operator. Its training step is one evaluation of
+the objective; everything else (keeping the best iterate, stopping, back-projection, metrics, files) is a callback.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.optim import Optimizer
+
+from iagan_lightning.generators import Generator
+from iagan_lightning.operators import LinearOperator
+from iagan_lightning.optim import BatchedLBFGS
+from iagan_lightning.stages import Preset, Stage, StageName, resolve
+
+METHOD: dict[StageName, str] = {"latent": "csgm", "joint": "iagan"}
+
+
+@dataclass
+class Iterate:
+    """What one forward pass gave: a consistent set of objective, image, latent and weights for P problems."""
+
+    objective: Tensor  # (P,)
+    image: Tensor  # (P, C, H, W)
+    z: Tensor  # (P, *latent_shape)
+    weights: list[Tensor]  # (P, ...) each; empty in the latent stage
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All of them, the first axis of each counting problems."""
+        return [self.objective, self.image, self.z, *self.weights]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Iterate:
+        """Return the iterate with every tensor changed."""
+        return Iterate(change(self.objective), change(self.image), change(self.z), [change(w) for w in self.weights])
+
+
+class IAGAN(pl.LightningModule):
+    r"""Image-adaptive reconstruction of images from :math:`y = A x + e`.
+
+    Latent stage (CSGM, Eq. 2): minimise :math:`|y - A G(z)|^2` over z, the generator frozen. Joint stage (IAGAN,
+    Eq. 3): minimise :math:`|y - A G_\theta(z)|^2` over z and all weights, from the best z, with a fresh optimiser.
+    The objective of an image is divided by its number of measurements and summed over the images of a batch, so no
+    image's path depends on its companions.
+
+    Use ``reconstruct`` for the whole method, or bring a Trainer and callbacks::
+
+        module = IAGAN(generator, preset="fast")
+        module.begin(y, A, noise_std=0.0, seeds=[0])
+        adapt(module, trainer)
+        module.results["iagan"]  # (B, C, H, W)
+
+    Args:
+        generator: the pre-trained G; it is copied, never changed.
+        preset: ``fast``, or ``paper`` for the published schedule. Fills what ``latent`` and ``joint`` leave open.
+        latent, joint: settings of the two stages.
+        memory_format: ``channels_last`` is faster for convolutions, ``contiguous`` is PyTorch's plain layout.
+
+    Attributes:
+        results: reconstructions by method name, ``(B, C, H, W)`` each: ``csgm``, ``iagan`` and what callbacks add.
+        objective: the objective of each result by stage, ``(B,)``.
+        evaluations: evaluations spent by stage, ``(B,)``, all restarts together.
+        seconds: wall time by stage, setting it up included.
+        metrics: one dictionary per image, method name to metrics (filled by a callback).
+        evaluation: the latest evaluation, for callbacks.
+        active: ``(P,)``, False for problems whose stage has ended.
+
+    Source: Abu Hussein, Tirer and Giryes, Image-Adaptive GAN based Reconstruction, AAAI 2020.
+    """
+
+    z: nn.Parameter
+    y: Tensor
+    active: Tensor
+    spent: Tensor
+
+    def __init__(
+        self,
+        generator: Generator,
+        preset: Preset = "fast",
+        latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
+        joint: Stage = Stage(),  # noqa: B008
+        memory_format: Literal["channels_last", "contiguous"] = "channels_last",
+    ) -> None:
+        super().__init__()
+        own = copy.deepcopy(generator).requires_grad_(False).eval()
+        self.generator = own.to(memory_format=getattr(torch, f"{memory_format}_format", torch.channels_last))
+        self.preset, self.given = preset, {"latent": latent, "joint": joint}
+        self.weights: nn.ParameterList = nn.ParameterList()
+        self.stages: dict[StageName, Stage] = {}
+        self.stage: StageName = "latent"
+
+    # One image, from the start ---------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        y: Tensor,
+        operator: LinearOperator,
+        noise_std: float = 0.0,
+        seeds: int | Sequence[int] = 0,
+        truth: Tensor | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        """Take new measurements and forget everything about the last ones, adapted weights included.
+
+        Args:
+            y: measurements ``(B, *operator.measurement_shape)`` of images in [-1, 1].
+            operator: A.
+            noise_std: standard deviation of the noise in y, on the [0, 1] scale.
+            seeds: one per image for the starting latents; an int s means s, s + 1, ...
+            truth: true images ``(B, C, H, W)``, for callbacks that compare.
+            names: one per image, for callbacks that write.
+
+        Raises:
+            ValueError: when shapes, counts or the generator's image shape do not fit together.
+        """
+        if operator.image_shape != self.generator.image_shape:
+            raise ValueError(
+                f"the generator makes images of shape {self.generator.image_shape}, the operator takes "
+                f"{operator.image_shape}: give both the same image_shape"
+            )
+        if tuple(y.shape[1:]) != operator.measurement_shape or len(y) == 0:
+            raise ValueError(
+                f"y must have shape (batch, {', '.join(map(str, operator.measurement_shape))}); "
+                f"{tuple(y.shape)} was given (for one image add a batch axis: y[None])"
+            )
+        if not noise_std >= 0:
+            raise ValueError(f"noise_std is at least 0 (on the [0, 1] scale); {noise_std} was given")
+        seeds = [seeds + i for i in range(len(y))] if isinstance(seeds, int) else list(seeds)
+        names = [f"image-{i}" for i in range(len(y))] if names is None else list(names)
+        if not len(seeds) == len(names) == len(y):
+            raise ValueError(f"{len(y)} measurements came with {len(seeds)} seeds and {len(names)} names")
+        self.register_buffer("y", y.detach().clone(), persistent=False)
+        self.operator, self.noise_std, self.seeds, self.names = operator, float(noise_std), seeds, names
+        self.truth = truth
+        self.stages = {name: resolve(name, self.given[name], self.preset, operator, noise_std) for name in METHOD}
+        self.results: dict[str, Tensor] = {}
+        self.objective: dict[StageName, Tensor] = {}
+        self.evaluations: dict[StageName, Tensor] = {}
+        self.seconds: dict[StageName, float] = {}
+        self.kept: dict[StageName, Iterate] = {}
+        self.metrics: list[dict[str, dict[str, float]]] = []
+        self.enter("latent")
+
+    def enter(self, stage: StageName) -> None:
+        """Set up the variables of a stage: random latents, or the best latent and the pre-trained weights."""
+        self.stage, self._entered = stage, time.perf_counter()
+        parameters = list(self.generator.parameters())
+        batch = len(self.y)
+        if stage == "latent":
+            self.starts = self.settings.restarts or 1
+            draws = [self.generator.sample_latent(self.starts, _derived(seed)) for seed in self.seeds]
+            self.z = nn.Parameter(torch.cat(draws).to(parameters[0]))
+            self.weights = nn.ParameterList()
+        else:
+            self.starts = 1
+            self.z = nn.Parameter(self.kept["latent"].z.to(parameters[0]).clone())
+            # Cloning one image's weights keeps their memory format; several side by side are grouped anyway.
+            stack = (p.detach().clone()[None] if batch == 1 else p.detach().expand(batch, *p.shape).clone()
+                     for p in parameters)  # fmt: skip
+            self.weights = nn.ParameterList([nn.Parameter(p) for p in stack])
+        # Buffers, so that they live beside the objective and no step waits for the device.
+        self.register_buffer("active", torch.ones(len(self.z), dtype=torch.bool), persistent=False)
+        self.register_buffer("spent", torch.zeros(batch, dtype=torch.long), persistent=False)
+        self.evaluation: Iterate | None = None
+
+    @property
+    def settings(self) -> Stage:
+        """Settings of the stage at hand, nothing left open."""
+        return self.stages[self.stage]
+
+    # One evaluation --------------------------------------------------------------------------------------------
+
+    def forward(self) -> Tensor:
+        """Return the images at the current variables, ``(P, C, H, W)``; one generator call, whatever P is."""
+        if not len(self.weights):
+            return self.generator(self.z)
+        names = [name for name, _ in self.generator.named_parameters()]
+        if len(self.z) == 1:
+            return functional_call(self.generator, {n: w[0] for n, w in zip(names, self.weights, strict=True)}, self.z)
+
+        def one(weights: dict[str, Tensor], z: Tensor) -> Tensor:
+            return functional_call(self.generator, weights, z[None])[0]
+
+        return vmap(one)(dict(zip(names, self.weights, strict=True)), self.z)
+
+    def misfit(self, images: Tensor) -> Tensor:
+        r"""Return :math:`|y - A x|^2 / m` for each problem, ``(P,)``."""
+        measured = self.operator(images)
+        difference = measured.unflatten(0, (len(self.y), -1)) - self.y.to(measured.dtype)[:, None]
+        square = difference.abs().square() if difference.is_complex() else difference.square()
+        return square.flatten(2).sum(2).flatten() / self.operator.num_measurements
+
+    def training_step(self, batch: Any = None, batch_idx: int = 0) -> Tensor:
+        """Evaluate the objective once; the batch of the data loader is only a step counter."""
+        precise = self.settings.optimizer == "lbfgs"  # a line search in half precision sees only rounding
+        with torch.autocast(self.device.type, enabled=False) if precise else torch.enable_grad():
+            images = self()
+        objective = self.misfit(images)
+        self.evaluation = self._iterate(objective, images)
+        self.spent += self.active.unflatten(0, (len(self.y), -1)).sum(1)
+        return objective.sum()
+
+    def configure_optimizers(self) -> Optimizer:
+        """Return a fresh optimiser over the variables of the stage."""
+        parameters = [self.z, *self.weights]
+        if self.settings.optimizer == "lbfgs":
+            return BatchedLBFGS(parameters, values=self._values)
+        groups = [{"params": [self.z], "lr": self.settings.lr}]
+        if len(self.weights):
+            groups.append({"params": list(self.weights), "lr": self.settings.lr_weights})
+        return torch.optim.Adam(groups)
+
+    def _iterate(self, objective: Tensor, image: Tensor) -> Iterate:
+        return Iterate(objective, image, self.z, list(self.weights)).map(Tensor.detach)
+
+    def _values(self) -> Tensor:
+        assert self.evaluation is not None
+        return self.evaluation.objective
+
+    # The end of a stage ----------------------------------------------------------------------------------------
+
+    def keep(self, iterate: Iterate) -> None:
+        """End the stage with an iterate: its best restart becomes the result, and where the next stage begins."""
+        lowest, best = iterate.objective.nan_to_num(nan=torch.inf).unflatten(0, (len(self.y), -1)).min(1)
+        if not bool(lowest.isfinite().all()):
+            raise RuntimeError(f"the objective of the {self.stage} stage is infinite or not a number")
+        rows = best + self.starts * torch.arange(len(best), device=best.device)
+        kept = iterate.map(lambda tensor: tensor[rows])
+        self.kept[self.stage] = kept
+        self.objective[self.stage] = kept.objective.cpu()
+        self.evaluations[self.stage] = self.spent.cpu()
+        self.seconds[self.stage] = time.perf_counter() - self._entered
+        self.results[METHOD[self.stage]] = kept.image
+
+    def on_train_epoch_end(self) -> None:
+        """Without a callback that kept the best iterate, the last one is the result."""
+        if self.stage not in self.kept:
+            with torch.no_grad():
+                image = self()
+                self.keep(self._iterate(self.misfit(image), image))
+
+
+def adapt(module: IAGAN, trainer: pl.Trainer) -> IAGAN:
+    """Run both stages of a module that has begun: two fits on one Trainer, each one epoch of its steps.
+
+    ``global_step`` goes on through both; the optimiser is fresh in each. The Trainer works on one device: gradients
+    of different images must never be averaged.
+    """
+    for stage in METHOD:
+        module.enter(stage)
+        trainer.fit_loop.max_epochs = trainer.current_epoch + 1
+        trainer.fit(module, train_dataloaders=range(module.settings.steps or 1))
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+    return module
+
+
+def _derived(seed: int) -> int:
+    """Starting latents must not share their random numbers with the noise drawn from the same seed."""
+    return int.from_bytes(hashlib.sha256(f"latent {seed}".encode()).digest()[:7], "big")

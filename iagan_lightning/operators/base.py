@@ -1,0 +1,223 @@
+"""The interface that every measurement operator A shares, with working defaults for everything but ``forward``.
+
+A subclass writes ``forward``. Without ``adjoint`` it gets one by automatic differentiation, without
+``pseudo_inverse`` one by conjugate gradients whose residual is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from iagan_lightning.operators.conjugate_gradients import solve_normal_equations
+
+
+class LinearOperator(nn.Module):
+    r"""A linear map :math:`y = A x` from images to measurements.
+
+    Images are ``(B, C, H, W)`` in [-1, 1], measurements ``(B, *measurement_shape)``, real or complex. The inner
+    product of complex measurements is :math:`\mathrm{Re}\langle\cdot,\cdot\rangle`, so ``adjoint`` and
+    ``pseudo_inverse`` return real images.
+
+    Constants of an operator are float64 buffers. They stay float64 when the module is cast, and ``constant`` hands
+    out a copy in the precision of the image at hand: results in float64 are exact, results in float32 are as good
+    as float32 allows, and half precision under autocast never reaches the arithmetic of A.
+
+    Args:
+        image_shape: ``(C, H, W)`` of the images that the operator takes.
+
+    Attributes:
+        measurement_shape: shape of one measurement; a subclass sets it, or it is found by one forward call.
+
+    Example:
+        >>> class Mirror(LinearOperator):
+        ...     def forward(self, x):
+        ...         return x.flip(-1)
+        >>> A = Mirror((1, 2, 2))
+        >>> x = torch.arange(4.0).reshape(1, 1, 2, 2)
+        >>> bool(A.pseudo_inverse(A(x)).allclose(x))
+        True
+    """
+
+    compressed_sensing = False  # True where the paper's longer joint schedule applies (Gaussian, Fourier)
+
+    def __init__(self, image_shape: Sequence[int]) -> None:
+        super().__init__()
+        if len(image_shape) != 3 or min(image_shape) < 1:
+            raise ValueError(f"image_shape is (channels, height, width), all at least 1; {image_shape} was given")
+        self.image_shape = (int(image_shape[0]), int(image_shape[1]), int(image_shape[2]))
+        self._measurement_shape: tuple[int, ...] | None = None
+        self._casts: dict[str, Tensor] = {}
+
+    # What a subclass writes ------------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return A x for a batch of images. Every subclass writes this."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        r"""Return :math:`A^T y`, here by differentiating :math:`\mathrm{Re}\langle y, A x\rangle` with respect to x.
+
+        Exact for every linear ``forward`` that PyTorch can differentiate; a subclass with a closed form is faster.
+        """
+        y = self._check_measurement(y)
+        with torch.enable_grad():
+            x = torch.zeros(len(y), *self.image_shape, dtype=_real(y.dtype), device=y.device, requires_grad=True)
+            inner = (self(x) * y.detach().conj()).real.sum()
+            return torch.autograd.grad(inner, x)[0]
+
+    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+        r"""Return :math:`A^+ y`, the image of least norm among those that fit y best, by conjugate gradients.
+
+        Args:
+            y: measurements ``(B, *measurement_shape)``.
+            noise_std: noise level on the [0, 1] scale, for operators whose pseudo-inverse is regularised. This one
+                is not.
+
+        Raises:
+            RuntimeError: where the iterations did not reach the accuracy of the precision in use, which means that
+                A is too ill-conditioned for an unregularised inverse, not linear, or has a wrong adjoint.
+        """
+        del noise_std
+        y = self._check_measurement(y)
+        return solve_normal_equations(self, self.adjoint, y)
+
+    def naive(self, y: Tensor) -> Tensor:
+        """Return the plain reconstruction that results are compared with; here :math:`A^+ y`."""
+        return self.pseudo_inverse(y)
+
+    # What every operator gets ----------------------------------------------------------------------------------
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return A x, in full precision also under autocast."""
+        x = self._check_image(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().__call__(x)
+
+    def back_project(self, x_hat: Tensor, y: Tensor) -> Tensor:
+        r"""Return :math:`\hat x + A^+ (y - A \hat x)`, the image nearest to x_hat that agrees with y.
+
+        Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eq. (10). With noise in y it amplifies that noise.
+        """
+        return x_hat + self.pseudo_inverse(y - self(x_hat))
+
+    @torch.no_grad()
+    def measure(self, x: Tensor, noise_std: float = 0.0, seed: int | Sequence[int] = 0) -> Tensor:
+        r"""Return :math:`y = A x + e`.
+
+        Args:
+            x: images ``(B, C, H, W)`` in [-1, 1].
+            noise_std: standard deviation of e on the **[0, 1]** scale, so that 10/255 means ten grey levels; e
+                itself has twice that, because images span [-1, 1]. Complex y: independently on both parts.
+            seed: image i draws its noise on the CPU from seed + i, or from seed[i].
+
+        Example:
+            >>> from iagan_lightning.operators import BicubicDownsampling
+            >>> A = BicubicDownsampling((3, 64, 64), scale=2)
+            >>> x = torch.zeros(2, 3, 64, 64)
+            >>> round(A.measure(x, noise_std=0.1, seed=0).std().item(), 2)
+            0.2
+        """
+        if noise_std < 0:
+            raise ValueError(f"noise_std is at least 0 (on the [0, 1] scale); {noise_std} was given")
+        y = self(x)
+        if noise_std == 0:
+            return y
+        seeds = [seed + i for i in range(len(y))] if isinstance(seed, int) else list(seed)
+        if len(seeds) != len(y):
+            raise ValueError(f"one seed per image is needed: {len(y)} images, {len(seeds)} seeds")
+        real = _real(y.dtype)
+        noise = torch.stack([_noise(y.shape[1:], y.is_complex(), s) for s in seeds]).to(y.device)
+        noise = noise.to(y.dtype if y.is_complex() else real)
+        return y + 2 * noise_std * self.measured(noise)
+
+    def measured(self, y: Tensor) -> Tensor:
+        """Return y with the entries that A never measures set to zero (for most operators: y itself)."""
+        return y
+
+    @property
+    def measurement_shape(self) -> tuple[int, ...]:
+        """Shape of one measurement, without the batch axis."""
+        if self._measurement_shape is None:
+            with torch.no_grad():
+                device = next((b.device for b in self.buffers()), None)
+                self._measurement_shape = tuple(self(torch.zeros(1, *self.image_shape, device=device)).shape[1:])
+        return self._measurement_shape
+
+    @property
+    def num_measurements(self) -> int:
+        """Number of measured entries m; a complex entry counts once."""
+        return int(torch.Size(self.measurement_shape).numel())
+
+    def extra_repr(self) -> str:
+        """Return the settings that ``repr`` shows; results are recorded with them."""
+        return f"image_shape={self.image_shape}"
+
+    # Constants: float64, whatever the module is cast to ---------------------------------------------------------
+
+    def constant(self, name: str, like: Tensor) -> Tensor:
+        """Return buffer ``name`` on the device and in the (real or complex) precision of ``like``."""
+        buffer = getattr(self, name)
+        dtype = _real(like.dtype)
+        dtype = dtype.to_complex() if buffer.is_complex() else dtype
+        cast = self._casts.get(name)
+        if cast is None or cast.dtype != dtype or cast.device != like.device:
+            cast = self._casts[name] = buffer.to(device=like.device, dtype=dtype)
+        return cast
+
+    def _apply(self, fn: Any, recurse: bool = True) -> LinearOperator:
+        # Casting a module to float32 and back to float64 would leave rounded constants: only moves go through.
+        def move(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        self._casts.clear()
+        return super()._apply(move, recurse)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._casts.clear()
+        super()._load_from_state_dict(*args, **kwargs)
+
+    # Checks ----------------------------------------------------------------------------------------------------
+
+    def _check_image(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"{type(self).__name__} takes images of shape (batch, {', '.join(map(str, self.image_shape))}); "
+                f"{tuple(x.shape)} was given"
+            )
+        return _full_precision(x)
+
+    def _check_measurement(self, y: Tensor) -> Tensor:
+        if tuple(y.shape[1:]) != self.measurement_shape:
+            raise ValueError(
+                f"{type(self).__name__} gives measurements of shape "
+                f"(batch, {', '.join(map(str, self.measurement_shape))}); {tuple(y.shape)} was given"
+            )
+        return _full_precision(y)
+
+
+def _full_precision(x: Tensor) -> Tensor:
+    """Half precision would drown the measurements in rounding: float16 and bfloat16 become float32."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _real(dtype: torch.dtype) -> torch.dtype:
+    return dtype.to_real() if dtype.is_complex else dtype
+
+
+def _noise(shape: Sequence[int], is_complex: bool, seed: int) -> Tensor:
+    """Unit normal noise (on both parts of a complex entry), always drawn on the CPU and in float32."""
+    generator = torch.Generator().manual_seed(seed)
+    if not is_complex:
+        return torch.randn(*shape, generator=generator)
+    return torch.view_as_complex(torch.randn(*shape, 2, generator=generator))
+
+
+def bicubic_upsampling(y: Tensor, size: tuple[int, int]) -> Tensor:
+    """Plain bicubic interpolation of pictures to ``size``, as image viewers do it."""
+    return F.interpolate(y, size=size, mode="bicubic", align_corners=False)

@@ -1,0 +1,263 @@
+"""L-BFGS for many independent problems side by side, one evaluation of the objective per step.
+
+The strong-Wolfe line search of each problem is a small state machine (bracketing, then zooming), so that a step is
+one evaluation for all problems, wherever each of them is in its own search: callers see every evaluation, and no
+problem waits for another. Nothing loops over problems in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+BRACKETING, ZOOMING = 0, 1
+
+
+class BatchedLBFGS(Optimizer):
+    """Limited-memory BFGS with a strong-Wolfe line search, for B problems at once.
+
+    Every parameter has shape ``(B, ...)``; row i of all parameters together is the variable of problem i. The
+    objectives must be independent: the closure's scalar is their sum, ``values`` returns them one by one.
+
+    Args:
+        params: parameters, all with the same leading size B.
+        values: called after the closure, returns the ``(B,)`` objectives of that evaluation. Without it, the closure
+            itself has to return them.
+        history_size: number of curvature pairs kept per problem.
+        max_search: evaluations after which a line search takes the best point that it saw.
+        tolerance_grad: a problem ends when the largest entry of its gradient is below this.
+        c1, c2: constants of the strong Wolfe conditions (Nocedal and Wright, Numerical Optimization, Eq. 3.7).
+
+    After ``step``, parameters are the next point to evaluate, not the best one seen: keep the best from the
+    evaluations (the ``BestObjective`` callback does). Problems that ended stay at their last accepted point.
+
+    Source: Nocedal and Wright, Numerical Optimization, 2nd ed., Algorithms 3.5, 3.6 and 7.4.
+
+    Example:
+        >>> x = torch.nn.Parameter(torch.tensor([[3.0, 4.0], [-2.0, 1.0]]))
+        >>> scale = torch.tensor([1.0, 10.0])
+        >>> optimizer = BatchedLBFGS([x])
+        >>> def closure():
+        ...     optimizer.zero_grad()
+        ...     values = (scale * x.square()).sum(1)
+        ...     values.sum().backward()
+        ...     return values
+        >>> for _ in range(20):
+        ...     values = optimizer.step(closure)
+        >>> bool((values < 1e-10).all())
+        True
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        values: Callable[[], Tensor] | None = None,
+        history_size: int = 20,
+        max_search: int = 20,
+        tolerance_grad: float = 1e-9,
+        c1: float = 1e-4,
+        c2: float = 0.9,
+    ) -> None:
+        super().__init__(params, {})
+        self._values = values
+        self.history_size, self.max_search, self.tolerance_grad = history_size, max_search, tolerance_grad
+        self.c1, self.c2 = c1, c2
+        self._params: list[Tensor] = [p for group in self.param_groups for p in group["params"]]
+        sizes = {len(p) for p in self._params}
+        if len(sizes) != 1:
+            raise ValueError(f"all parameters need the same leading size, one row per problem; sizes are {sizes}")
+        self._state: _Search | None = None
+
+    @property
+    def finished(self) -> Tensor | None:
+        """``(B,)``: which problems have converged or cannot improve; None before the first step."""
+        return None if self._state is None else self._state.finished
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Evaluate all problems once and move each to the next point of its own line search."""
+        if closure is None:
+            raise ValueError("BatchedLBFGS.step needs a closure that evaluates the objectives")
+        with torch.enable_grad():
+            result = closure()
+        values = (result if self._values is None else self._values()).detach()
+        gradient = torch.cat([_rows(p.grad if p.grad is not None else torch.zeros_like(p)) for p in self._params], 1)
+        if self._state is None:
+            start = torch.cat([_rows(p) for p in self._params], 1)
+            self._state = _Search(start, values, gradient, self)
+        else:
+            self._state.observe(values, gradient)
+        point = self._state.point()
+        offset = 0
+        for p in self._params:
+            width = p[0].numel()
+            p.copy_(point[:, offset : offset + width].reshape(p.shape))
+            offset += width
+        return result
+
+
+class _Search:
+    """State of all problems. Scalars of a problem are entries of ``(B,)`` tensors, vectors rows of ``(B, n)``."""
+
+    def __init__(self, x: Tensor, value: Tensor, gradient: Tensor, settings: BatchedLBFGS) -> None:
+        self.settings = settings
+        batch, n = x.shape
+        self.x, self.value, self.gradient = x, value, gradient  # last accepted point
+        self.every = torch.arange(batch, device=x.device)
+        self.finished = torch.zeros(batch, dtype=torch.bool, device=x.device)
+        # Ring buffers of curvature pairs; rho = 1 / s.y is 0 in an empty slot, which then takes no part.
+        self.s = x.new_zeros(settings.history_size, batch, n)
+        self.y = torch.zeros_like(self.s)
+        self.rho = x.new_zeros(settings.history_size, batch)
+        self.gamma = x.new_ones(batch)
+        self.newest = torch.full_like(self.every, -1)
+        # The line search: its direction, the slope at its start, the trial step t, and the two ends of its bracket.
+        self.direction, self.slope, self.t = torch.zeros_like(x), torch.zeros_like(value), torch.zeros_like(value)
+        self.low_t, self.low_value, self.low_slope = (torch.zeros_like(value) for _ in range(3))
+        self.high_t, self.high_value, self.high_slope = (torch.zeros_like(value) for _ in range(3))
+        self.low_gradient = gradient
+        self.phase, self.tries = torch.zeros_like(self.every), torch.zeros_like(self.every)
+        self._new_direction(~self.finished)
+
+    def point(self) -> Tensor:
+        """Return the points to evaluate next; finished problems stay where they are."""
+        return self.x + torch.where(self.finished, 0, self.t)[:, None] * self.direction
+
+    # One evaluation --------------------------------------------------------------------------------------------
+
+    def observe(self, value: Tensor, gradient: Tensor) -> None:
+        """Take the evaluation at ``point()``: accept it, or narrow or widen the search."""
+        c1, c2 = self.settings.c1, self.settings.c2
+        slope = (gradient * self.direction).sum(1)
+        finite = value.isfinite() & slope.isfinite()
+        zooming = self.phase == ZOOMING
+        self.tries = self.tries + 1
+
+        high = ~finite | (value > self.value + c1 * self.t * self.slope)
+        high = high | (value >= torch.where(zooming | (self.tries > 1), self.low_value, torch.inf))
+        accepted = ~high & (slope.abs() <= -c2 * self.slope)
+        current = (self.t, value, slope)
+        low = (self.low_t, self.low_value, self.low_slope)
+
+        # Bracketing (Algorithm 3.5): "low" is the previous trial. Too high, or rising: a minimum lies in between.
+        starts_zoom = ~zooming & (high | (slope >= 0)) & ~accepted
+        widens = ~zooming & ~starts_zoom & ~accepted
+        # Zooming (Algorithm 3.6): "low" is the best trial, "high" the other end of the bracket.
+        flips = zooming & ~high & (slope * (self.high_t - self.low_t) >= 0)
+        moves_high = (zooming | starts_zoom) & high
+        takes_low = ~high & ~accepted  # the current trial is the best so far
+        new_high = _choose(moves_high, current, _choose(flips | (starts_zoom & ~high), low, self._high()))
+        widest = self.t + (self.t - self.low_t).clamp_min(0) * 9
+        extrapolated = _cubic_minimum(*low, *current).clamp(min=self.t + 0.01 * (self.t - self.low_t), max=widest)
+        extrapolated = torch.where(extrapolated.isfinite(), extrapolated, widest)
+
+        self.low_t, self.low_value, self.low_slope = _choose(takes_low, current, low)
+        self.low_gradient = torch.where(takes_low[:, None], gradient, self.low_gradient)
+        self.high_t, self.high_value, self.high_slope = new_high
+        self.phase = torch.where(starts_zoom, ZOOMING, self.phase)
+        zooming = self.phase == ZOOMING
+
+        trial = torch.where(zooming, self._interpolate(), torch.where(widens, extrapolated, self.t))
+        # A search that takes too long, or whose bracket has no width left, ends with the best trial it saw.
+        gap = (self.high_t - self.low_t).abs() * self.direction.abs().amax(1)
+        narrow = zooming & (gap <= 1e-9 * (1 + self.x.abs().amax(1)))
+        gives_up = ~accepted & (narrow | (self.tries >= self.settings.max_search))
+        accepted_t = torch.where(accepted, self.t, torch.where(gives_up, self.low_t, 0))
+        new_value = torch.where(accepted, value, self.low_value)
+        new_gradient = torch.where(accepted[:, None], gradient, self.low_gradient)
+        self.t = trial
+        ends = (accepted | gives_up) & ~self.finished
+        if bool(ends.any()):
+            self._accept(ends, accepted_t, new_value, new_gradient)
+
+    def _high(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.high_t, self.high_value, self.high_slope
+
+    def _interpolate(self) -> Tensor:
+        """Return the minimiser of the cubic through both ends, kept off the ends by a tenth of the bracket."""
+        t = _cubic_minimum(self.low_t, self.low_value, self.low_slope, *self._high())
+        left, right = torch.minimum(self.low_t, self.high_t), torch.maximum(self.low_t, self.high_t)
+        middle = (left + right) / 2
+        margin = 0.1 * (right - left)
+        t = torch.minimum(torch.maximum(t, left + margin), right - margin)
+        return torch.where(t.isfinite(), t, middle)
+
+    # Between line searches -------------------------------------------------------------------------------------
+
+    def _accept(self, ends: Tensor, t: Tensor, value: Tensor, gradient: Tensor) -> None:
+        step = torch.where(ends, t, 0)[:, None] * self.direction
+        change = torch.where(ends[:, None], gradient - self.gradient, 0)
+        curvature = (step * change).sum(1)
+        keeps = ends & (curvature > 1e-10 * (step.norm(dim=1) * change.norm(dim=1)))
+        self.newest = torch.where(keeps, (self.newest + 1) % self.settings.history_size, self.newest)
+        slot = self.newest.clamp_min(0), self.every
+        self.s[slot] = torch.where(keeps[:, None], step, self.s[slot])
+        self.y[slot] = torch.where(keeps[:, None], change, self.y[slot])
+        self.rho[slot] = torch.where(keeps, 1 / curvature, self.rho[slot])
+        self.gamma = torch.where(keeps, curvature / change.square().sum(1), self.gamma)
+
+        stuck = ends & (step.abs().amax(1) == 0)
+        # Without progress the curvature is not to be trusted: forget it once, and end when that does not help.
+        fresh = self.rho.sum(0) == 0
+        self.finished = self.finished | (stuck & fresh)
+        self.rho = torch.where(stuck, 0, self.rho)
+        self.gamma = torch.where(stuck, 1, self.gamma)
+        self.newest = torch.where(stuck, -1, self.newest)
+
+        self.x = self.x + step
+        self.value = torch.where(ends, value, self.value)
+        self.gradient = torch.where(ends[:, None], gradient, self.gradient)
+        self.finished = self.finished | (ends & (self.gradient.abs().amax(1) <= self.settings.tolerance_grad))
+        self._new_direction(ends)
+
+    def _new_direction(self, which: Tensor) -> None:
+        """Begin a line search for the problems in ``which``."""
+        direction = -self._times_inverse_hessian(self.gradient)
+        slope = (direction * self.gradient).sum(1)
+        uphill = ~(slope < 0)
+        direction = torch.where(uphill[:, None], -self.gradient, direction)
+        slope = torch.where(uphill, -self.gradient.square().sum(1), slope)
+        first = self.rho.sum(0) == 0
+        t = torch.where(first, (1 / self.gradient.abs().sum(1)).clamp_max(1), torch.ones_like(slope))
+        self.direction = torch.where(which[:, None], direction, self.direction)
+        self.slope, self.t = torch.where(which, slope, self.slope), torch.where(which, t, self.t)
+        self.low_t = torch.where(which, 0, self.low_t)
+        self.low_value = torch.where(which, self.value, self.low_value)
+        self.low_slope = torch.where(which, slope, self.low_slope)
+        self.low_gradient = torch.where(which[:, None], self.gradient, self.low_gradient)
+        self.phase = torch.where(which, BRACKETING, self.phase)
+        self.tries = torch.where(which, 0, self.tries)
+
+    def _times_inverse_hessian(self, q: Tensor) -> Tensor:
+        """Two-loop recursion (Algorithm 7.4), each problem through its own ring buffer, newest pair first."""
+        size = self.settings.history_size
+        pairs = []
+        for age in range(min(size, int((self.rho != 0).sum(0).amax()))):
+            slot = (self.newest - age) % size, self.every
+            s, y, rho = self.s[slot], self.y[slot], self.rho[slot]
+            alpha = rho * (s * q).sum(1)
+            q = q - alpha[:, None] * y
+            pairs.append((s, y, rho, alpha))
+        q = q * self.gamma[:, None]
+        for s, y, rho, alpha in reversed(pairs):
+            q = q + (alpha - rho * (y * q).sum(1))[:, None] * s
+        return q
+
+
+def _rows(p: Tensor) -> Tensor:
+    return p.detach().reshape(len(p), -1)
+
+
+def _choose(mask: Tensor, yes: tuple[Tensor, ...], no: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(torch.where(mask, a, b) for a, b in zip(yes, no, strict=True))
+
+
+def _cubic_minimum(t0: Tensor, f0: Tensor, g0: Tensor, t1: Tensor, f1: Tensor, g1: Tensor) -> Tensor:
+    """Minimiser of the cubic with these values and slopes (Nocedal and Wright, Eq. 3.59); nan where it has none."""
+    d1 = g0 + g1 - 3 * (f0 - f1) / (t0 - t1)
+    d2 = (d1.square() - g0 * g1).sqrt() * (t1 - t0).sign()
+    return t1 - (t1 - t0) * (g1 + d2 - d1) / (g1 - g0 + 2 * d2)

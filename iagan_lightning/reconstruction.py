@@ -1,0 +1,137 @@
+"""The whole method in one call, for Python users."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping
+from iagan_lightning.generators import Generator, load_generator
+from iagan_lightning.module import IAGAN, adapt
+from iagan_lightning.operators import LinearOperator
+from iagan_lightning.stages import Preset, Stage, StageName
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Results for a batch of B measurements, images in [-1, 1] on the CPU.
+
+    Attributes:
+        csgm: latent stage, ``(B, C, H, W)``.
+        csgm_bp: csgm back-projected, or None.
+        iagan: joint stage.
+        iagan_bp: iagan back-projected, or None.
+        objective: ``|y - A x|^2 / m`` by stage, ``(B,)`` each.
+        evaluations: evaluations of the objective by stage, ``(B,)`` each.
+        seconds: wall time by stage, and ``total``.
+    """
+
+    csgm: Tensor
+    csgm_bp: Tensor | None
+    iagan: Tensor
+    iagan_bp: Tensor | None
+    objective: dict[StageName, Tensor]
+    evaluations: dict[StageName, Tensor]
+    seconds: dict[str, float]
+
+
+def reconstruct(
+    y: Tensor,
+    A: LinearOperator,
+    G: Generator | str | os.PathLike[str],
+    noise_std: float = 0.0,
+    preset: Preset = "fast",
+    seed: int = 0,
+    *,
+    latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
+    joint: Stage = Stage(),  # noqa: B008
+    back_projection: bool | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+    **trainer: Any,
+) -> Reconstruction:
+    r"""Reconstruct images from :math:`y = A x + e` with a generator that adapts itself to each image.
+
+    Args:
+        y: measurements ``(B, *A.measurement_shape)`` of images in [-1, 1].
+        A: the operator.
+        G: the generator, or the path of its weights; a generator that is given is not changed.
+        noise_std: standard deviation of e on the [0, 1] scale; 0 for exact measurements.
+        preset: ``fast``, or ``paper`` for the published schedule.
+        seed: image i starts from seed + i.
+        latent, joint: settings that replace those of the preset.
+        back_projection: None adds the ``_bp`` results when noise_std is 0; True always; False never.
+        callbacks: further Lightning callbacks; they see every evaluation of the objective.
+        **trainer: arguments of ``pytorch_lightning.Trainer``, for example ``accelerator="cpu"``.
+
+    Raises:
+        ValueError: when shapes or settings do not fit together.
+
+    Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eqs. (2), (3) and (10).
+
+    Example:
+        >>> import torch
+        >>> from iagan_lightning import Stage, reconstruct
+        >>> from iagan_lightning.generators import BEGAN
+        >>> from iagan_lightning.operators import BicubicDownsampling
+        >>> _ = torch.manual_seed(0)
+        >>> A = BicubicDownsampling((3, 16, 16), scale=4)
+        >>> y = A(torch.rand(2, 3, 16, 16) * 2 - 1)
+        >>> result = reconstruct(y, A, BEGAN(16, 4, 8), latent=Stage(steps=5), joint=Stage(steps=5), accelerator="cpu")
+        >>> tuple(result.iagan_bp.shape), bool(torch.allclose(A(result.iagan_bp), y, atol=1e-5))
+        ((2, 3, 16, 16), True)
+    """
+    module = IAGAN(G if isinstance(G, Generator) else load_generator(G), preset, latent, joint)
+    module.begin(y, A, noise_std, seed)
+    ours = [BestObjective(), StageStopping(), BackProjection(back_projection)]
+    with quiet_lightning():
+        adapt(module, quiet_trainer(callbacks=[*ours, *callbacks], **trainer))
+    results = {name: image.cpu() for name, image in module.results.items()}
+    seconds: dict[str, float] = {
+        "total": sum(module.seconds.values()),
+        **{str(k): v for k, v in module.seconds.items()},
+    }
+    return Reconstruction(
+        results["csgm"], results.get("csgm_bp"), results["iagan"], results.get("iagan_bp"),
+        module.objective, module.evaluations, seconds,
+    )  # fmt: skip
+
+
+def quiet_trainer(**settings: Any) -> pl.Trainer:
+    """Return a Trainer for one image: one device, nothing logged, nothing stored, unless asked for."""
+    defaults = {
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "max_epochs": 1,
+    }
+    return pl.Trainer(**{**defaults, **settings})
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence what Lightning says at the start of every fit; one image is two fits, a data set thousands."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # The generator stays in evaluation mode on purpose: no image may see another's statistics.
+            warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode at the start of training")
+            # https://github.com/Lightning-AI/pytorch-lightning/issues/21359: Lightning 2.6 with newer PyTorch
+            warnings.filterwarnings("ignore", message=".isinstance.treespec, LeafSpec.. is deprecated")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,45 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from iagan_lightning.output import OutputFolder
+from iagan_lightning.sheet import TITLES
+
+BEST = {"psnr": max, "ssim": max, "lpips_alex": min, "lpips_vgg": min, "lpips_squeeze": min, "residual": min}
+UNITS = {"psnr": "PSNR in dB", "ssim": "SSIM", "residual": "residual |Ax-y|/|y|"}
+
+
+def print_summary(
+    summary: dict[str, Any], folder: OutputFolder, skipped: int = 0, console: Console | None = None
+) -> None:
+    """Print means over all finished images, best in bold, and where the pictures are."""
+    console = console or Console()
+    methods = summary["methods"]
+    shown = [key for key in BEST if any(key in table for table in methods.values())]
+    if methods:
+        table = Table(title=f"mean over {summary['images']} images")
+        table.add_column("method")
+        for key in shown:
+            table.add_column(UNITS.get(key, key.replace("lpips_", "LPIPS ")), justify="right")
+        best = {key: BEST[key](t[key]["mean"] for t in methods.values() if key in t) for key in shown}
+        for name, values in methods.items():
+            cells = []
+            for key in shown:
+                mean = values.get(key, {}).get("mean")
+                text = "" if mean is None else _format(key, mean)
+                cells.append(f"[bold]{text}[/bold]" if text and text == _format(key, best[key]) else text)
+            table.add_row(TITLES.get(name, name), *cells)
+        console.print(table)
+    for name, reason in summary["failed"].items():
+        console.print(f"failed: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"pictures: {folder.root / 'images'}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"tensorboard --logdir {folder.root / 'tensorboard'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _format(key: str, value: float) -> str:
+    return {"psnr": f"{value:.2f}", "residual": f"{value:.1e}"}.get(key, f"{value:.4f}")

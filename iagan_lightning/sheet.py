@@ -1,0 +1,85 @@
+"""Comparison sheets: the pictures of one image side by side, captioned."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from iagan_lightning.images import to_pillow
+
+TITLES = {
+    "truth": "truth",
+    "measurement": "measurement",
+    "naive": "naive",
+    "csgm": "CSGM",
+    "csgm_bp": "CSGM-BP",
+    "iagan": "IAGAN",
+    "iagan_bp": "IAGAN-BP",
+    "dip": "DIP",
+}
+CELL, MARGIN, CAPTION = 192, 8, 22
+
+
+def as_picture(y: Tensor, channels: int) -> Tensor | None:
+    """Return a measurement as an image ``(C, h, w)`` where it is one, else None."""
+    return y if y.ndim == 3 and len(y) == channels and not y.is_complex() else None
+
+
+def comparison_sheet(pictures: dict[str, Tensor], captions: dict[str, str], cell: int = CELL) -> Image.Image:
+    """Return one row of pictures with a caption under each.
+
+    Args:
+        pictures: images ``(C, h, w)`` in [-1, 1] by name, in the order of the row; smaller ones are enlarged in
+            whole pixels, so that a measurement looks as coarse as it is.
+        captions: a line for some of the names, shown after the title.
+        cell: width and height of a picture in pixels.
+    """
+    sheet = Image.new("RGB", (len(pictures) * (cell + MARGIN) + MARGIN, cell + CAPTION + 2 * MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(13)
+    for column, (name, image) in enumerate(pictures.items()):
+        left = MARGIN + column * (cell + MARGIN)
+        picture = to_pillow(image).convert("RGB")
+        enlarge = cell / max(picture.size)
+        size = (round(picture.width * enlarge), round(picture.height * enlarge))
+        picture = picture.resize(size, Image.Resampling.NEAREST if enlarge >= 1 else Image.Resampling.LANCZOS)
+        sheet.paste(picture, (left + (cell - size[0]) // 2, MARGIN + (cell - size[1]) // 2))
+        text = " ".join(filter(None, (TITLES.get(name, name), captions.get(name))))
+        draw.text((left, MARGIN + cell + 4), text, fill="black", font=font)
+    return sheet
+
+
+def stack_sheets(sheets: list[Image.Image]) -> Image.Image:
+    """Return sheets below each other."""
+    width, height = max(s.width for s in sheets), sum(s.height for s in sheets)
+    whole = Image.new("RGB", (width, height), "white")
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
+    return whole
+
+
+def captions_of(methods: dict[str, dict[str, float]]) -> dict[str, str]:
+    """Return ``21.3 dB`` for each method that has a PSNR.
+
+    Example:
+        >>> captions_of({"csgm": {"psnr": 21.31}, "naive": {}})
+        {'csgm': '21.3 dB'}
+    """
+    return {name: f"{metrics['psnr']:.1f} dB" for name, metrics in methods.items() if "psnr" in metrics}
+
+
+def sheet_of(
+    results: dict[str, Tensor], truth: Tensor | None, y: Tensor, methods: dict[str, dict[str, float]]
+) -> Image.Image:
+    """Return the comparison sheet of one image: truth, measurement, then every method."""
+    channels = next(iter(results.values())).shape[0]
+    pictures: dict[str, Tensor] = {} if truth is None else {"truth": truth}
+    measurement = as_picture(y, channels)
+    if measurement is not None:
+        pictures["measurement"] = measurement
+    order = [name for name in TITLES if name in results] + [name for name in results if name not in TITLES]
+    pictures.update({name: results[name] for name in order})
+    return comparison_sheet({name: torch.as_tensor(x) for name, x in pictures.items()}, captions_of(methods))

@@ -1,0 +1,225 @@
+"""The tasks as methods of a Trainer, made into commands by LightningCLI: signatures and docstrings are the options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.cli import LightningCLI
+
+from iagan_lightning.data import ImageData, OperatorFactory, default_scale
+from iagan_lightning.generators import Generator, load_generator
+from iagan_lightning.metrics import Backbone
+from iagan_lightning.module import IAGAN
+from iagan_lightning.operators import BicubicDownsampling, LinearOperator
+from iagan_lightning.output import OutputFolder, write_text
+from iagan_lightning.reconstruction import quiet_lightning
+from iagan_lightning.report import print_summary
+from iagan_lightning.run import Run
+from iagan_lightning.stages import Preset, Stage
+
+
+class ReconstructionModel(IAGAN):
+    """IAGAN whose generator is a file.
+
+    Args:
+        generator: path of the generator's weights (.safetensors or a PyTorch state dict), or a class path.
+        preset: fast, or paper for the published schedule.
+        latent: settings of the latent stage that replace the preset's.
+        joint: settings of the joint stage that replace the preset's.
+        memory_format: memory layout of convolutions; channels_last is faster.
+    """
+
+    def __init__(
+        self,
+        generator: str | Generator,
+        preset: Preset = "fast",
+        latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
+        joint: Stage = Stage(),  # noqa: B008
+        memory_format: Literal["channels_last", "contiguous"] = "channels_last",
+    ) -> None:
+        G = generator if isinstance(generator, Generator) else load_generator(generator)
+        super().__init__(G, preset, latent, joint, memory_format)
+
+
+class TaskTrainer(pl.Trainer):
+    """A Trainer with a method per task. Its arguments are those of the Trainers that it makes, one for each image."""
+
+    def __init__(self, *, devices: int | str = 1, num_nodes: int = 1, **kwargs: Any) -> None:
+        if str(devices) != "1" or num_nodes != 1:
+            raise ValueError(
+                f"one process works on one device; trainer.devices {devices} and trainer.num_nodes {num_nodes} were "
+                "given. Start several processes with different --data.root folders instead"
+            )
+        super().__init__(devices=devices, num_nodes=num_nodes, **kwargs)
+        self.settings: dict[str, Any] = {}  # filled by TaskCLI: arguments of the Trainer of each image
+        self.config: dict[str, Any] = {}  # filled by TaskCLI: everything that was set
+        self.exit_status = 0
+
+    def super_resolution(
+        self,
+        model: ReconstructionModel,
+        datamodule: ImageData,
+        operator: Callable[[tuple[int, int, int]], LinearOperator] = BicubicDownsampling,
+        noise_std: float | str = 0.0,
+        back_projection: bool | None = None,
+        lpips: Backbone = "alex",
+        out: str | None = None,
+        save: Literal["images", "weights"] = "images",
+        tensorboard: int = 64,
+    ) -> None:
+        """Enlarge pictures: true ones (measured first, to judge the result), or your own low-resolution ones.
+
+        Args:
+            operator: how the small picture came from the large one; BicubicDownsampling with scale 4 by default.
+                A picture given with --data.measurements sets the size itself.
+            noise_std: standard deviation of the noise on the [0, 1] scale, also as a fraction such as 10/255. It is
+                added to measured pictures, and only declared for your own.
+            back_projection: add csgm_bp and iagan_bp, which agree with y exactly; by default where noise_std is 0.
+            lpips: backbone of the perceptual distance: alex, vgg, squeeze or none.
+            out: folder for the results; runs/TASK-DATE-TIME by default. Finished images in it are skipped.
+            save: weights also stores the latents and the adapted weights of each image.
+            tensorboard: number of images that get a TensorBoard run, the first ones.
+        """
+        self._reconstruct(
+            "super-resolution",
+            model,
+            datamodule,
+            default_scale(operator, 4),
+            out,
+            noise_std=parse_level(noise_std),
+            back_projection=back_projection,
+            lpips=lpips,
+            save=save,
+            tensorboard=tensorboard,
+        )
+
+    def _reconstruct(
+        self, task: str, model: IAGAN, data: ImageData, operator: OperatorFactory, out: str | None, **settings: Any
+    ) -> None:
+        folder = OutputFolder(out or Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}")
+        trainer = {key: value for key, value in self.settings.items() if value is not None}
+        callbacks = trainer.pop("callbacks", [])
+        run = Run(
+            model,
+            data,
+            operator,
+            folder,
+            seed=int(self.config.get("seed_everything") or 0),
+            trainer=trainer,
+            callbacks=callbacks if isinstance(callbacks, Sequence) else [callbacks],
+            **settings,
+        )
+
+        def record() -> None:
+            folder.check_settings(determining_settings(task, self.config, model, settings["noise_std"]))
+            write_text(folder.root / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+
+        summary = run(record)
+        print_summary(summary, folder, run.skipped)
+        self.exit_status = 1 if run.failed else 0
+
+
+# LightningCLI takes the command's name from the method's.
+setattr(TaskTrainer, "super-resolution", TaskTrainer.super_resolution)
+
+
+class TaskCLI(LightningCLI):
+    """LightningCLI with the tasks as its subcommands; errors are raised instead of printed with a page of usage."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the task methods, and which of their arguments are built from --model and --data."""
+        return {"super-resolution": {"model", "datamodule"}}
+
+    def instantiate_classes(self) -> None:
+        """Build everything, and leave the configuration with the Trainer, which writes it beside the results."""
+        super().instantiate_classes()
+        assert isinstance(self.trainer, TaskTrainer)
+        config = self.config[self.subcommand].as_dict()
+        config.pop("config", None)
+        self.trainer.config = _plain(config)
+        self.trainer.settings = vars(self.config_init[self.subcommand].trainer).copy()
+
+
+def run_task(args: Sequence[str]) -> int:
+    """Run one of the tasks and return the exit status.
+
+    Raises:
+        ValueError: for arguments that do not parse or do not fit.
+    """
+    try:
+        with quiet_lightning(), warnings.catch_warnings():
+            # LightningCLI would rather read sys.argv itself; here one main serves users and tests alike.
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
+            cli = TaskCLI(
+                ReconstructionModel,
+                ImageData,
+                trainer_class=TaskTrainer,
+                save_config_callback=None,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                args=list(args),
+                parser_kwargs={"exit_on_error": False, "prog": "iagan"},
+            )
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    assert isinstance(cli.trainer, TaskTrainer)
+    return cli.trainer.exit_status
+
+
+def parse_level(noise_std: float | str) -> float:
+    """Return a noise level given as a number or as a fraction.
+
+    Example:
+        >>> parse_level("10/255") == 10 / 255, parse_level(0.1)
+        (True, 0.1)
+    """
+    try:
+        numerator, _, denominator = str(noise_std).partition("/")
+        level = float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        level = -1.0
+    if not 0 <= level < float("inf"):
+        raise ValueError(
+            f"noise_std is a standard deviation on the [0, 1] scale, at least 0, such as 0.04 or 10/255; "
+            f"{noise_std!r} was given"
+        )
+    return level
+
+
+def determining_settings(task: str, config: dict[str, Any], model: IAGAN, noise_std: float) -> dict[str, Any]:
+    """Return what decides about results: not paths, devices or numbers of images, but the weights themselves."""
+    weights = torch.cat([p.detach().flatten().double() for p in model.generator.state_dict().values()])
+    data = config.get("data", {})
+    return {
+        "task": task,
+        "seed_everything": config.get("seed_everything"),
+        "operator": config.get("operator"),
+        "noise_std": noise_std,
+        "back_projection": config.get("back_projection"),
+        "lpips": config.get("lpips"),
+        "model": {key: value for key, value in config["model"].items() if key != "generator"},
+        "weights": {"numbers": len(weights), "mean": float(weights.mean()), "std": float(weights.std())},
+        "data": {"fit": data.get("fit"), "measured": data.get("measurements") is not None},
+        "trainer": {"precision": config.get("trainer", {}).get("precision")},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a configuration as what YAML can hold."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
