@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.images import SUFFIXES, Fit, check_large_enough, fit_image, picture_size, read_image
-from iagan_lightning.operators import BicubicDownsampling, LinearOperator
+from iagan_lightning.operators import LinearOperator
 
 OperatorFactory = Callable[..., LinearOperator]
 ARRAYS = {".pt", ".npy"}
@@ -171,21 +170,6 @@ def operator_for(
     if tuple(A.measurement_shape[-2:]) != size:
         raise ValueError(f"{path}: measurements of shape {size} were given, the operator makes {A.measurement_shape}")
     return A
-
-
-def default_scale(factory: OperatorFactory, scale: int) -> OperatorFactory:
-    """Return a factory whose downsampling shrinks by ``scale`` where neither a scale nor a size was given."""
-
-    def build(image_shape: tuple[int, int, int], **given: Any) -> LinearOperator:
-        settings = getattr(factory, "keywords", {})
-        target = getattr(factory, "func", factory)
-        if target is BicubicDownsampling and not any(
-            {**settings, **given}.get(key) is not None for key in ("scale", "size")
-        ):
-            given["scale"] = scale
-        return factory(image_shape, **given)
-
-    return build
 
 
 def read_array(path: Path) -> Tensor:

@@ -58,7 +58,7 @@ def evaluate(
             assert isinstance(ssim, Tensor)
             columns["ssim"] = ssim.reshape(-1)
         distance = load_lpips(lpips)
-        if distance is not None:
+        if distance is not None and large_enough_for_lpips(tuple(x.shape[-2:])):
             columns[f"lpips_{lpips}"] = distance(x.clamp(-1, 1), truth.clamp(-1, 1))
         error = (x - truth) / 2
         row_space = operator.pseudo_inverse(operator(error))
@@ -78,6 +78,15 @@ def to_8bit(x: Tensor) -> Tensor:
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
+@functools.cache  # one warning per size, not one per image
+def large_enough_for_lpips(size: tuple[int, int]) -> bool:
+    """Tell whether the backbones have anything left of a picture of this size after their pooling."""
+    if min(size) >= 32:
+        return True
+    warnings.warn(f"LPIPS needs pictures of at least 32 x 32 pixels; {size[1]} x {size[0]} have none", stacklevel=2)
+    return False
+
+
 @functools.cache
 def load_lpips(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor] | None:
     """Return LPIPS (linear heads v0.1; Zhang et al., CVPR 2018) as a function of two batches in [-1, 1].
@@ -91,7 +100,7 @@ def load_lpips(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor] | None:
         raise ValueError(f"lpips is one of {', '.join(get_args(Backbone))}; {backbone!r} was given")
     try:
         with warnings.catch_warnings():
-            # https://github.com/richzhang/PerceptualSimilarity/issues/126: old arguments of torchvision
+            # https://github.com/richzhang/PerceptualSimilarity/issues/108: old arguments of torchvision
             warnings.filterwarnings("ignore", message="(The parameter 'pretrained'|Arguments other than a weight)")
             import lpips
 

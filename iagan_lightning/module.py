@@ -165,9 +165,10 @@ class IAGAN(pl.LightningModule):
         else:
             self.starts = 1
             self.z = nn.Parameter(self.kept["latent"].z.to(parameters[0]).clone())
-            # Cloning one image's weights keeps their memory format; several side by side are grouped anyway.
-            stack = (p.detach().clone()[None] if batch == 1 else p.detach().expand(batch, *p.shape).clone()
-                     for p in parameters)  # fmt: skip
+            # One image's weights keep their memory format. Several lie side by side as one grouped convolution, for
+            # which channels_last brings nothing, and in float64 wrong gradients of the weights (seen in torch 2.15).
+            plain = torch.preserve_format if batch == 1 else torch.contiguous_format
+            stack = [p.detach()[None].expand(batch, *p.shape).clone(memory_format=plain) for p in parameters]
             self.weights = nn.ParameterList([nn.Parameter(p) for p in stack])
         # Buffers, so that they live beside the objective and no step waits for the device.
         self.register_buffer("active", torch.ones(len(self.z), dtype=torch.bool), persistent=False)
@@ -257,6 +258,7 @@ def adapt(module: IAGAN, trainer: pl.Trainer) -> IAGAN:
     ``global_step`` goes on through both; the optimiser is fresh in each. The Trainer works on one device: gradients
     of different images must never be averaged.
     """
+    check_precision(trainer.precision)
     for stage in METHOD:
         module.enter(stage)
         trainer.fit_loop.max_epochs = trainer.current_epoch + 1
@@ -264,6 +266,15 @@ def adapt(module: IAGAN, trainer: pl.Trainer) -> IAGAN:
         if trainer.interrupted:
             raise KeyboardInterrupt
     return module
+
+
+def check_precision(precision: object) -> None:
+    """Raise ValueError for precisions that would round the latents and weights themselves."""
+    if str(precision) in ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16"):
+        raise ValueError(
+            f"precision {precision} rounds the latents and weights that are being fitted: choose 32-true, 64-true, or "
+            "bf16-mixed for half precision in the generator alone"
+        )
 
 
 def _derived(seed: int) -> int:

@@ -129,7 +129,7 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # The generator stays in evaluation mode on purpose: no image may see another's statistics.
             warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode at the start of training")
-            # https://github.com/Lightning-AI/pytorch-lightning/issues/21359: Lightning 2.6 with newer PyTorch
+            # https://github.com/Lightning-AI/pytorch-lightning/issues/21326: Lightning with newer PyTorch
             warnings.filterwarnings("ignore", message=".isinstance.treespec, LeafSpec.. is deprecated")
             yield
     finally:

@@ -15,10 +15,10 @@ import torch
 import yaml
 from pytorch_lightning.cli import LightningCLI
 
-from iagan_lightning.data import ImageData, OperatorFactory, default_scale
-from iagan_lightning.generators import Generator, load_generator
+from iagan_lightning.data import ImageData, OperatorFactory
+from iagan_lightning.generators import load_generator
 from iagan_lightning.metrics import Backbone
-from iagan_lightning.module import IAGAN
+from iagan_lightning.module import IAGAN, check_precision
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator
 from iagan_lightning.output import OutputFolder, write_text
 from iagan_lightning.reconstruction import quiet_lightning
@@ -31,7 +31,7 @@ class ReconstructionModel(IAGAN):
     """IAGAN whose generator is a file.
 
     Args:
-        generator: path of the generator's weights (.safetensors or a PyTorch state dict), or a class path.
+        generator: path of the generator's weights (.safetensors or a PyTorch state dict).
         preset: fast, or paper for the published schedule.
         latent: settings of the latent stage that replace the preset's.
         joint: settings of the joint stage that replace the preset's.
@@ -40,14 +40,13 @@ class ReconstructionModel(IAGAN):
 
     def __init__(
         self,
-        generator: str | Generator,
+        generator: str,
         preset: Preset = "fast",
         latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
         joint: Stage = Stage(),  # noqa: B008
         memory_format: Literal["channels_last", "contiguous"] = "channels_last",
     ) -> None:
-        G = generator if isinstance(generator, Generator) else load_generator(generator)
-        super().__init__(G, preset, latent, joint, memory_format)
+        super().__init__(load_generator(generator), preset, latent, joint, memory_format)
 
 
 class TaskTrainer(pl.Trainer):
@@ -93,7 +92,7 @@ class TaskTrainer(pl.Trainer):
             "super-resolution",
             model,
             datamodule,
-            default_scale(operator, 4),
+            with_default_scale(operator, self.config["operator"].get("init_args", {})),
             out,
             noise_std=parse_level(noise_std),
             back_projection=back_projection,
@@ -105,6 +104,7 @@ class TaskTrainer(pl.Trainer):
     def _reconstruct(
         self, task: str, model: IAGAN, data: ImageData, operator: OperatorFactory, out: str | None, **settings: Any
     ) -> None:
+        check_precision(self.settings.get("precision"))
         folder = OutputFolder(out or Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}")
         trainer = {key: value for key, value in self.settings.items() if value is not None}
         callbacks = trainer.pop("callbacks", [])
@@ -174,6 +174,17 @@ def run_task(args: Sequence[str]) -> int:
         raise ValueError(str(error)) from error
     assert isinstance(cli.trainer, TaskTrainer)
     return cli.trainer.exit_status
+
+
+def with_default_scale(factory: OperatorFactory, given: dict[str, Any], scale: int = 4) -> OperatorFactory:
+    """Return a factory that downsamples by ``scale`` where the user gave neither a scale nor a size.
+
+    The scale is no default of the option itself, because a low-resolution picture of one's own sets the size, and
+    only a scale that the user gave can contradict it.
+    """
+    if given.get("scale", 0) is not None or given.get("size", 0) is not None:
+        return factory
+    return lambda image_shape, **settings: factory(image_shape, **(settings or {"scale": scale}))
 
 
 def parse_level(noise_std: float | str) -> float:

@@ -1,0 +1,54 @@
+"""Fixtures shared by all tests: a tiny generator for plumbing, the public weights and real faces for claims."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from iagan_lightning.generators import BEGAN, load_generator, save_generator
+from iagan_lightning.images import fit_image, read_image
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+EXAMPLES = Path(__file__).parent.parent / "iagan_lightning" / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch):
+    """LPIPS from the shared cache where there is one; nothing from the user's home."""
+    if (SHARED / "torch_home").is_dir():
+        monkeypatch.setenv("TORCH_HOME", str(SHARED / "torch_home"))
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder with public weights and test faces."""
+    if not SHARED.is_dir():
+        pytest.skip("needs ../shared with the public weights and test faces")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A generator of 16 x 16 images with random weights: fast, and enough wherever faces do not matter."""
+    torch.manual_seed(1)
+    return BEGAN(resolution=16, channels=4, latent=8).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_generator(tiny, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def public(shared):
+    """The public 64 x 64 BEGAN."""
+    return load_generator(shared / "weights" / "began64-celeba.pth")
+
+
+@pytest.fixture(scope="session")
+def portraits():
+    """The bundled portraits at 64 x 64, (2, 3, 64, 64)."""
+    return torch.stack([fit_image(read_image(path), (64, 64)) for path in sorted(EXAMPLES.glob("*.png"))])

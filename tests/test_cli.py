@@ -1,0 +1,462 @@
+"""Real runs of the command, through the same ``main`` that users call."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from iagan_lightning.cli import main
+from iagan_lightning.generators import load_generator
+from iagan_lightning.images import read_image
+from iagan_lightning.operators import BicubicDownsampling
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "iagan_lightning" / "examples"
+CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
+STEPS = ["--model.latent.steps", "6", "--model.joint.steps", "4", "--trainer.accelerator", "cpu"]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three pictures, one of them in a folder below."""
+    folder = tmp_path / "pictures"
+    (folder / "below").mkdir(parents=True)
+    for i, name in enumerate(("a.png", "b.jpg", "below/c.png")):
+        pixels = np.random.default_rng(i).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def command(tiny_weights, tmp_path):
+    """Run super-resolution with tiny settings; returns the exit status."""
+
+    def run(*arguments, out=None, steps=STEPS):
+        out = tmp_path / "out" if out is None else out
+        common = ["super-resolution", "--model.generator", str(tiny_weights), "--lpips", "none", "--out", str(out)]
+        return main([*common, *steps, *map(str, arguments)])
+
+    return run
+
+
+def record(out, name):
+    return json.loads((out / "images" / name / "metrics.json").read_text())
+
+
+def test_files_on_disk(command, pictures, tmp_path, capsys):
+    assert command("--data.root", pictures, "--operator.scale", "4") == 0
+    out = tmp_path / "out"
+    for name in ("a", "b", "below/c"):
+        folder = out / "images" / name
+        files = {path.name for path in folder.iterdir()}
+        pictured = {"truth", "measurement", "naive", "csgm", "csgm_bp", "iagan", "iagan_bp", "comparison"}
+        assert files == {f"{picture}.png" for picture in pictured} | {"measurement.pt", "metrics.json"}
+        with Image.open(folder / "iagan_bp.png") as picture:
+            assert picture.size == (16, 16)
+        content = record(out, name)
+        assert set(content) == {
+            "image", "seed", "operator", "noise_std", "preset", "device", "seconds", "evaluations", "objective",
+            "methods",
+        }  # fmt: skip
+        assert content["image"] == name
+        assert content["evaluations"] == {"latent": 6, "joint": 4}
+        assert set(content["seconds"]) == {"latent", "joint", "total"}
+        assert set(content["methods"]) == {"naive", "csgm", "csgm_bp", "iagan", "iagan_bp"}
+        assert set(content["methods"]["iagan"]) == {
+            "mse", "psnr", "ssim", "residual", "residual_8bit", "row_space_mse", "null_space_mse"
+        }  # fmt: skip
+        assert content["methods"]["iagan_bp"]["residual"] < 1e-5
+    assert yaml.safe_load((out / "config.yaml").read_text())["model"]["preset"] == "fast"
+    printed = capsys.readouterr()
+    assert "IAGAN-BP" in printed.out
+    assert str(out / "images") in printed.out
+    assert [line for line in printed.err.splitlines() if "[3/3]" in line], "a plain line per image"
+
+
+def test_metrics_are_those_of_the_files(command, pictures, tmp_path):
+    command("--data.root", pictures, "--save", "weights", "--tensorboard", "0")
+    out = tmp_path / "out"
+    folder, content = out / "images" / "a", record(out, "a")
+    truth, iagan = (read_image(folder / f"{name}.png") for name in ("truth", "iagan"))
+    mse = ((truth - iagan) / 2).square().mean().item()
+    assert content["methods"]["iagan"]["mse"] == pytest.approx(mse, rel=0.01)
+    assert content["methods"]["iagan"]["psnr"] == pytest.approx(-10 * np.log10(mse), abs=0.05)
+    A = BicubicDownsampling((3, 16, 16), scale=4)
+    y = torch.load(folder / "measurement.pt")
+    assert torch.allclose(A(truth[None])[0], y, atol=0.01)
+    methods = content["methods"]["csgm"]
+    error_energy = methods["row_space_mse"] + methods["null_space_mse"]
+    assert error_energy == pytest.approx(methods["mse"], rel=0.01)
+    assert content["methods"]["csgm_bp"]["null_space_mse"] == pytest.approx(methods["null_space_mse"], rel=1e-3)
+    assert content["methods"]["csgm_bp"]["row_space_mse"] < 1e-10
+    assert not (out / "tensorboard").exists()
+
+
+def test_summary_is_rebuilt_from_the_images(command, pictures, tmp_path):
+    command("--data.root", pictures)
+    out = tmp_path / "out"
+    rows = list(csv.DictReader((out / "summary.csv").read_text().splitlines()))
+    assert len(rows) == 15
+    psnrs = [record(out, name)["methods"]["iagan"]["psnr"] for name in ("a", "b", "below/c")]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["images"] == 3
+    assert summary["methods"]["iagan"]["psnr"]["mean"] == pytest.approx(np.mean(psnrs))
+    assert summary["methods"]["iagan"]["n"] == 3
+
+
+def test_a_saved_configuration_runs_again_with_the_same_result(command, pictures, tmp_path):
+    out, again = tmp_path / "out", tmp_path / "again"
+    command("--data.root", pictures, "--seed_everything", "3", "--noise_std", "10/255")
+    assert main(["super-resolution", "--config", str(out / "config.yaml"), "--out", str(again)]) == 0
+    for name in ("a", "b", "below/c"):
+        one, two = record(out, name), record(again, name)
+        assert one.pop("seconds")
+        assert two.pop("seconds")
+        assert one == two
+        assert (out / "images" / name / "iagan.png").read_bytes() == (
+            again / "images" / name / "iagan.png"
+        ).read_bytes()
+
+
+def test_results_do_not_depend_on_order_limit_or_companions(command, pictures, tmp_path):
+    command("--data.root", pictures)
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    shutil.rmtree(pictures / "below")
+    (pictures / "a.png").unlink()
+    command("--data.root", pictures, out=alone)
+    assert record(alone, "b")["methods"] == record(tmp_path / "out", "b")["methods"]
+    assert record(alone, "b")["seed"] == record(tmp_path / "out", "b")["seed"]
+    shutil.copy(pictures / "b.jpg", pictures / "z.jpg")
+    command("--data.root", pictures, "--data.images_per_fit", "2", out=together)
+    psnr = record(together, "b")["methods"]["iagan_bp"]["psnr"]
+    assert psnr == pytest.approx(record(alone, "b")["methods"]["iagan_bp"]["psnr"], abs=0.05)
+    assert record(together, "z")["seed"] != record(together, "b")["seed"]
+
+
+def test_noise_leaves_back_projection_out_unless_asked(command, pictures, tmp_path):
+    command("--data.root", pictures, "--noise_std", "10/255", "--data.limit", "1")
+    content = record(tmp_path / "out", "a")
+    assert set(content["methods"]) == {"naive", "csgm", "iagan"}
+    assert content["noise_std"] == pytest.approx(10 / 255)
+    assert content["methods"]["iagan"]["residual_sigma"] > 0
+    with pytest.warns(UserWarning, match="amplifies"):
+        command("--data.root", pictures, "--noise_std", "0.04", "--data.limit", "1", "--back_projection", "true",
+                out=tmp_path / "asked")  # fmt: skip
+    assert "iagan_bp" in record(tmp_path / "asked", "a")["methods"]
+
+
+def test_tensorboard_holds_both_stages(command, pictures, tmp_path):
+    command("--data.root", pictures, "--tensorboard", "2")
+    runs = tmp_path / "out" / "tensorboard"
+    assert sorted(path.name for path in runs.iterdir()) == ["a", "b"]
+    events = EventAccumulator(str(runs / "a"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"objective", "residual", "psnr", "stage", "final/iagan_bp/psnr"} <= set(tags["scalars"])
+    assert {"image/csgm", "image/iagan", "final/comparison"} <= set(tags["images"])
+    stages = [(event.step, event.value) for event in events.Scalars("stage")]
+    assert stages == [(0, 0.0), (6, 1.0)]
+    final = record(tmp_path / "out", "a")["methods"]["iagan_bp"]["psnr"]
+    assert events.Scalars("final/iagan_bp/psnr")[0].value == pytest.approx(final)
+
+
+# Measurements of one's own ---------------------------------------------------------------------------------------
+
+
+def small_picture(path, size, seed=0):
+    path.parent.mkdir(exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+@pytest.mark.parametrize("padding", ["renormalise", "zero"])
+def test_low_resolution_pictures_of_any_size(command, tmp_path, padding):
+    folder = tmp_path / "mine"
+    given = {"a": small_picture(folder / "a.png", (4, 4)), "b": small_picture(folder / "b.png", (7, 11))}
+    assert command("--data.measurements", folder, "--operator.padding", padding) == 0
+    for name, picture in given.items():
+        content = record(tmp_path / "out", name)
+        assert set(content["methods"]["iagan_bp"]) == {"residual", "residual_8bit"}, "no truth, no distance to it"
+        assert not (tmp_path / "out" / "images" / name / "truth.png").exists()
+        y = torch.load(tmp_path / "out" / "images" / name / "measurement.pt")
+        A = BicubicDownsampling((3, 16, 16), size=tuple(picture.shape[1:]), padding=padding)
+        # Downsampling the result on [0, 1], with black beyond the border where padding is zero, gives the picture.
+        iagan_bp = A.back_project(read_image(tmp_path / "out" / "images" / name / "iagan_bp.png")[None], y[None])
+        assert torch.allclose(A((iagan_bp + 1) / 2)[0], picture, atol=1e-5)
+
+
+def test_pairs_have_a_truth_for_given_measurements(command, pictures, tmp_path):
+    folder = tmp_path / "mine"
+    (folder / "below").mkdir(parents=True)
+    for name in ("a", "b", "below/c"):
+        small_picture(folder / f"{name}.png", (8, 8))
+    assert command("--data.root", pictures, "--data.measurements", folder) == 0
+    content = record(tmp_path / "out", "below/c")
+    assert "size=(8, 8)" in content["operator"]
+    assert "psnr" in content["methods"]["iagan"]
+    (folder / "b.png").unlink()
+    assert command("--data.root", pictures, "--data.measurements", folder, out=tmp_path / "other") == 2
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".npy"])
+def test_measurements_as_arrays(command, pictures, tmp_path, suffix):
+    assert command("--data.root", pictures, "--data.limit", "1") == 0
+    y = torch.load(tmp_path / "out" / "images" / "a" / "measurement.pt")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    torch.save(y, folder / "a.pt") if suffix == ".pt" else np.save(folder / "a.npy", y.numpy())
+    again = tmp_path / "again"
+    assert command("--data.measurements", folder, out=again) == 0
+    given = torch.load(again / "images" / "a" / "measurement.pt")
+    assert torch.equal(y, given)
+
+
+# Resuming --------------------------------------------------------------------------------------------------------
+
+
+def test_finished_images_are_skipped_and_failed_ones_tried_again(command, pictures, tmp_path, capsys):
+    good = (pictures / "b.jpg").read_bytes()
+    (pictures / "b.jpg").write_bytes(good[: len(good) // 3])
+    assert command("--data.root", pictures) == 1
+    out = tmp_path / "out"
+    error = capsys.readouterr().err
+    assert "b: failed: OSError" in error
+    assert "Truncated" in (out / "images" / "b" / "error.txt").read_text()
+    assert not (out / "images" / "b" / "metrics.json").exists()
+    assert json.loads((out / "summary.json").read_text())["failed"]["b"].startswith("OSError")
+    times = {name: (out / "images" / name / "metrics.json").stat().st_mtime_ns for name in ("a", "below/c")}
+
+    (pictures / "b.jpg").write_bytes(good)
+    assert command("--data.root", pictures) == 0
+    assert "2 of 3 images are done already" in capsys.readouterr().err
+    assert {n: (out / "images" / n / "metrics.json").stat().st_mtime_ns for n in ("a", "below/c")} == times
+    assert (out / "images" / "b" / "metrics.json").exists()
+    assert not (out / "images" / "b" / "error.txt").exists()
+    assert json.loads((out / "summary.json").read_text())["images"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["--operator.scale", "2"], "operator.init_args.scale was 4, now 2"),
+        (["--noise_std", "0.1"], "noise_std was 0.0, now 0.1"),
+        (["--seed_everything", "5"], "seed_everything was 0, now 5"),
+        (["--model.joint.steps", "5"], "model.joint.steps was 4, now 5"),
+        (["--data.fit", "resize"], "data.fit was 'crop', now 'resize'"),
+    ],
+)
+def test_changed_settings_are_refused_by_name(command, pictures, tmp_path, capsys, change, named):
+    arguments = ["--data.root", pictures, "--operator.scale", "4", "--data.limit", "1"]
+    command(*arguments)
+    before = record(tmp_path / "out", "a")
+    assert command(*arguments, *change) == 2
+    assert named in capsys.readouterr().err
+    assert record(tmp_path / "out", "a") == before
+    # What does not determine results may change: where the pictures are, how many of them, where it runs.
+    moved = shutil.move(str(pictures), str(tmp_path / "moved"))
+    assert command(*[moved if a is pictures else a for a in arguments[:-2]]) == 0
+    assert record(tmp_path / "out", "a") == before
+
+
+def test_other_weights_are_refused(command, pictures, tmp_path, capsys):
+    command("--data.root", pictures, "--data.limit", "1")
+    generator = load_generator(next(tmp_path.parent.parent.rglob("tiny.safetensors")))
+    with torch.no_grad():
+        generator.l1.bias += 1
+    torch.save(generator.state_dict(), tmp_path / "other.pth")
+    assert command("--data.root", pictures, "--model.generator", tmp_path / "other.pth") == 2
+    assert "weights" in capsys.readouterr().err
+
+
+def test_a_killed_run_is_completed(tiny_weights, tmp_path):
+    """Kill -9 at several moments: whatever is called done is whole, and the same command finishes the rest."""
+    folder = tmp_path / "pictures"
+    for i in range(4):
+        small_picture(folder / f"{i}.png", (16, 16), seed=i)
+    out, reference = tmp_path / "out", tmp_path / "reference"
+    arguments = ["super-resolution", "--data.root", folder, "--model.generator", tiny_weights, "--lpips", "none",
+                 *STEPS, "--model.joint.steps", "100"]  # fmt: skip
+    assert main([*map(str, arguments), "--out", str(reference)]) == 0
+    process = None
+    for wanted in (1, 3):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "iagan_lightning", *map(str, arguments), "--out", str(out)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT,
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while len(list(out.rglob("metrics.json"))) < wanted and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for path in out.rglob("metrics.json"):
+            json.loads(path.read_text())
+            with Image.open(path.parent / "iagan_bp.png") as picture:
+                picture.load()
+    assert main([*map(str, arguments), "--out", str(out)]) == 0
+    for i in range(4):
+        assert record(out, str(i))["methods"] == record(reference, str(i))["methods"]
+    assert json.loads((out / "summary.json").read_text())["images"] == 4
+
+
+# Bad input: one line, status 2 -----------------------------------------------------------------------------------
+
+
+def refused(capsys, status):
+    error = capsys.readouterr().err
+    assert status == 2
+    assert error.startswith("iagan: error: ")
+    assert error.count("\n") == 1, error
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.root", "nowhere"], "no such folder or file: nowhere"),
+        (["--data.root", "EMPTY"], "no pictures in"),
+        (["--data.root", "PICTURES", "--data.size", "32"], "data.size 32 is not the generator's 16 x 16"),
+        (["--data.root", "SMALL"], "10 x 8 pixels is smaller than the generator's 16 x 16"),
+        (["--operator.scale", "3"], "scale 3 does not divide the image height 16: choose 2, 4, 8, 16"),
+        (["--operator.scale", "x"], "scale"),
+        (["--operator.padding", "wrap"], "padding"),
+        (["--operator", "Unknown"], "operator"),
+        (["--noise_std", "loud"], "such as 0.04 or 10/255; 'loud' was given"),
+        (["--noise_std", "-1"], "noise_std"),
+        (["--nonsense", "1"], "nonsense"),
+        (["--model.preset", "quick"], "preset"),
+        (["--model.latent.steps", "0"], "steps of a stage is at least 1"),
+        (["--model.generator", "nowhere.pth"], "no generator weights at nowhere.pth"),
+        (["--model.generator", "EMPTY/notes.txt"], "no weight file"),
+        (["--data.measurements", "PICTURES"], "a measurement of 24 x 20 pixels is larger than the generator's"),
+        (["--data.measurements", "SMALL", "--operator.scale", "4"], "size 8 x 10 contradicts scale 4"),
+        (["--out", "PICTURES/a.png"], "cannot write to"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--lpips", "resnet"], "lpips"),
+        (["--trainer.devices", "2"], "one process works on one device"),
+        (["--trainer.precision", "bf16-true"], "precision"),
+        (["--data.limit", "0"], "data.limit is at least 1"),
+    ],
+)
+def test_bad_input(command, pictures, tmp_path, capsys, arguments, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("no picture")
+    small_picture(tmp_path / "small" / "a.png", (8, 10))
+    places = {"PICTURES": pictures, "EMPTY": tmp_path / "empty", "SMALL": tmp_path / "small"}
+    for name, place in places.items():
+        arguments = [argument.replace(name, str(place)) for argument in arguments]
+    if "--data.root" not in arguments and "--data.measurements" not in arguments:
+        arguments = ["--data.root", str(pictures), *arguments]
+    assert message in refused(capsys, command(*arguments))
+    assert not (tmp_path / "out").exists(), "nothing is left behind"
+
+
+def test_weights_of_another_network(command, shared, capsys):
+    other = shared / "torch_home" / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
+    assert "holds another network" in refused(capsys, command("--model.generator", other))
+
+
+def test_a_generator_is_required(capsys):
+    assert "generator" in refused(capsys, main(["super-resolution"]))
+
+
+def test_enlarging_small_pictures_when_asked(command, tmp_path):
+    small_picture(tmp_path / "small" / "a.png", (8, 10))
+    for fit in ("resize", "pad"):
+        assert command("--data.root", tmp_path / "small", "--data.fit", fit, out=tmp_path / fit) == 0
+
+
+def test_top_level_words(capsys):
+    assert main(["--help"]) == 0
+    assert "super-resolution" in capsys.readouterr().out
+    assert main([]) == 2
+    capsys.readouterr()
+    assert "unknown task 'super'" in refused(capsys, main(["super"]))
+    assert main(["--version"]) == 0
+
+
+def test_help_and_print_config_exit_with_zero(capsys, tiny_weights):
+    for flag in ("--help", "--print_config"):
+        with pytest.raises(SystemExit) as stop:
+            main(["super-resolution", "--model.generator", str(tiny_weights), flag])
+        assert stop.value.code == 0
+    assert "noise_std: 0.0" in capsys.readouterr().out
+
+
+# Doors and configurations ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("door", [["cli.py"], ["-m", "iagan_lightning"]])
+def test_doors_of_a_checkout(door):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *door, "--help"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "iagan TASK" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_users_own_callback_joins_in(command, pictures, tmp_path):
+    own = ["--trainer.callbacks+=user_callback.CountEvaluations", f"--trainer.callbacks.path={tmp_path / 'seen'}"]
+    assert command("--data.root", pictures, "--data.limit", "2", *own) == 0
+    assert (tmp_path / "seen").read_text().split() == "a latent 6 a joint 4 b latent 6 b joint 4".split()
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_shipped_configs_run(config, tmp_path, tiny_weights):
+    arguments = [
+        "--data.root",
+        EXAMPLES,
+        "--model.generator",
+        tiny_weights,
+        "--lpips",
+        "none",
+        "--out",
+        tmp_path / "out",
+    ]
+    assert main(["super-resolution", "--config", str(ROOT / config), *map(str, arguments), *STEPS]) == 0
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["images"] == 2
+
+
+def test_lpips_is_left_out_with_one_warning_where_it_cannot_be_loaded(command, pictures, tmp_path, monkeypatch):
+    from iagan_lightning.metrics import load_lpips
+
+    load_lpips.cache_clear()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
+    monkeypatch.setattr("torch.hub.download_url_to_file", lambda *_, **__: (_ for _ in ()).throw(OSError("offline")))
+    with pytest.warns(UserWarning, match=r"LPIPS \(vgg\) is left out.*offline") as caught:
+        assert command("--data.root", pictures, "--lpips", "vgg") == 0
+    assert len(caught) == 1
+    load_lpips.cache_clear()
+    assert not any("lpips" in key for key in record(tmp_path / "out", "a")["methods"]["iagan"])
+
+
+def test_lpips_squeeze_from_a_cache(shared, portraits):
+    from iagan_lightning.metrics import evaluate
+
+    A = BicubicDownsampling((3, 64, 64), scale=4)
+    naive = A.naive(A(portraits))
+    both = evaluate(naive, A(portraits), A, portraits, lpips="squeeze")
+    assert all(0.05 < row["lpips_squeeze"] < 0.8 for row in both)
+    alone = evaluate(naive[1:], A(portraits[1:]), A, portraits[1:], lpips="squeeze")
+    assert alone[0]["lpips_squeeze"] == both[1]["lpips_squeeze"]
+    assert evaluate(portraits, A(portraits), A, portraits, lpips="squeeze")[0]["lpips_squeeze"] == 0
+
+
+def test_lpips_of_tiny_pictures_is_left_out(command, pictures, shared, tmp_path):
+    with pytest.warns(UserWarning, match="LPIPS needs pictures of at least 32 x 32"):
+        assert command("--data.root", pictures, "--lpips", "squeeze", "--data.limit", "1") == 0
+    assert "lpips_squeeze" not in record(tmp_path / "out", "a")["methods"]["iagan"]

@@ -1,0 +1,158 @@
+import io
+import pickle
+import struct
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from iagan_lightning.generators import BEGAN, WeightsError, load_generator, save_generator
+
+
+def test_public_weights_load_by_their_path(public):
+    assert public.architecture() == {"resolution": 64, "channels": 64, "latent": 64, "skip": False}
+    with torch.no_grad():
+        image = public(public.sample_latent(1, seed=0))
+    assert image.shape == (1, 3, 64, 64)
+    assert image.abs().max() <= 1
+    # The original network, written down once more from its description.
+    state = public.state_dict()
+    with torch.no_grad():
+        x = nn.functional.linear(public.sample_latent(1, seed=0), state["l0.weight"], state["l0.bias"])
+        x = x.view(1, 64, 8, 8)
+        for layer in range(1, 9):
+            x = nn.functional.elu(
+                nn.functional.conv2d(x, state[f"l{layer}.weight"], state[f"l{layer}.bias"], padding=1)
+            )
+            if layer in (2, 4, 6):
+                x = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        x = torch.tanh(nn.functional.conv2d(x, state["l9.weight"], state["l9.bias"], padding=1))
+    assert torch.allclose(image, x, atol=1e-5)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize(("resolution", "channels", "latent"), [(64, 3, 5), (128, 2, 64), (8, 1, 1)])
+@pytest.mark.parametrize("kind", ["safetensors", "state dict", "wrapped"])
+def test_round_trip(tmp_path, resolution, channels, latent, skip, kind):
+    G = BEGAN(resolution, channels, latent, skip)
+    path = tmp_path / "weights"
+    if kind == "safetensors":
+        save_generator(G, path)
+    else:
+        state = {f"module.{key}": value.half() for key, value in G.state_dict().items()}
+        torch.save({"state_dict": state, "epoch": 3} if kind == "wrapped" else state, path)
+        G = G.half().float()
+    loaded = load_generator(path)
+    z = G.sample_latent(2, seed=0)
+    with torch.no_grad():
+        assert torch.equal(loaded(z), G(z))
+    if resolution > 8:  # a single block has no skip to recognise
+        assert loaded.architecture() == G.architecture()
+    assert not loaded.training
+
+
+def test_number_of_convolutions():
+    convolutions = [sum(isinstance(m, nn.Conv2d) for m in BEGAN(r, 2, 2).modules()) for r in (64, 128)]
+    assert convolutions == [9, 11]
+
+
+def test_latents_are_uniform_and_reproducible():
+    z = BEGAN(8, 1, 64).sample_latent(500, seed=3)
+    assert z.min() >= -1
+    assert z.max() <= 1
+    assert z.std().item() == pytest.approx(3**-0.5, rel=0.02)
+    assert torch.equal(z[:5], BEGAN(8, 1, 64).sample_latent(5, seed=3))
+    assert not torch.equal(z[:5], BEGAN(8, 1, 64).sample_latent(5, seed=4))
+
+
+def state():
+    return BEGAN(16, 2, 3).state_dict()
+
+
+def without(key):
+    return {k: v for k, v in state().items() if k != key}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (without("l3.bias"), "missing l3.bias"),
+        ({**state(), "l9.extra": torch.zeros(1)}, "surplus l9.extra"),
+        ({**state(), "l2.weight": torch.zeros(2, 2, 5, 5)}, r"l2.weight has shape \(2, 2, 5, 5\)"),
+        ({**state(), "l2.bias": torch.full((2,), torch.nan)}, "not finite"),
+        (nn.Sequential(nn.Linear(2, 2)).state_dict(), "another network"),
+        ([1, 2, 3], "holds a list"),
+        ({"weights": 3}, "holds a dictionary with weights"),
+        ({}, "nothing"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_named(tmp_path, content, message):
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    with pytest.raises(WeightsError, match=message) as error:
+        load_generator(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda content, file: pickle.dump(content, file)])
+def test_loading_executes_nothing(tmp_path, capsys, save):
+    buffer = io.BytesIO()
+    save({**state(), "l0.weight": Bomb()}, buffer)
+    path = tmp_path / "bomb.pth"
+    path.write_bytes(buffer.getvalue())
+    with pytest.raises(WeightsError):
+        load_generator(path)
+    assert "executed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+@pytest.mark.parametrize("part", [0, 0.01, 0.5, 0.99])
+def test_truncated_files(tmp_path, kind, part):
+    path = tmp_path / "weights"
+    if kind == "safetensors":
+        save_generator(BEGAN(16, 2, 3), path)
+    else:
+        torch.save(state(), path, _use_new_zipfile_serialization=kind == "zip")
+    path.write_bytes(path.read_bytes()[: int(len(path.read_bytes()) * part)])
+    with pytest.raises(WeightsError, match="weights"):
+        load_generator(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(WeightsError, match=r"no generator weights at .*nowhere\.pth"):
+        load_generator(tmp_path / "nowhere.pth")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["{}", "[", '{"architecture": "Unknown", "arguments": {}}', '{"architecture": "BEGAN", "arguments": {"depth": 3}}'],
+)
+def test_unknown_headers(tmp_path, header):
+    path = tmp_path / "weights.safetensors"
+    save_file(state(), path, metadata={"iagan_lightning": header})
+    with pytest.raises(WeightsError, match="header"):
+        load_generator(path)
+
+
+def test_a_hostile_header_allocates_nothing(tmp_path):
+    path = tmp_path / "huge.safetensors"
+    header = '{"architecture": "BEGAN", "arguments": {"resolution": 64, "channels": 1000000, "latent": 1000000}}'
+    save_file(state(), path, metadata={"iagan_lightning": header})
+    with pytest.raises(WeightsError, match="shape"):
+        load_generator(path)
+    path.write_bytes(struct.pack("<Q", 2**60) + b"{" + b" " * 100)
+    with pytest.raises(WeightsError, match="damaged"):
+        load_generator(path)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [((48,), "resolution is 8, 16"), ((64, 0), "channels is at least")])
+def test_bad_architectures(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        BEGAN(*arguments)

@@ -1,0 +1,359 @@
+"""The two stages, checked against plain loops written from the paper."""
+
+import copy
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping
+
+from iagan_lightning import IAGAN, Stage, adapt, reconstruct
+from iagan_lightning.operators import BicubicDownsampling, LinearOperator
+from iagan_lightning.reconstruction import quiet_lightning, quiet_trainer
+
+
+@pytest.fixture
+def A():
+    return BicubicDownsampling((3, 16, 16), scale=4, padding="zero")
+
+
+@pytest.fixture
+def y(A):
+    return A(torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(7)) * 2 - 1)
+
+
+def stages(latent=12, joint=9, **settings):
+    return {"latent": Stage(steps=latent, **settings), "joint": Stage(steps=joint)}
+
+
+def run(y, A, G, *, preset="paper", callbacks=(), noise_std=0.0, seeds=0, module=None, trainer=None, **settings):
+    module = module or IAGAN(G, preset, **(settings or stages()))
+    module.begin(y, A, noise_std, seeds)
+    with quiet_lightning():
+        adapt(module, trainer or quiet_trainer(accelerator="cpu", callbacks=list(callbacks)))
+    return module
+
+
+def plain_loop(y, A, G, z, latent, joint):
+    """IAGAN as the paper tells it, for one image: Eq. (2), then Eq. (3), the lowest objective of each."""
+    G = copy.deepcopy(G)
+
+    def minimise(groups, steps):
+        optimizer = torch.optim.Adam(groups)
+        best = (float("inf"), None, None, None)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            x = G(z)
+            loss = (y - A(x)).square().sum() / y[0].numel()
+            if loss.item() < best[0]:
+                best = loss.item(), x.detach().clone(), z.detach().clone(), copy.deepcopy(G.state_dict())
+            loss.backward()
+            optimizer.step()
+        return best
+
+    z = z.clone().requires_grad_()
+    csgm = minimise([{"params": [z], "lr": 0.1}], latent)
+    z = csgm[2].clone().requires_grad_()
+    iagan = minimise([{"params": [z], "lr": 1e-4}, {"params": list(G.parameters()), "lr": 1e-4}], joint)
+    return csgm, iagan
+
+
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+def test_paper_preset_is_the_plain_loop(y, A, tiny, memory_format):
+    module = IAGAN(tiny, "paper", memory_format=memory_format, **stages(40, 30))
+    module.begin(y[:1], A)
+    start = module.z.detach().clone()
+    run(y[:1], A, tiny, module=module, callbacks=[BestObjective()])
+    csgm, iagan = plain_loop(y[:1], A, tiny, start, 40, 30)
+    for stage, name, (loss, x, z, _) in (("latent", "csgm", csgm), ("joint", "iagan", iagan)):
+        assert module.objective[stage].item() == pytest.approx(loss, rel=1e-4)
+        assert torch.allclose(module.results[name], x, atol=2e-4)
+        assert torch.allclose(module.kept[stage].z, z, atol=2e-4)
+    names = [name for name, _ in tiny.named_parameters()]
+    for name, weight in zip(names, module.kept["joint"].weights, strict=True):
+        assert torch.allclose(weight[0], iagan[3][name], atol=1e-4)
+
+
+@pytest.mark.parametrize("callbacks", [[], [BestObjective()]], ids=["last", "best"])
+def test_kept_iterate_is_consistent(y, A, tiny, callbacks):
+    """z, weights, image and objective belong to one forward pass, in both stages."""
+    module = run(y, A, tiny, callbacks=callbacks)
+    names = [name for name, _ in tiny.named_parameters()]
+    for stage in ("latent", "joint"):
+        kept = module.kept[stage]
+        for i in range(2):
+            weights = {n: w[i] for n, w in zip(names, kept.weights, strict=True)} if kept.weights else {}
+            with torch.no_grad():
+                x = torch.func.functional_call(tiny, weights, kept.z[i : i + 1])
+            assert torch.allclose(x[0], kept.image[i], atol=1e-5)
+            objective = (A(x) - y[i]).square().sum() / A.num_measurements
+            assert kept.objective[i].item() == pytest.approx(objective.item(), rel=1e-4)
+
+
+def test_public_weights_objective_is_recomputable(public, portraits):
+    A = BicubicDownsampling((3, 64, 64), scale=4, padding="zero")
+    y = A(portraits[:1])
+    module = run(
+        y, A, public, preset="fast", callbacks=[BestObjective()],
+        latent=Stage(steps=15), joint=Stage(steps=6, stop="never"),
+    )  # fmt: skip
+    weights = {n: w[0] for (n, _), w in zip(public.named_parameters(), module.kept["joint"].weights, strict=True)}
+    with torch.no_grad():
+        x = torch.func.functional_call(public, weights, module.kept["joint"].z)
+    objective = (A(x) - y).double().square().mean().item()
+    assert module.objective["joint"].item() == pytest.approx(objective, rel=1e-5)
+    assert module.objective["joint"] < module.objective["latent"]
+
+
+class Count(pl.Callback):
+    def __init__(self):
+        self.objectives = {"latent": [], "joint": []}
+        self.calls = 0
+        self.optimizers = []
+        self.global_steps = []
+
+    def on_train_start(self, trainer, pl_module):
+        self.optimizers.append(trainer.optimizers[0])
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.objectives[pl_module.stage].append(pl_module.evaluation.objective.clone())
+        self.global_steps.append(trainer.global_step)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_callback_sees_every_evaluation(y, A, tiny, optimizer, monkeypatch):
+    calls = []
+    forward = type(tiny).forward
+    monkeypatch.setattr(type(tiny), "forward", lambda self, z: (calls.append(len(z)), forward(self, z))[1])
+    count = Count()
+    module = run(y[:1], A, tiny, callbacks=[count, BestObjective()], latent=Stage(optimizer, steps=12, lr=0.1),
+                 joint=Stage(optimizer, steps=9, lr=1e-4, lr_weights=1e-4))  # fmt: skip
+    assert len(calls) == 21
+    assert {stage: len(seen) for stage, seen in count.objectives.items()} == {"latent": 12, "joint": 9}
+    assert module.evaluations["latent"].tolist() == [12]
+    for stage, seen in count.objectives.items():
+        assert module.objective[stage].item() == min(float(value) for value in seen)
+    assert count.optimizers[0] is not count.optimizers[1]
+    assert count.global_steps == list(range(1, 22))
+
+
+def test_generator_calls_do_not_depend_on_the_batch(y, A, tiny, monkeypatch):
+    calls = []
+    forward = type(tiny).forward
+    monkeypatch.setattr(type(tiny), "forward", lambda self, z: (calls.append(1), forward(self, z))[1])
+    run(y, A, tiny, callbacks=[BestObjective()])
+    assert len(calls) == 21
+
+
+def test_generator_is_never_changed(y, A, tiny):
+    before = copy.deepcopy(tiny.state_dict())
+    flags = [p.requires_grad for p in tiny.parameters()]
+    tiny.train()
+    run(y, A, tiny, callbacks=[BestObjective()])
+    assert tiny.training
+    tiny.eval()
+    assert all(torch.equal(before[key], value) for key, value in tiny.state_dict().items())
+    assert [p.requires_grad for p in tiny.parameters()] == flags
+    assert all(p.grad is None for p in tiny.parameters())
+
+
+def test_latent_stage_computes_no_weight_gradients(y, A, tiny):
+    seen = []
+
+    class Look(pl.Callback):
+        def on_after_backward(self, trainer, pl_module):
+            seen.append([name for name, p in pl_module.named_parameters() if p.grad is not None])
+
+    run(y, A, tiny, callbacks=[Look()])
+    assert seen[0] == ["z"]
+    assert len(seen[-1]) == 1 + len(list(tiny.parameters()))
+
+
+def test_one_evaluation_of_a_batch_is_that_of_each_image(y, A, tiny):
+    together = IAGAN(tiny, "paper", **stages())
+    together.begin(y, A, seeds=[3, 9])
+    for stage in ("latent", "joint"):
+        if stage == "joint":
+            together.keep(together._iterate(together.misfit(together()), together()))
+            together.enter("joint")
+        loss = together.training_step()
+        loss.backward()
+        for i in range(2):
+            alone = IAGAN(tiny, "paper", **stages())
+            alone.begin(y[i : i + 1], A, seeds=[[3, 9][i]])
+            if stage == "joint":
+                alone.keep(alone._iterate(alone.misfit(alone()), alone()))
+                alone.enter("joint")
+            alone.training_step().backward()
+            assert torch.allclose(together.evaluation.objective[i], alone.evaluation.objective[0], rtol=1e-5)
+            assert torch.allclose(together.z.grad[i], alone.z.grad[0], rtol=1e-4, atol=1e-7)
+            for a, b in zip(together.weights, alone.weights, strict=True):
+                assert torch.allclose(a.grad[i], b.grad[0], rtol=1e-4, atol=1e-6)
+
+
+def test_images_do_not_influence_each_other(y, A, tiny):
+    """Beside any companion, in any order, and after any other image, a result is the same."""
+    together = run(y, A, tiny, seeds=[3, 9], callbacks=[BestObjective()])
+    swapped = run(y.flip(0), A, tiny, seeds=[9, 3], callbacks=[BestObjective()])
+    assert torch.allclose(together.results["iagan"], swapped.results["iagan"].flip(0), atol=1e-5)
+    module = IAGAN(tiny, "paper", **stages())
+    alone = []
+    for i in (1, 0):
+        run(y[i : i + 1], A, tiny, seeds=[[3, 9][i]], module=module, callbacks=[BestObjective()])
+        alone.insert(0, module.results["iagan"][0].clone())
+    assert torch.allclose(together.results["iagan"], torch.stack(alone), atol=1e-4)
+    fresh = run(y[:1], A, tiny, seeds=[3], callbacks=[BestObjective()])
+    assert torch.equal(fresh.results["iagan"][0], alone[0]), "bitwise the same after another image"
+
+
+def test_restarts_keep_the_best_start(y, A, tiny):
+    module = run(y, A, tiny, callbacks=[BestObjective()], **stages(restarts=4))
+    singles = []
+    for start in range(4):
+        one = IAGAN(tiny, "paper", **stages(restarts=4))
+        one.begin(y, A)
+        starts = one.z.detach().reshape(2, 4, -1)[:, start]
+        one.starts = 1
+        with torch.no_grad():
+            one.z = torch.nn.Parameter(starts.clone())
+        one.active, one.spent = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.long)
+        with quiet_lightning():
+            quiet_trainer(accelerator="cpu", callbacks=[BestObjective()]).fit(one, train_dataloaders=range(12))
+        singles.append(one.objective["latent"])
+    assert torch.allclose(module.objective["latent"], torch.stack(singles).amin(0), rtol=1e-4)
+    assert module.evaluations["latent"].tolist() == [48, 48]
+    assert module.results["csgm"].shape == (2, 3, 16, 16)
+
+
+def test_noise_stop(A, tiny):
+    with torch.no_grad():
+        truth = tiny(tiny.sample_latent(2, seed=11))
+    y = A.measure(truth, noise_std=0.05)
+    module = run(y, A, tiny, preset="fast", noise_std=0.05, callbacks=[BestObjective(), StageStopping()],
+                 latent=Stage(steps=100), joint=Stage(steps=50))  # fmt: skip
+    level = (2 * 0.05) ** 2
+    assert (module.objective["latent"] <= level).all()
+    assert (module.evaluations["latent"] < 100).all()
+    # The latent fit already explains the noise: adapting weights to it would be overfitting.
+    assert module.evaluations["joint"].tolist() == [1, 1]
+
+
+def test_an_ended_image_does_not_change_while_its_companion_goes_on(A, tiny):
+    easy = A(tiny(tiny.sample_latent(1, seed=11)).detach())
+    hard = A(torch.rand(1, 3, 16, 16) * 2 - 1)
+    settings = {"latent": Stage("adam", 40, lr=0.1, stop="noise"), "joint": Stage(steps=2)}
+    callbacks = [BestObjective(), StageStopping()]
+    both = run(torch.cat([easy, hard]), A, tiny, noise_std=0.01, callbacks=callbacks, **settings)
+    alone = run(easy, A, tiny, noise_std=0.01, callbacks=callbacks, **settings)
+    assert both.evaluations["latent"][0] < both.evaluations["latent"][1] == 40
+    assert both.evaluations["latent"][0] == alone.evaluations["latent"][0]
+    assert torch.allclose(both.results["csgm"][:1], alone.results["csgm"], atol=1e-5)
+
+
+def test_plateau_stop(y, A, tiny):
+    settings = {
+        "latent": Stage("adam", 500, lr=0.1, stop="plateau", patience=10, tolerance=0.02),
+        "joint": Stage(steps=1),
+    }
+    module = run(y[:1], A, tiny, callbacks=[BestObjective(), StageStopping()], **settings)
+    assert 10 < module.evaluations["latent"].item() < 500
+    without = run(y[:1], A, tiny, callbacks=[BestObjective()], **settings)
+    assert without.evaluations["latent"].item() == 500
+
+
+def test_callbacks_bring_their_own_output_only(y, A, tiny):
+    assert set(run(y, A, tiny, callbacks=[BestObjective()]).results) == {"csgm", "iagan"}
+    module = run(y, A, tiny, callbacks=[BestObjective(), BackProjection()])
+    assert set(module.results) == {"csgm", "csgm_bp", "iagan", "iagan_bp"}
+    for method in ("csgm", "iagan"):
+        assert torch.allclose(A(module.results[f"{method}_bp"]), y, atol=1e-5)
+        assert torch.equal(module.results[f"{method}_bp"], A.back_project(module.results[method], y))
+
+
+def test_back_projection_with_noise_warns_and_is_off_by_default(y, A, tiny):
+    assert "iagan_bp" not in run(y, A, tiny, noise_std=0.1, callbacks=[BackProjection()]).results
+    with pytest.warns(UserWarning, match="amplifies the noise"):
+        module = run(y, A, tiny, noise_std=0.1, callbacks=[BackProjection(True)])
+    assert "iagan_bp" in module.results
+    assert "iagan_bp" not in run(y, A, tiny, callbacks=[BackProjection(False)]).results
+
+
+def test_bfloat16_and_float64(y, A, tiny):
+    half = run(y, A, tiny, trainer=quiet_trainer(accelerator="cpu", precision="bf16-mixed"))
+    assert half.results["iagan"].isfinite().all()
+    assert half.objective["joint"].dtype == torch.float32
+    single, double = (
+        run(y, A, tiny, trainer=quiet_trainer(accelerator="cpu", precision=p)) for p in ("32-true", "64-true")
+    )
+    assert double.results["iagan"].dtype == torch.float64
+    assert torch.allclose(single.objective["joint"].double(), double.objective["joint"], rtol=1e-3)
+
+
+def test_lbfgs_stays_precise_under_autocast(y, A, tiny):
+    settings = {"preset": "fast", "latent": Stage(steps=10, stop="never"), "joint": Stage(steps=1, stop="never")}
+    mixed, full = (
+        run(y, A, tiny, trainer=quiet_trainer(accelerator="cpu", precision=p), **settings)
+        for p in ("bf16-mixed", "32-true")
+    )
+    assert torch.equal(mixed.results["csgm"], full.results["csgm"])
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_variables_in_half_precision_are_refused(y, A, tiny, precision):
+    with pytest.raises(ValueError, match="choose 32-true"):
+        run(y, A, tiny, trainer=quiet_trainer(accelerator="cpu", precision=precision))
+
+
+def test_not_a_number_is_an_error(y, tiny):
+    class Broken(LinearOperator):
+        def forward(self, x):
+            return x * torch.nan
+
+    with pytest.raises(RuntimeError, match="latent stage is infinite or not a number"):
+        run(torch.zeros(1, 3, 16, 16), Broken((3, 16, 16)), tiny, callbacks=[BestObjective()])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": torch.zeros(3, 4, 4)}, r"for one image add a batch axis"),
+        ({"operator": BicubicDownsampling((3, 32, 32), scale=8)}, "give both the same image_shape"),
+        ({"noise_std": -1.0}, "at least 0"),
+        ({"noise_std": float("nan")}, "at least 0"),
+        ({"seeds": [1, 2, 3]}, "2 measurements came with 3 seeds"),
+    ],
+)
+def test_begin_names_what_does_not_fit(y, A, tiny, change, message):
+    with pytest.raises(ValueError, match=message):
+        IAGAN(tiny).begin(**{"y": y, "operator": A, **change})
+
+
+@pytest.mark.parametrize("settings", [{"steps": 0}, {"restarts": 0}, {"lr": -1.0}])
+def test_stage_settings_are_checked(settings):
+    with pytest.raises(ValueError, match="at least"):
+        Stage(**settings)
+
+
+def test_unknown_preset(y, A, tiny):
+    with pytest.raises(ValueError, match="preset is fast or paper"):
+        IAGAN(tiny, "quick").begin(y, A)
+    with pytest.raises(ValueError, match="only the latent stage has restarts"):
+        IAGAN(tiny, joint=Stage(restarts=2)).begin(y, A)
+
+
+def test_reconstruct_is_the_same_thing(y, A, tiny, tiny_weights):
+    callbacks = [BestObjective(), StageStopping(), BackProjection()]
+    module = run(y, A, tiny, preset="fast", seeds=5, callbacks=callbacks, **stages())
+    for generator in (tiny, str(tiny_weights)):
+        result = reconstruct(y, A, generator, seed=5, accelerator="cpu", **stages())
+        for name in ("csgm", "csgm_bp", "iagan", "iagan_bp"):
+            assert torch.equal(getattr(result, name), module.results[name])
+    assert torch.equal(result.objective["joint"], module.objective["joint"])
+    assert result.seconds["total"] > 0
+
+
+def test_reconstruct_with_noise_and_a_callback(y, A, tiny):
+    count = Count()
+    result = reconstruct(y, A, tiny, noise_std=0.01, callbacks=[count], accelerator="cpu", **stages())
+    assert result.iagan_bp is None
+    assert count.objectives["joint"]
