@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import socket
 import warnings
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -98,7 +99,9 @@ def load_lpips(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor] | None:
         return None
     if backbone not in get_args(Backbone):
         raise ValueError(f"lpips is one of {', '.join(get_args(Backbone))}; {backbone!r} was given")
+    patience = socket.getdefaulttimeout()
     try:
+        socket.setdefaulttimeout(20)  # a cluster without a network must not wait for a download for ever
         with warnings.catch_warnings():
             # https://github.com/richzhang/PerceptualSimilarity/issues/108: old arguments of torchvision
             warnings.filterwarnings("ignore", message="(The parameter 'pretrained'|Arguments other than a weight)")
@@ -112,6 +115,8 @@ def load_lpips(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor] | None:
             stacklevel=2,
         )
         return None
+    finally:
+        socket.setdefaulttimeout(patience)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
         # On the CPU and image by image: the same figure for a picture in whatever batch it came.

@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -73,6 +74,7 @@ class IAGAN(pl.LightningModule):
         evaluations: evaluations spent by stage, ``(B,)``, all restarts together.
         seconds: wall time by stage, setting it up included.
         metrics: one dictionary per image, method name to metrics (filled by a callback).
+        hparams: preset and settings of both stages as they were resolved for the measurements at hand.
         evaluation: the latest evaluation, for callbacks.
         active: ``(P,)``, False for problems whose stage has ended.
 
@@ -143,7 +145,10 @@ class IAGAN(pl.LightningModule):
         self.register_buffer("y", y.detach().clone(), persistent=False)
         self.operator, self.noise_std, self.seeds, self.names = operator, float(noise_std), seeds, names
         self.truth = truth
-        self.stages = {name: resolve(name, self.given[name], self.preset, operator, noise_std) for name in METHOD}
+        self.stages = self.resolve(noise_std, operator)
+        self.save_hyperparameters(
+            {"preset": self.preset, **{name: asdict(stage) for name, stage in self.stages.items()}}, logger=False
+        )
         self.results: dict[str, Tensor] = {}
         self.objective: dict[StageName, Tensor] = {}
         self.evaluations: dict[StageName, Tensor] = {}
@@ -151,6 +156,11 @@ class IAGAN(pl.LightningModule):
         self.kept: dict[StageName, Iterate] = {}
         self.metrics: list[dict[str, dict[str, float]]] = []
         self.enter("latent")
+
+    def resolve(self, noise_std: float, operator: LinearOperator | None = None) -> dict[StageName, Stage]:
+        """Return the settings of both stages with nothing left open."""
+        longer = operator is not None and operator.compressed_sensing
+        return {name: resolve(name, self.given[name], self.preset, noise_std, longer) for name in METHOD}
 
     def enter(self, stage: StageName) -> None:
         """Set up the variables of a stage: random latents, or the best latent and the pre-trained weights."""
@@ -262,9 +272,17 @@ def adapt(module: IAGAN, trainer: pl.Trainer) -> IAGAN:
     for stage in METHOD:
         module.enter(stage)
         trainer.fit_loop.max_epochs = trainer.current_epoch + 1
-        trainer.fit(module, train_dataloaders=range(module.settings.steps or 1))
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        try:
+            with warnings.catch_warnings():
+                # The generator stays in evaluation mode on purpose: no image may see another's statistics.
+                warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode at the start of training")
+                # https://github.com/Lightning-AI/pytorch-lightning/issues/21326: Lightning with newer PyTorch
+                warnings.filterwarnings("ignore", message=".isinstance.treespec, LeafSpec.. is deprecated")
+                trainer.fit(module, train_dataloaders=range(module.settings.steps or 1))
+        except SystemExit as stop:  # what Lightning makes of Ctrl-C
+            if isinstance(stop.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from stop
+            raise
     return module
 
 

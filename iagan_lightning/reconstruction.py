@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,12 +125,7 @@ def quiet_lightning() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            # The generator stays in evaluation mode on purpose: no image may see another's statistics.
-            warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode at the start of training")
-            # https://github.com/Lightning-AI/pytorch-lightning/issues/21326: Lightning with newer PyTorch
-            warnings.filterwarnings("ignore", message=".isinstance.treespec, LeafSpec.. is deprecated")
-            yield
+        yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -94,12 +94,15 @@ class Run:
         self.skipped = len(samples) - len(todo)
         if any(sample.truth is not None for sample in todo):
             load_lpips(self.lpips)  # its warning comes once, before the progress bar
-        with RunProgress(len(todo)) as progress, quiet_lightning():
-            if self.skipped:
-                progress.console.print(f"{self.skipped} of {len(samples)} images are done already")
-            for group in _groups(todo, self.data.images_per_fit):
-                self._do(group, progress, with_tensorboard)
-        return self.out.write_summary(self.failed)
+        try:
+            with RunProgress(len(todo)) as progress, quiet_lightning():
+                if self.skipped:
+                    progress.console.print(f"{self.skipped} of {len(samples)} images are done already")
+                for group in _groups(todo, self.data.images_per_fit):
+                    self._do(group, progress, with_tensorboard)
+        finally:  # also after Ctrl-C: the summary tells of everything that is finished
+            summary = self.out.write_summary(self.failed)
+        return summary
 
     def _do(self, group: list[Sample], progress: RunProgress, with_tensorboard: set[str]) -> None:
         """Read, adapt and write a few images side by side; a failure is recorded and stays with its image."""

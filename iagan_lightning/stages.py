@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
-from iagan_lightning.operators import LinearOperator
-
 Preset = Literal["fast", "paper"]
 StageName = Literal["latent", "joint"]
 
@@ -65,22 +63,22 @@ FAST_NOISY_LR = 1e-4
 UNIVERSAL = Stage(stop="never", patience=20, tolerance=0.01)
 
 
-def resolve(name: StageName, given: Stage, preset: Preset, operator: LinearOperator, noise_std: float = 0.0) -> Stage:
+def resolve(
+    name: StageName, given: Stage, preset: Preset, noise_std: float = 0.0, compressed_sensing: bool = False
+) -> Stage:
     """Return the settings of a stage with nothing left open.
 
     Example:
-        >>> from iagan_lightning.operators import BicubicDownsampling
-        >>> A = BicubicDownsampling((3, 64, 64), scale=4)
-        >>> resolve("joint", Stage(), "paper", A).steps, resolve("joint", Stage(), "paper", A, 10 / 255).steps
+        >>> resolve("joint", Stage(), "paper").steps, resolve("joint", Stage(), "paper", noise_std=10 / 255).steps
         (500, 250)
-        >>> resolve("joint", Stage(steps=7), "paper", A, 10 / 255).steps
+        >>> resolve("joint", Stage(steps=7), "paper", noise_std=10 / 255).steps
         7
     """
     if preset not in get_args(Preset):
         raise ValueError(f"preset is fast or paper; {preset!r} was given")
     base = (PAPER if preset == "paper" else FAST)[name]
     if preset == "paper" and name == "joint":
-        steps = PAPER_COMPRESSED_SENSING_STEPS if operator.compressed_sensing else base.steps
+        steps = PAPER_COMPRESSED_SENSING_STEPS if compressed_sensing else base.steps
         assert steps is not None
         base = replace(base, steps=steps // 2 if noise_std > 0 else steps)
     elif preset == "fast" and name == "joint" and noise_std > 0:

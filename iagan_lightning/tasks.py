@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +26,6 @@ from iagan_lightning.output import OutputFolder, write_text
 from iagan_lightning.reconstruction import quiet_lightning
 from iagan_lightning.report import print_summary
 from iagan_lightning.run import Run
-from iagan_lightning.stages import Preset, Stage
 
 
 class ReconstructionModel(IAGAN):
@@ -32,21 +33,11 @@ class ReconstructionModel(IAGAN):
 
     Args:
         generator: path of the generator's weights (.safetensors or a PyTorch state dict).
-        preset: fast, or paper for the published schedule.
-        latent: settings of the latent stage that replace the preset's.
-        joint: settings of the joint stage that replace the preset's.
-        memory_format: memory layout of convolutions; channels_last is faster.
     """
 
-    def __init__(
-        self,
-        generator: str,
-        preset: Preset = "fast",
-        latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
-        joint: Stage = Stage(),  # noqa: B008
-        memory_format: Literal["channels_last", "contiguous"] = "channels_last",
-    ) -> None:
-        super().__init__(load_generator(generator), preset, latent, joint, memory_format)
+    # The type is a plain string: of a class type, jsonargparse would try to read the weights as YAML.
+    def __init__(self, generator: str, **kwargs: Any) -> None:
+        super().__init__(load_generator(generator), **kwargs)
 
 
 class TaskTrainer(pl.Trainer):
@@ -120,7 +111,7 @@ class TaskTrainer(pl.Trainer):
         )
 
         def record() -> None:
-            folder.check_settings(determining_settings(task, self.config, model, settings["noise_std"]))
+            folder.check_settings(determining_settings(task, self.config, run))
             write_text(folder.root / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
 
         summary = run(record)
@@ -140,14 +131,23 @@ class TaskCLI(LightningCLI):
         """Return the task methods, and which of their arguments are built from --model and --data."""
         return {"super-resolution": {"model", "datamodule"}}
 
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build the Trainer, and leave its arguments with it for the Trainers of the images."""
+        settings = vars(self.config_init[self.subcommand].trainer).copy()
+        if isinstance(settings["callbacks"], list):
+            settings["callbacks"] = list(settings["callbacks"])  # the Trainer adds its own to the list that it gets
+        trainer = super().instantiate_trainer(**kwargs)
+        assert isinstance(trainer, TaskTrainer)
+        trainer.settings = settings
+        return trainer
+
     def instantiate_classes(self) -> None:
-        """Build everything, and leave the configuration with the Trainer, which writes it beside the results."""
+        """Build everything, and leave the configuration with the Trainer, to be written beside the results."""
         super().instantiate_classes()
         assert isinstance(self.trainer, TaskTrainer)
         config = self.config[self.subcommand].as_dict()
         config.pop("config", None)
         self.trainer.config = _plain(config)
-        self.trainer.settings = vars(self.config_init[self.subcommand].trainer).copy()
 
 
 def run_task(args: Sequence[str]) -> int:
@@ -207,22 +207,35 @@ def parse_level(noise_std: float | str) -> float:
     return level
 
 
-def determining_settings(task: str, config: dict[str, Any], model: IAGAN, noise_std: float) -> dict[str, Any]:
-    """Return what decides about results: not paths, devices or numbers of images, but the weights themselves."""
-    weights = torch.cat([p.detach().flatten().double() for p in model.generator.state_dict().values()])
-    data = config.get("data", {})
+def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[str, Any]:
+    """Return what decides about results: not paths, devices or numbers of images, but the weights themselves.
+
+    Stages are recorded as they were resolved, so that other presets of another version count as a difference too.
+    """
+    A = run.operator(run.image_shape) if run.data.measurements is None else None
     return {
         "task": task,
-        "seed_everything": config.get("seed_everything"),
-        "operator": config.get("operator"),
-        "noise_std": noise_std,
-        "back_projection": config.get("back_projection"),
-        "lpips": config.get("lpips"),
-        "model": {key: value for key, value in config["model"].items() if key != "generator"},
-        "weights": {"numbers": len(weights), "mean": float(weights.mean()), "std": float(weights.std())},
-        "data": {"fit": data.get("fit"), "measured": data.get("measurements") is not None},
-        "trainer": {"precision": config.get("trainer", {}).get("precision")},
+        "seed_everything": run.seed,
+        "operator": config["operator"],
+        "noise_std": run.noise_std,
+        "back_projection": run.back_projection,
+        "lpips": run.lpips,
+        "preset": run.model.preset,
+        "stages": {name: asdict(stage) for name, stage in run.model.resolve(run.noise_std, A).items()},
+        "memory_format": config["model"].get("memory_format"),
+        "weights": fingerprint(run.model.generator),
+        "data": {"fit": run.data.fit, "measured": run.data.measurements is None},
+        "precision": config.get("trainer", {}).get("precision"),
     }
+
+
+def fingerprint(generator: torch.nn.Module) -> str:
+    """Return the SHA-256 of all tensors of a network, by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(generator.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -254,7 +254,7 @@ def test_finished_images_are_skipped_and_failed_ones_tried_again(command, pictur
         (["--operator.scale", "2"], "operator.init_args.scale was 4, now 2"),
         (["--noise_std", "0.1"], "noise_std was 0.0, now 0.1"),
         (["--seed_everything", "5"], "seed_everything was 0, now 5"),
-        (["--model.joint.steps", "5"], "model.joint.steps was 4, now 5"),
+        (["--model.joint.steps", "5"], "stages.joint.steps was 4, now 5"),
         (["--data.fit", "resize"], "data.fit was 'crop', now 'resize'"),
     ],
 )
@@ -281,35 +281,60 @@ def test_other_weights_are_refused(command, pictures, tmp_path, capsys):
     assert "weights" in capsys.readouterr().err
 
 
-def test_a_killed_run_is_completed(tiny_weights, tmp_path):
-    """Kill -9 at several moments: whatever is called done is whole, and the same command finishes the rest."""
+@pytest.fixture
+def long_run(tiny_weights, tmp_path):
+    """Arguments of a run over four pictures, and a function that starts it and waits until some of them are done."""
     folder = tmp_path / "pictures"
     for i in range(4):
         small_picture(folder / f"{i}.png", (16, 16), seed=i)
-    out, reference = tmp_path / "out", tmp_path / "reference"
     arguments = ["super-resolution", "--data.root", folder, "--model.generator", tiny_weights, "--lpips", "none",
-                 *STEPS, "--model.joint.steps", "100"]  # fmt: skip
-    assert main([*map(str, arguments), "--out", str(reference)]) == 0
-    process = None
-    for wanted in (1, 3):
+                 *STEPS, "--model.joint.steps", "100", "--out", tmp_path / "out"]  # fmt: skip
+    arguments = [str(argument) for argument in arguments]
+
+    def start(wanted):
         process = subprocess.Popen(
-            [sys.executable, "-m", "iagan_lightning", *map(str, arguments), "--out", str(out)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT,
+            [sys.executable, "-m", "iagan_lightning", *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + 120
-        while len(list(out.rglob("metrics.json"))) < wanted and process.poll() is None:
+        while len(list((tmp_path / "out").rglob("metrics.json"))) < wanted and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        return process
+
+    return arguments, start
+
+
+def test_a_killed_run_is_completed(long_run, tmp_path):
+    """Kill -9 twice: whatever is called done is whole, and the same command finishes the rest."""
+    arguments, start = long_run
+    out, reference = tmp_path / "out", tmp_path / "reference"
+    assert main([*arguments, "--out", str(reference)]) == 0
+    for wanted in (1, 3):
+        process = start(wanted)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
         for path in out.rglob("metrics.json"):
             json.loads(path.read_text())
             with Image.open(path.parent / "iagan_bp.png") as picture:
                 picture.load()
-    assert main([*map(str, arguments), "--out", str(out)]) == 0
+    assert main(arguments) == 0
     for i in range(4):
         assert record(out, str(i))["methods"] == record(reference, str(i))["methods"]
     assert json.loads((out / "summary.json").read_text())["images"] == 4
+
+
+def test_control_c_ends_with_one_line_and_a_summary(long_run, tmp_path):
+    arguments, start = long_run
+    process = start(1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.splitlines()[-1] == "iagan: interrupted; the same command goes on where this one stopped"
+    assert "Traceback" not in error
+    done = json.loads((tmp_path / "out" / "summary.json").read_text())["images"]
+    assert 1 <= done < 4
+    assert main(arguments) == 0
 
 
 # Bad input: one line, status 2 -----------------------------------------------------------------------------------
@@ -412,7 +437,20 @@ def test_doors_of_a_checkout(door):
 def test_a_users_own_callback_joins_in(command, pictures, tmp_path):
     own = ["--trainer.callbacks+=user_callback.CountEvaluations", f"--trainer.callbacks.path={tmp_path / 'seen'}"]
     assert command("--data.root", pictures, "--data.limit", "2", *own) == 0
-    assert (tmp_path / "seen").read_text().split() == "a latent 6 a joint 4 b latent 6 b joint 4".split()
+    assert (tmp_path / "seen").read_text().split() == [
+        "a",
+        "latent",
+        "6",
+        "a",
+        "joint",
+        "4",
+        "b",
+        "latent",
+        "6",
+        "b",
+        "joint",
+        "4",
+    ]
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -1,0 +1,40 @@
+"""Claims about quality, on the public weights and real faces."""
+
+import json
+
+import pytest
+
+from iagan_lightning.cli import main
+
+pytestmark = pytest.mark.slow
+
+
+def run(shared, out, *arguments):
+    faces, weights = shared / "data" / "faces128-test", shared / "weights" / "began64-celeba.pth"
+    command = f"super-resolution --data.root {faces} --data.size 64 --data.limit 4 --model.generator {weights}"
+    options = f"--operator.scale 4 --operator.padding zero --lpips squeeze --out {out}"
+    status = main([*command.split(), *options.split(), *arguments])
+    assert status == 0
+    methods = json.loads((out / "summary.json").read_text())["methods"]
+    return {
+        method: {key: table[key]["mean"] for key in ("psnr", "lpips_squeeze", "residual")}
+        for method, table in methods.items()
+    }
+
+
+def test_noiseless(shared, tmp_path):
+    mean = run(shared, tmp_path)
+    assert mean["csgm"]["psnr"] < mean["csgm_bp"]["psnr"]
+    assert mean["iagan_bp"]["psnr"] > mean["naive"]["psnr"] + 0.8
+    assert mean["iagan_bp"]["lpips_squeeze"] < mean["naive"]["lpips_squeeze"] / 2
+    assert mean["iagan"]["lpips_squeeze"] < min(mean[method]["lpips_squeeze"] for method in ("csgm", "csgm_bp"))
+    assert mean["iagan_bp"]["residual"] < 1e-5
+    # The plain bicubic row is a golden number: wrong crops, ranges or borders would move it.
+    assert mean["naive"]["psnr"] == pytest.approx(22.82, abs=0.01)
+
+
+def test_noisy(shared, tmp_path):
+    mean = run(shared, tmp_path, "--noise_std", "10/255")
+    assert mean["iagan"]["psnr"] > mean["csgm"]["psnr"] + 1
+    assert mean["iagan"]["lpips_squeeze"] < mean["csgm"]["lpips_squeeze"]
+    assert mean["iagan"]["psnr"] > mean["naive"]["psnr"] - 0.5

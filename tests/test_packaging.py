@@ -1,0 +1,40 @@
+"""The package as it is installed, not as it lies in the checkout."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(*arguments, cwd, **environment):
+    """Run Python outside the checkout with nothing but what is named on its path."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=cwd, env={"PATH": "", **environment}, capture_output=True, text=True
+    )
+
+
+def test_a_bare_checkout_finds_its_callbacks(tmp_path):
+    code = "import iagan_lightning.callbacks as c; print(c.__file__)"
+    done = python("-c", code, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert done.stdout.strip() == str(ROOT / "callbacks" / "__init__.py"), done.stderr
+
+
+@pytest.mark.slow
+def test_an_installed_copy_is_complete(tmp_path):
+    site = tmp_path / "site"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, ROOT], check=True)
+    code = (
+        "import iagan_lightning, iagan_lightning.callbacks as c, iagan_lightning.data as d;"
+        "print(c.__file__, len(list(d.EXAMPLES.glob('*.png'))))"
+    )
+    done = python("-c", code, cwd=tmp_path, PYTHONPATH=str(site))
+    assert done.stdout.split() == [str(site / "iagan_lightning" / "callbacks" / "__init__.py"), "2"], done.stderr
+    assert not (site / "callbacks").exists(), "the callbacks have no name of their own"
+    assert not (site / "tests").exists()
+    done = python("-m", "iagan_lightning", "super-resolution", "--help", cwd=tmp_path, PYTHONPATH=str(site))
+    assert done.returncode == 0, done.stderr
+    assert "--model.generator" in done.stdout
+    assert done.stderr == ""
