@@ -14,7 +14,7 @@ import skimage.data
 from PIL import Image
 
 EXAMPLES = Path(__file__).parent.parent / "iagan_lightning" / "examples"
-FRAMES = {"astronaut": (160, 48, 288, 176), "grace_hopper": (135, 82, 391, 338)}
+FRAMES = {"astronaut": (160, 54, 288, 182), "grace_hopper": (125, 80, 401, 356)}
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     hopper = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     pictures = {"astronaut": Image.fromarray(skimage.data.astronaut()), "grace_hopper": Image.open(hopper)}
     for name, picture in pictures.items():
-        face = picture.convert("RGB").crop(FRAMES[name]).resize((128, 128), Image.Resampling.BOX)
+        face = picture.convert("RGB").crop(FRAMES[name]).resize((128, 128), Image.Resampling.LANCZOS)
         face.save(EXAMPLES / f"{name}.png", optimize=True)
 
 

@@ -197,8 +197,9 @@ class IAGAN(pl.LightningModule):
         if not len(self.weights):
             return self.generator(self.z)
         names = [name for name, _ in self.generator.named_parameters()]
-        if len(self.z) == 1:
-            return functional_call(self.generator, {n: w[0] for n, w in zip(names, self.weights, strict=True)}, self.z)
+        if len(self.z) == 1:  # squeeze, whose gradient is a view; that of w[0] would copy every weight
+            only = {n: w.squeeze(0) for n, w in zip(names, self.weights, strict=True)}
+            return functional_call(self.generator, only, self.z)
 
         def one(weights: dict[str, Tensor], z: Tensor) -> Tensor:
             return functional_call(self.generator, weights, z[None])[0]

@@ -54,7 +54,7 @@ class OutputFolder:
     def done(self) -> Iterator[dict[str, Any]]:
         """Return the metrics of all finished images, in the order of their names."""
         folder = self.root / "images"
-        for path in sorted(folder.rglob("metrics.json")):
+        for path in sorted(path for path in folder.rglob("metrics.json") if path.is_file()):
             yield self.metrics(path.parent.relative_to(folder).as_posix())
 
     def check_settings(self, settings: dict[str, Any]) -> None:
