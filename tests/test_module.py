@@ -206,6 +206,7 @@ def test_images_do_not_influence_each_other(y, A, tiny):
     assert torch.equal(fresh.results["iagan"][0], alone[0]), "bitwise the same after another image"
 
 
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")  # fit is called without adapt here
 def test_restarts_keep_the_best_start(y, A, tiny):
     module = run(y, A, tiny, callbacks=[BestObjective()], **stages(restarts=4))
     singles = []
