@@ -20,6 +20,8 @@ Reconstruct images with a generator that adapts itself to each image (IAGAN, AAA
 tasks:
   super-resolution    enlarge pictures by 2, 4, 8 ... with agreement with every pixel given
 
+  train-prior         train a generator on your own pictures
+
   iagan TASK --help             the options of a task
   iagan TASK --print_config     all options as YAML, for --config FILE
 
@@ -31,6 +33,7 @@ exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad argum
 """
 
 TASKS = ("super-resolution",)
+COMMANDS = (*TASKS, "train-prior")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -48,9 +51,13 @@ def main(args: Sequence[str] | None = None) -> int:
     if args[0] == "--version":
         print(f"iagan {__version__}")
         return 0
-    if args[0] not in TASKS:
-        return _refuse(f"unknown task {args[0]!r}: choose one of {', '.join(TASKS)} (iagan --help)")
+    if args[0] not in COMMANDS:
+        return _refuse(f"unknown task {args[0]!r}: choose one of {', '.join(COMMANDS)} (iagan --help)")
     try:
+        if args[0] == "train-prior":
+            from iagan_lightning.train_prior import run_train_prior
+
+            return run_train_prior(args[1:])
         from iagan_lightning.tasks import run_task
 
         return run_task(args)

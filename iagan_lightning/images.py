@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, get_args
+from typing import IO, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ Fit = Literal["crop", "resize", "pad"]
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm", ".jp2"}
 
 
-def read_image(path: str | os.PathLike[str], channels: int = 3) -> Tensor:
+def read_image(path: str | os.PathLike[str] | IO[bytes], channels: int = 3) -> Tensor:
     """Return a picture as float32 ``(channels, H, W)`` in [-1, 1].
 
     Reads what Pillow reads, 8 and 16 bit, grey, palette or colour; follows the EXIF orientation; transparent parts

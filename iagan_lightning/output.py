@@ -26,10 +26,10 @@ class OutputFolder:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
 
-    def prepare(self) -> None:
+    def prepare(self, images: bool = True) -> None:
         """Make the folder, and make sure that it can be written to."""
         try:
-            (self.root / "images").mkdir(parents=True, exist_ok=True)
+            (self.root / "images" if images else self.root).mkdir(parents=True, exist_ok=True)
             write_bytes(self.root / ".writable", b"")
             (self.root / ".writable").unlink(missing_ok=True)
         except OSError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from iagan_lightning.cli import HELP, TASKS
+from iagan_lightning.cli import COMMANDS, HELP
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,5 +32,5 @@ def test_links_lead_somewhere(page):
 def test_commands_exist():
     commands = re.findall(r"^iagan (.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
     assert commands
-    assert {shlex.split(command)[0] for command in commands} <= set(TASKS)
-    assert all(task in HELP for task in TASKS)
+    assert {shlex.split(command)[0] for command in commands} <= set(COMMANDS)
+    assert all(task in HELP for task in COMMANDS)

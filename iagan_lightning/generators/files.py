@@ -51,8 +51,13 @@ def load_generator(source: str | os.PathLike[str]) -> Generator:
     return generator.eval()
 
 
-def save_generator(generator: Generator, path: str | os.PathLike[str]) -> None:
-    """Write a generator as safetensors with its architecture in the header, so that its path alone loads it.
+def save_generator(
+    generator: Generator, path: str | os.PathLike[str], training: Mapping[str, Any] | None = None
+) -> None:
+    """Write a generator as safetensors, so that its path alone loads it.
+
+    The header holds architecture, latent distribution, image shape and value range, and whatever ``training`` says
+    of data and steps. Tensors keep their precision; ``load_generator`` returns float32.
 
     Example:
         >>> import tempfile, os
@@ -64,7 +69,14 @@ def save_generator(generator: Generator, path: str | os.PathLike[str]) -> None:
     name = type(generator).__name__
     if name not in ARCHITECTURES:
         raise WeightsError(f"{name} cannot be stored: known architectures are {', '.join(ARCHITECTURES)}")
-    header = {"architecture": name, "arguments": generator.architecture()}
+    header = {
+        "architecture": name,
+        "arguments": generator.architecture(),
+        "latent_distribution": generator.latent_distribution,
+        "image_shape": generator.image_shape,
+        "value_range": [-1, 1],
+        "training": dict(training or {}),
+    }
     state = {key: value.detach().cpu().contiguous() for key, value in generator.state_dict().items()}
     save_file(state, path, metadata={HEADER: json.dumps(header)})
 

@@ -1,0 +1,140 @@
+"""``iagan train-prior``: train a BEGAN on one's own pictures, stop and go on at any step."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from iagan_lightning.output import OutputFolder, write_picture
+from iagan_lightning.reconstruction import quiet_lightning
+from iagan_lightning.training import BEGANTraining, TrainingPictures
+from iagan_lightning.training.pictures import sample_sheet
+
+CHECKPOINT, PRIOR, SAMPLES = "last.ckpt", "prior.safetensors", "samples.png"
+
+
+class Keep(Callback):
+    """Every so many steps, write the checkpoint, the prior and a sheet of its samples, each whole or not at all.
+
+    Args:
+        out: folder of the training run.
+        every: steps between two checkpoints.
+        data: what the header of the prior says about the training data.
+    """
+
+    def __init__(self, out: Path, every: int, data: str) -> None:
+        self.out, self.every, self.data = out, every, data
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write when it is time."""
+        if trainer.global_step % self.every == 0:
+            self._write(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the final state."""
+        self._write(trainer, pl_module)
+
+    def _write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, BEGANTraining)
+        part = self.out / f".{CHECKPOINT}.part"
+        trainer.save_checkpoint(part)  # on every process: a strategy may gather its state
+        if not trainer.is_global_zero:
+            return
+        os.replace(part, self.out / CHECKPOINT)
+        part = self.out / f".{PRIOR}.part"
+        module.save(part, self.data)
+        os.replace(part, self.out / PRIOR)
+        with torch.no_grad():
+            z = module.averaged.sample_latent(32, seed=0).to(module.device)
+            sheet = sample_sheet(module.averaged(z).float().cpu(), columns=8)
+        write_picture(self.out / SAMPLES, sheet)
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.experiment.add_image("samples", np.asarray(sheet), trainer.global_step, dataformats="HWC")
+
+
+class TrainPriorCLI(LightningCLI):
+    """LightningCLI with the folder, the number of steps and the notes of a training run."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options that belong to neither model, data nor Trainer."""
+        parser.add_argument("--out", type=str, help="folder of the run; with the same one again training goes on")
+        parser.add_argument("--steps", type=int, default=100_000, help="steps in all, those before a resume included")
+        parser.add_argument("--checkpoint_every", type=int, default=1000, help="steps between two checkpoints")
+        parser.add_argument("--note", type=str, default="", help="what the prior's header says about its data")
+
+
+def run_train_prior(args: Sequence[str]) -> int:
+    """Train, or go on training, and return the exit status.
+
+    Raises:
+        ValueError: for arguments that do not parse or do not fit.
+    """
+    try:
+        with quiet_lightning(), warnings.catch_warnings():
+            # LightningCLI would rather read sys.argv itself; here one main serves users and tests alike.
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
+            cli = TrainPriorCLI(
+                BEGANTraining,
+                TrainingPictures,
+                run=False,
+                save_config_callback=None,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                trainer_defaults={
+                    "logger": False,
+                    "enable_checkpointing": False,
+                    "use_distributed_sampler": False,
+                    "enable_progress_bar": sys.stderr.isatty(),
+                    "max_epochs": -1,
+                },
+                args=list(args),
+                parser_kwargs={"exit_on_error": False, "prog": "iagan train-prior"},
+            )
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    config, model, data = cli.config, cli.model, cli.datamodule
+    assert isinstance(model, BEGANTraining)
+    assert isinstance(data, TrainingPictures)
+    for name in ("steps", "checkpoint_every"):
+        if config[name] < 1:
+            raise ValueError(f"{name} is at least 1; {config[name]} was given")
+    out = Path(config["out"] or Path("runs") / f"prior-{time.strftime('%Y%m%d-%H%M%S')}")
+    seed = int(config["seed_everything"] or 0)
+    pictures = data.open(model.hparams["resolution"], seed)
+    pictures[0, False]  # a picture that cannot be used is found now, not in a worker
+    model.seed = seed
+    folder = OutputFolder(out)
+    folder.prepare(images=False)
+    folder.check_settings(
+        {"task": "train-prior", "seed": seed, "model": dict(model.hparams), "pictures": len(pictures),
+         "batch_size": data.batch_size, "mirror": data.mirror, "world": cli.trainer.world_size}
+    )  # fmt: skip
+    _train(cli.trainer, model, data, out, config["steps"], config["checkpoint_every"], config["note"] or data.root)
+    return 0
+
+
+def _train(
+    trainer: pl.Trainer, model: BEGANTraining, data: TrainingPictures, out: Path, steps: int, every: int, note: str
+) -> None:
+    last = out / CHECKPOINT
+    trainer.fit_loop.epoch_loop.max_steps = steps
+    trainer.loggers = [TensorBoardLogger(out, name="tensorboard", version="")]
+    trainer.callbacks.append(Keep(out, every, note))  # type: ignore[attr-defined]  # set by Lightning, untyped
+    trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None)
+    if trainer.is_global_zero:
+        print(f"prior after {trainer.global_step} steps: {out / PRIOR}\nsamples: {out / SAMPLES}")
