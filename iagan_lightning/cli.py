@@ -21,6 +21,7 @@ tasks:
   super-resolution    enlarge pictures by 2, 4, 8 ... with agreement with every pixel given
 
   train-prior         train a generator on your own pictures
+  import-prior        convert a generator's weights from elsewhere
 
   iagan TASK --help             the options of a task
   iagan TASK --print_config     all options as YAML, for --config FILE
@@ -33,7 +34,7 @@ exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad argum
 """
 
 TASKS = ("super-resolution",)
-COMMANDS = (*TASKS, "train-prior")
+COMMANDS = (*TASKS, "train-prior", "import-prior")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -58,6 +59,10 @@ def main(args: Sequence[str] | None = None) -> int:
             from iagan_lightning.train_prior import run_train_prior
 
             return run_train_prior(args[1:])
+        if args[0] == "import-prior":
+            from iagan_lightning.import_prior import run_import_prior
+
+            return run_import_prior(args[1:])
         from iagan_lightning.tasks import run_task
 
         return run_task(args)

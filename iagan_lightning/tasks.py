@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,11 +17,11 @@ from pytorch_lightning.cli import LightningCLI
 
 from iagan_lightning.data import ImageData, OperatorFactory
 from iagan_lightning.generators import load_generator
+from iagan_lightning.lightning_cli import parse
 from iagan_lightning.metrics import Backbone
 from iagan_lightning.module import IAGAN, check_precision
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator
 from iagan_lightning.output import OutputFolder, write_text
-from iagan_lightning.reconstruction import quiet_lightning
 from iagan_lightning.report import print_summary
 from iagan_lightning.run import Run
 
@@ -124,7 +122,7 @@ setattr(TaskTrainer, "super-resolution", TaskTrainer.super_resolution)
 
 
 class TaskCLI(LightningCLI):
-    """LightningCLI with the tasks as its subcommands; errors are raised instead of printed with a page of usage."""
+    """LightningCLI with the tasks as its subcommands."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -156,22 +154,7 @@ def run_task(args: Sequence[str]) -> int:
     Raises:
         ValueError: for arguments that do not parse or do not fit.
     """
-    try:
-        with quiet_lightning(), warnings.catch_warnings():
-            # LightningCLI would rather read sys.argv itself; here one main serves users and tests alike.
-            warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
-            cli = TaskCLI(
-                ReconstructionModel,
-                ImageData,
-                trainer_class=TaskTrainer,
-                save_config_callback=None,
-                seed_everything_default=0,
-                auto_configure_optimizers=False,
-                args=list(args),
-                parser_kwargs={"exit_on_error": False, "prog": "iagan"},
-            )
-    except argparse.ArgumentError as error:
-        raise ValueError(str(error)) from error
+    cli = parse(TaskCLI, ReconstructionModel, ImageData, args, "iagan", trainer_class=TaskTrainer)
     assert isinstance(cli.trainer, TaskTrainer)
     return cli.trainer.exit_status
 

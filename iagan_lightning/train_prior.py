@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,8 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from iagan_lightning.lightning_cli import parse
 from iagan_lightning.output import OutputFolder, write_picture
-from iagan_lightning.reconstruction import quiet_lightning
 from iagan_lightning.training import BEGANTraining, TrainingPictures
 from iagan_lightning.training.pictures import sample_sheet
 
@@ -84,29 +82,16 @@ def run_train_prior(args: Sequence[str]) -> int:
     Raises:
         ValueError: for arguments that do not parse or do not fit.
     """
-    try:
-        with quiet_lightning(), warnings.catch_warnings():
-            # LightningCLI would rather read sys.argv itself; here one main serves users and tests alike.
-            warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
-            cli = TrainPriorCLI(
-                BEGANTraining,
-                TrainingPictures,
-                run=False,
-                save_config_callback=None,
-                seed_everything_default=0,
-                auto_configure_optimizers=False,
-                trainer_defaults={
-                    "logger": False,
-                    "enable_checkpointing": False,
-                    "use_distributed_sampler": False,
-                    "enable_progress_bar": sys.stderr.isatty(),
-                    "max_epochs": -1,
-                },
-                args=list(args),
-                parser_kwargs={"exit_on_error": False, "prog": "iagan train-prior"},
-            )
-    except argparse.ArgumentError as error:
-        raise ValueError(str(error)) from error
+    defaults = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "use_distributed_sampler": False,
+        "enable_progress_bar": sys.stderr.isatty(),
+        "max_epochs": -1,
+    }
+    cli = parse(
+        TrainPriorCLI, BEGANTraining, TrainingPictures, args, "iagan train-prior", run=False, trainer_defaults=defaults
+    )
     config, model, data = cli.config, cli.model, cli.datamodule
     assert isinstance(model, BEGANTraining)
     assert isinstance(data, TrainingPictures)

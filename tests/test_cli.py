@@ -395,7 +395,7 @@ def test_weights_of_another_network(command, shared, capsys):
 
 
 def test_a_generator_is_required(capsys):
-    assert "generator" in refused(capsys, main(["super-resolution"]))
+    assert "required: --model.generator" in refused(capsys, main(["super-resolution"]))
 
 
 def test_enlarging_small_pictures_when_asked(command, tmp_path):

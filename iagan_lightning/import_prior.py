@@ -1,0 +1,53 @@
+"""``iagan import-prior``: foreign weights to a safetensors file that says what it holds."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from iagan_lightning.generators import load_generator, save_generator
+
+
+def run_import_prior(args: Sequence[str]) -> int:
+    """Convert a weight file and return the exit status.
+
+    Raises:
+        ValueError: for arguments that do not parse, and for files that hold no known generator.
+    """
+    parser = ArgumentParser(
+        prog="iagan import-prior",
+        description="Recognise a generator's weights, convert them without executing anything, and say what they are.",
+        exit_on_error=False,
+    )
+    parser.add_argument("file", type=str, help="weights in a known layout: a PyTorch state dict or safetensors")
+    parser.add_argument("--out", type=str, required=True, help="safetensors file to write")
+    parser.add_argument("--half", type=bool, default=False, help="store in half precision, half the size")
+    parser.add_argument("--note", type=str, default="", help="what the header says about the training data")
+    try:
+        given = parser.parse_args(list(args))
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    out = Path(given.out)
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out is a file ending in .safetensors; {out} was given")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out lies in {out.parent}, which is no folder: make it first")
+    generator = load_generator(given.file)
+    part = out.with_name(f".{out.name}.part")
+    try:
+        save_generator(generator.half() if given.half else generator, part, training={"data": given.note})
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)
+    weights = sum(p.numel() for p in generator.parameters())
+    settings = ", ".join(f"{key} {value}" for key, value in generator.architecture().items())
+    print(f"{given.file}: {type(generator).__name__} ({settings}), {weights:,} weights")
+    print(
+        f"latents {generator.latent_shape}, {generator.latent_distribution}; images {generator.image_shape} in [-1, 1]"
+    )
+    print(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    return 0
