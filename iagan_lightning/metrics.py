@@ -7,7 +7,7 @@ import math
 import socket
 import warnings
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -32,7 +32,8 @@ def evaluate(
     8 bits, ``residual_sigma`` (with noise) :math:`|A x - y| / (2 \sigma \sqrt m)`, near 1 for the truth (for complex
     y near :math:`\sqrt 2`). With the truth: ``mse`` and ``psnr`` [dB] on the [0, 1] scale after clamping, ``ssim``,
     ``lpips_<backbone>``, and with :math:`e = (x - x_{true}) / 2` unclamped and :math:`P_A = A^+ A` the mean of
-    :math:`(P_A e)^2`, ``row_space_mse``, and of :math:`(e - P_A e)^2`, ``null_space_mse``.
+    :math:`(P_A e)^2`, ``row_space_mse``, and of :math:`(e - P_A e)^2`, ``null_space_mse``; both are absent where
+    conjugate gradients cannot find A^+.
 
     Args:
         x: reconstructions ``(B, C, H, W)`` in [-1, 1].
@@ -62,9 +63,13 @@ def evaluate(
         if distance is not None and large_enough_for_lpips(tuple(x.shape[-2:])):
             columns[f"lpips_{lpips}"] = distance(x.clamp(-1, 1), truth.clamp(-1, 1))
         error = (x - truth) / 2
-        row_space = operator.pseudo_inverse(operator(error))
-        columns["row_space_mse"] = row_space.square().flatten(1).mean(1)
-        columns["null_space_mse"] = (error - row_space).square().flatten(1).mean(1)
+        try:
+            row_space = operator.pseudo_inverse(operator(error))
+        except RuntimeError:  # an ill-conditioned operator without a pseudo-inverse of its own: P_A is out of reach
+            pass
+        else:
+            columns["row_space_mse"] = row_space.square().flatten(1).mean(1)
+            columns["null_space_mse"] = (error - row_space).square().flatten(1).mean(1)
     values = {name: column.double().tolist() for name, column in columns.items()}
     return [{name: column[i] for name, column in values.items()} for i in range(len(x))]
 
@@ -99,6 +104,26 @@ def load_lpips(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor] | None:
         return None
     if backbone not in get_args(Backbone):
         raise ValueError(f"lpips is one of {', '.join(get_args(Backbone))}; {backbone!r} was given")
+    try:
+        network = lpips_network(backbone)
+    except Exception as error:  # no network, a damaged cache, torchvision that does not fit torch ...
+        warnings.warn(
+            f"LPIPS ({backbone}) is left out, its weights cannot be loaded: {type(error).__name__}: {error}. "
+            f"Put them into $TORCH_HOME/hub/checkpoints, choose another --lpips, or --lpips none.",
+            stacklevel=2,
+        )
+        return None
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        # On the CPU and image by image: the same figure for a picture in whatever batch it came.
+        pairs = zip(a.float().cpu(), b.float().cpu(), strict=True)
+        return torch.stack([network(one[None], other[None]).flatten()[0] for one, other in pairs])
+
+    return distance
+
+
+def lpips_network(backbone: str) -> Any:
+    """Return the network of LPIPS, frozen, from torch's cache or the network."""
     patience = socket.getdefaulttimeout()
     try:
         socket.setdefaulttimeout(20)  # a cluster without a network must not wait for a download for ever
@@ -107,23 +132,9 @@ def load_lpips(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor] | None:
             warnings.filterwarnings("ignore", message="(The parameter 'pretrained'|Arguments other than a weight)")
             import lpips
 
-            network = lpips.LPIPS(net=backbone, verbose=False).eval().requires_grad_(False)
-    except Exception as error:  # no network, a damaged cache, torchvision that does not fit torch ...
-        warnings.warn(
-            f"LPIPS ({backbone}) is left out, its weights cannot be loaded: {type(error).__name__}: {error}. "
-            f"Put them into $TORCH_HOME/hub/checkpoints, choose another --lpips, or --lpips none.",
-            stacklevel=2,
-        )
-        return None
+            return lpips.LPIPS(net=backbone, verbose=False).eval().requires_grad_(False)
     finally:
         socket.setdefaulttimeout(patience)
-
-    def distance(a: Tensor, b: Tensor) -> Tensor:
-        # On the CPU and image by image: the same figure for a picture in whatever batch it came.
-        pairs = zip(a.float().cpu(), b.float().cpu(), strict=True)
-        return torch.stack([network(one[None], other[None]).flatten()[0] for one, other in pairs])
-
-    return distance
 
 
 def _norm(x: Tensor) -> Tensor:

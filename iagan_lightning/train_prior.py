@@ -1,4 +1,4 @@
-"""``iagan train-prior``: train a BEGAN on one's own pictures, stop and go on at any step."""
+"""``iagan train-prior``: train a generator on one's own pictures, stop and go on at any step."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy
 
 from iagan_lightning.lightning_cli import parse
 from iagan_lightning.output import OutputFolder, write_picture
-from iagan_lightning.training import BEGANTraining, TrainingPictures
+from iagan_lightning.training import PriorTraining, TrainingPictures
 from iagan_lightning.training.pictures import sample_sheet
 
 CHECKPOINT, PRIOR, SAMPLES = "last.ckpt", "prior.safetensors", "samples.png"
@@ -48,7 +49,7 @@ class Keep(Callback):
         self._write(trainer, pl_module)
 
     def _write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, BEGANTraining)
+        assert isinstance(module, PriorTraining)
         part = self.out / f".{CHECKPOINT}.part"
         trainer.save_checkpoint(part)  # on every process: a strategy may gather its state
         if not trainer.is_global_zero:
@@ -58,8 +59,8 @@ class Keep(Callback):
         module.save(part, self.data)
         os.replace(part, self.out / PRIOR)
         with torch.no_grad():
-            z = module.averaged.sample_latent(32, seed=0).to(module.device)
-            sheet = sample_sheet(module.averaged(z).float().cpu(), columns=8)
+            prior = module.prior()
+            sheet = sample_sheet(prior(prior.sample_latent(32, seed=0)), columns=8)
         write_picture(self.out / SAMPLES, sheet)
         if isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.add_image("samples", np.asarray(sheet), trainer.global_step, dataformats="HWC")
@@ -75,6 +76,13 @@ class TrainPriorCLI(LightningCLI):
         parser.add_argument("--checkpoint_every", type=int, default=1000, help="steps between two checkpoints")
         parser.add_argument("--note", type=str, default="", help="what the prior's header says about its data")
 
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build the Trainer; several devices need to know that each backward pass reaches only some of the weights."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if isinstance(trainer.strategy, DDPStrategy) and self.config["trainer"]["strategy"] in ("auto", "ddp"):
+            trainer = super().instantiate_trainer(**kwargs, strategy="ddp_find_unused_parameters_true")
+        return trainer
+
 
 def run_train_prior(args: Sequence[str]) -> int:
     """Train, or go on training, and return the exit status.
@@ -89,11 +97,13 @@ def run_train_prior(args: Sequence[str]) -> int:
         "enable_progress_bar": sys.stderr.isatty(),
         "max_epochs": -1,
     }
+    args = ["--model", "BEGANTraining", *args]  # unless another follows; as a default it would leave its own settings
     cli = parse(
-        TrainPriorCLI, BEGANTraining, TrainingPictures, args, "iagan train-prior", run=False, trainer_defaults=defaults
-    )
+        TrainPriorCLI, PriorTraining, TrainingPictures, args, "iagan train-prior", run=False,
+        subclass_mode_model=True, trainer_defaults=defaults,
+    )  # fmt: skip
     config, model, data = cli.config, cli.model, cli.datamodule
-    assert isinstance(model, BEGANTraining)
+    assert isinstance(model, PriorTraining)
     assert isinstance(data, TrainingPictures)
     for name in ("steps", "checkpoint_every"):
         if config[name] < 1:
@@ -105,16 +115,20 @@ def run_train_prior(args: Sequence[str]) -> int:
     model.seed = seed
     folder = OutputFolder(out)
     folder.prepare(images=False)
+    settings = {key: value for key, value in model.hparams.items() if not key.startswith("_")}
     folder.check_settings(
-        {"task": "train-prior", "seed": seed, "model": dict(model.hparams), "pictures": len(pictures),
-         "batch_size": data.batch_size, "mirror": data.mirror, "world": cli.trainer.world_size}
+        {
+            "task": "train-prior", "seed": seed, "model": {"method": model.method, **settings},
+            "pictures": len(pictures), "batch_size": data.batch_size, "mirror": data.mirror,
+            "world": cli.trainer.world_size,
+        }
     )  # fmt: skip
-    _train(cli.trainer, model, data, out, config["steps"], config["checkpoint_every"], config["note"] or data.root)
+    _train(cli.trainer, model, data, out, config["steps"], config["checkpoint_every"], config["note"] or Path(data.root).name)
     return 0
 
 
 def _train(
-    trainer: pl.Trainer, model: BEGANTraining, data: TrainingPictures, out: Path, steps: int, every: int, note: str
+    trainer: pl.Trainer, model: PriorTraining, data: TrainingPictures, out: Path, steps: int, every: int, note: str
 ) -> None:
     last = out / CHECKPOINT
     trainer.fit_loop.epoch_loop.max_steps = steps

@@ -51,7 +51,7 @@ def test_the_prior_loads_by_its_path(folder, tmp_path, capsys):
     assert main(train(folder, tmp_path / "out", 5, "--note", "noise")) == 0
     path = tmp_path / "out" / "prior.safetensors"
     G = load_generator(path)
-    assert G.architecture() == {"resolution": 16, "channels": 4, "latent": 8, "skip": False}
+    assert (G.resolution, G.channels, G.latent, G.skip) == (16, 4, 8, False)
     with safe_open(path, framework="pt") as file:
         header = json.loads(file.metadata()["iagan_lightning"])
         assert file.get_tensor("l0.weight").dtype == torch.float16
@@ -107,7 +107,7 @@ def test_a_step_is_the_papers(folder):
     loss_x, loss_g = (D(x) - x).abs().mean(), (D(fake.detach()) - fake.detach()).abs().mean()
     expected = torch.autograd.grad(loss_x - 0.3 * loss_g, discriminator)
     optimizer_g, optimizer_d = module.configure_optimizers()
-    module._latents = lambda n: z
+    module.latents = lambda n: z
     module.optimizers = lambda: [Wrapped(optimizer_g), Wrapped(optimizer_d)]
     module.manual_backward = lambda loss: loss.backward()
     before = [p.detach().clone() for p in discriminator]
@@ -204,3 +204,15 @@ def test_changed_settings_are_refused(folder, tmp_path, capsys):
     assert main(train(folder, tmp_path / "out", 2)) == 0
     assert main(train(folder, tmp_path / "out", 4, "--model.gamma", "0.5")) == 2
     assert "model.gamma was 0.7, now 0.5" in capsys.readouterr().err
+
+
+def test_two_processes_are_one_with_twice_the_batch(folder, tmp_path):
+    """Gradients, k and latents are shared, so that the number of devices decides about speed alone."""
+    assert main(train(folder, tmp_path / "one", 3, "--data.batch_size", "4")) == 0
+    two = train(folder, tmp_path / "two", 3, "--data.batch_size", "2", "--trainer.devices", "2")
+    subprocess.run(
+        [sys.executable, "-m", "iagan_lightning", *two], cwd=ROOT, check=True, capture_output=True, timeout=300
+    )
+    a, b = (final_state(tmp_path / name)["state_dict"] for name in ("one", "two"))
+    assert a["k"] > 0
+    assert max((a[key] - b[key]).abs().max().item() for key in a if key != "best_m") < 1e-5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,8 +19,9 @@ class BEGAN(Generator):
     Args:
         resolution: height and width of the image, 8 times a power of two (the paper: 64 or 128).
         channels: channels n of every hidden layer (the public 64-pixel weights: 64; the AAAI paper's: 128).
-        latent: length of z, drawn from U[-1, 1] (64).
+        latent: length of z (64).
         skip: concatenate the 8 x 8 layer's output, enlarged, after each upsampling (the paper's skip connections).
+        latent_distribution: what z was drawn from in training: ``uniform`` on [-1, 1] as in the paper, or ``normal``.
 
     Shapes: z ``(n, latent)`` -> images ``(n, 3, resolution, resolution)`` in [-1, 1].
 
@@ -28,16 +31,23 @@ class BEGAN(Generator):
         (2, 3, 64, 64)
     """
 
-    latent_distribution: LatentDistribution = "uniform"
-
-    def __init__(self, resolution: int = 64, channels: int = 64, latent: int = 64, skip: bool = False) -> None:
+    def __init__(
+        self,
+        resolution: int = 64,
+        channels: int = 64,
+        latent: int = 64,
+        skip: bool = False,
+        latent_distribution: LatentDistribution = "uniform",
+    ) -> None:
         super().__init__()
+        if latent_distribution not in get_args(LatentDistribution):
+            raise ValueError(f"latent_distribution is uniform or normal; {latent_distribution!r} was given")
         self.blocks = blocks_of(resolution)
         for name, value in (("channels", channels), ("latent", latent)):
             if value < 1:
                 raise ValueError(f"{name} is at least 1; {value} was given")
         self.resolution, self.channels, self.latent, self.skip = resolution, channels, latent, skip
-        self.latent_shape = (latent,)
+        self.latent_shape, self.latent_distribution = (latent,), latent_distribution
         self.image_shape = (3, resolution, resolution)
         self.l0 = nn.Linear(latent, 64 * channels)
         for block in range(self.blocks):
@@ -66,6 +76,7 @@ class BEGAN(Generator):
             "channels": self.channels,
             "latent": self.latent,
             "skip": self.skip,
+            "latent_distribution": self.latent_distribution,
         }
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iagan_lightning.generators import BEGAN, save_generator
+from iagan_lightning.generators import BEGAN
 from iagan_lightning.generators.began import blocks_of
+from iagan_lightning.training.base import PriorTraining, mean_over_processes
 
 
 class Encoder(nn.Module):
@@ -39,7 +37,7 @@ class Encoder(nn.Module):
         return self.code(self.layers(x).flatten(1))
 
 
-class BEGANTraining(pl.LightningModule):
+class BEGANTraining(PriorTraining):
     r"""Train a BEGAN: an auto-encoder D as discriminator, L1 losses, and an equilibrium held by k.
 
     With :math:`L(v) = |v - D(v)|_1` (mean over pixels), a step minimises
@@ -47,10 +45,7 @@ class BEGANTraining(pl.LightningModule):
     .. math:: L_D = L(x) - k_t L(G(z)), \qquad L_G = L(G(z)),
 
     and updates :math:`k_{t+1} = k_t + \lambda_k (\gamma L(x) - L(G(z)))`, kept in [0, 1]. Convergence is measured by
-    :math:`M = L(x) + |\gamma L(x) - L(G(z))|`. One training step is one ``global_step``.
-
-    Everything that decides about the next step is in the checkpoint, and latents depend on seed, step and process
-    alone, so a resumed run repeats the steps of one that was never interrupted.
+    :math:`M = L(x) + |\gamma L(x) - L(G(z))|`.
 
     Args:
         resolution: height and width of the images, 64 or 128 (8 times a power of two).
@@ -65,6 +60,8 @@ class BEGANTraining(pl.LightningModule):
 
     Source: Berthelot, Schumm and Metz, BEGAN: Boundary Equilibrium Generative Adversarial Networks, 2017.
     """
+
+    method = "BEGAN"
 
     k: Tensor
     smooth_m: Tensor
@@ -84,19 +81,12 @@ class BEGANTraining(pl.LightningModule):
         average: float = 0.999,
         patience: int = 10_000,
     ) -> None:
-        super().__init__()
+        super().__init__(resolution, channels, latent, skip, average)
         if not 0 < gamma <= 1:
             raise ValueError(f"model.gamma lies in (0, 1]; {gamma} was given")
-        if not 0 <= average < 1:
-            raise ValueError(f"model.average lies in [0, 1); {average} was given")
         if not lr > 0:
             raise ValueError(f"model.lr is above 0; {lr} was given")
         self.save_hyperparameters(logger=False)
-        self.automatic_optimization = False
-        self.seed = 0
-        self.generator = BEGAN(resolution, channels, latent, skip)
-        self.averaged = BEGAN(resolution, channels, latent, skip).requires_grad_(False)
-        self.averaged.load_state_dict(self.generator.state_dict())
         self.encoder = Encoder(resolution, channels, latent)
         self.decoder = BEGAN(resolution, channels, latent, skip)
         for name, value in (("k", 0.0), ("smooth_m", 0.0), ("best_m", torch.inf), ("best_step", 0.0), ("rate", 1.0)):
@@ -112,7 +102,7 @@ class BEGANTraining(pl.LightningModule):
         optimizers: Any = self.optimizers()
         optimizer_g, optimizer_d = optimizers[0], optimizers[1]
         real = batch.to(self.k) / 127.5 - 1
-        fake = self.generator(self._latents(len(real)))
+        fake = self.generator(self.latents(len(real)))
 
         both = torch.cat([real, fake.detach()])
         loss_real, loss_fake = (self.reconstruct(both) - both).abs().flatten(1).mean(1).chunk(2)
@@ -131,20 +121,13 @@ class BEGANTraining(pl.LightningModule):
             p.requires_grad_(True)
 
         with torch.no_grad():
-            x, g = loss_real.mean().detach().float(), loss_g.detach().float()
+            x, g = mean_over_processes(torch.stack([loss_real.mean().detach().float(), loss_g.detach().float()]))
             balance = settings["gamma"] * x - g
             self.k.add_(settings["lambda_k"] * balance).clamp_(0, 1)
             m = x + balance.abs()
-            self._average()
+            self.update_average()
             self._lower_rate(m, optimizer_g.optimizer, optimizer_d.optimizer)
-        return {"loss_real": x, "loss_fake": g, "k": self.k, "M": m}
-
-    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        """Log now and then; a value read every step would make the device wait."""
-        step = self.global_step
-        if self.logger is not None and step % 50 == 0:
-            values = {name: float(value) for name, value in outputs.items()}
-            self.logger.log_metrics({**values, "lr": self.hparams["lr"] * float(self.rate)}, step=step)
+        return {"loss_real": x, "loss_fake": g, "k": self.k, "M": m, "lr": settings["lr"] * self.rate}
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return Adam for G and for D, with the paper's settings."""
@@ -153,23 +136,6 @@ class BEGANTraining(pl.LightningModule):
             torch.optim.Adam(list(parameters), lr=self.hparams["lr"], betas=(0.5, 0.999))
             for parameters in (self.generator.parameters(), discriminator)
         ]
-
-    def save(self, path: str | Path, data: str, half: bool = True) -> None:
-        """Write the averaged generator with everything that ``load_generator`` and a reader need in the header."""
-        note = {"method": "BEGAN", "data": data, "steps": self.global_step, "settings": dict(self.hparams)}
-        network = BEGAN(**self.generator.architecture())  # type: ignore[arg-type]
-        network.load_state_dict({key: value.cpu() for key, value in self.averaged.state_dict().items()})
-        save_generator(network.half() if half else network, path, training=note)
-
-    def _latents(self, n: int) -> Tensor:
-        words = f"{self.seed} {self.global_step} {self.global_rank}".encode()
-        seed = int.from_bytes(hashlib.sha256(words).digest()[:7], "big")
-        return self.generator.sample_latent(n, seed).to(self.generator.l0.weight)
-
-    def _average(self) -> None:
-        decay = min(self.hparams["average"], (1 + self.global_step) / (10 + self.global_step))
-        for kept, new in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
-            kept.lerp_(new, 1 - decay)
 
     def _lower_rate(self, m: Tensor, *optimizers: torch.optim.Optimizer) -> None:
         """Halve the learning rate when the smoothed M has not fallen for ``patience`` steps."""

@@ -1,0 +1,267 @@
+"""A variational auto-encoder with a learned similarity and a projected discriminator: a prior for little computing.
+
+BEGAN's auto-encoder is its discriminator and costs twice the generator. Here a small encoder tells the generator
+which picture to make, so that it learns from every pixel from the first step on, and the discriminator looks at
+features of a fixed network, which costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from iagan_lightning.generators import BEGAN
+from iagan_lightning.metrics import lpips_network
+from iagan_lightning.training.base import PriorTraining, mean_over_processes
+
+ENCODED = 32  # height and width that the encoder sees, at every resolution of the generator
+
+
+class Encoder(nn.Module):
+    """Mean and logarithm of the variance of the code of each picture, from a version of 32 x 32 pixels.
+
+    Shapes: images ``(B, 3, N, N)`` -> two ``(B, latent)``.
+    """
+
+    def __init__(self, latent: int, channels: int = 32) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1), nn.ELU()]
+        for width in (channels, 2 * channels, 4 * channels):
+            layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.GroupNorm(8, 2 * width), nn.ELU()]
+            layers += [nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.GroupNorm(8, 2 * width), nn.ELU()]
+        self.layers = nn.Sequential(*layers)
+        self.code = nn.Linear(16 * 8 * channels, 2 * latent)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance."""
+        small = F.adaptive_avg_pool2d(x, ENCODED)
+        mean, log_variance = self.code(self.layers(small).flatten(1)).chunk(2, dim=1)
+        return mean, log_variance.clamp(-10, 4)
+
+
+class Critic(nn.Module):
+    """Discriminator heads, one for each of the first feature maps of a fixed network.
+
+    Shapes: list of ``(B, C_i, h_i, w_i)`` -> ``(B, sum of h_i w_i)``, positive for what looks real.
+
+    Source: Sauer et al., Projected GANs Converge Faster, NeurIPS 2021.
+    """
+
+    def __init__(self, channels: tuple[int, ...] = (64, 128, 256, 384), width: int = 32) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                spectral_norm(nn.Conv2d(c, width, 1)),
+                nn.LeakyReLU(0.2),
+                spectral_norm(nn.Conv2d(width, width, 3, padding=1)),
+                nn.LeakyReLU(0.2),
+                spectral_norm(nn.Conv2d(width, 1, 1)),
+            )
+            for c in channels
+        )
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Return the scores of all places."""
+        scores = [head(f).flatten(1) for head, f in zip(self.heads, features, strict=False)]
+        return torch.cat([score.mean(1, keepdim=True) for score in scores], dim=1)
+
+
+class VAEGANTraining(PriorTraining):
+    r"""Train a generator as decoder of a variational auto-encoder, sharpened by a discriminator of features.
+
+    The encoder gives a normal distribution of codes c for each picture. Mean and covariance of all codes are followed
+    as training goes, so that random codes are drawn as the encoder would give them; folded into G's first layer they
+    make the stored generator one of standard normal latents. With :math:`\hat x = G(c)` of encoded pictures,
+    :math:`\tilde x = G(c)` of random codes and the heads D of the discriminator, a step minimises
+
+    .. math::
+
+        |\hat x - x|_1 + \lambda_p \mathrm{LPIPS}(\hat x, x) + \beta \mathrm{KL}
+        - \lambda_a \mathrm{mean} (D(\hat x) + D(\tilde x)) / 2
+
+    (the L1 norm as a mean over pixels, KL as a sum over codes), and D the hinge loss.
+
+    Args:
+        resolution: height and width of the images, 64 or 128 (8 times a power of two).
+        channels: channels n of all layers of the generator.
+        latent: length of z.
+        skip: skip connections in the generator.
+        perceptual: weight of LPIPS (SqueezeNet).
+        adversarial: weight of the discriminator.
+        beta: weight of the Kullback-Leibler divergence.
+        lr: learning rate of all Adams.
+        cooldown: last steps, over which the learning rate falls to 0.
+        random: random codes per encoded picture.
+        average: decay of the exponential moving average of G, which is what is stored; 0 stores G itself.
+        start: ``last.ckpt`` of a run at half the resolution (or the same): the new layers begin by passing on what they
+            get, so that the first pictures are its pictures enlarged.
+
+    Source: Larsen et al., Autoencoding beyond pixels using a learned similarity metric, ICML 2016; Sauer et al.,
+    Projected GANs Converge Faster, NeurIPS 2021; density of the codes estimated from them: Ghosh et al., From
+    Variational to Deterministic Autoencoders, ICLR 2020.
+    """
+
+    method = "VAE-GAN"
+
+    code_mean: Tensor
+    code_square: Tensor
+
+    def __init__(
+        self,
+        resolution: int = 64,
+        channels: int = 64,
+        latent: int = 64,
+        skip: bool = False,
+        perceptual: float = 0.5,
+        adversarial: float = 0.05,
+        beta: float = 1e-4,
+        lr: float = 1e-4,
+        cooldown: int = 2000,
+        random: float = 0.5,
+        average: float = 0.999,
+        start: str | None = None,
+    ) -> None:
+        super().__init__(resolution, channels, latent, skip, average, latent_distribution="normal")
+        if resolution < ENCODED:
+            raise ValueError(f"model.resolution is at least {ENCODED} for VAEGANTraining; {resolution} was given")
+        for name, value in (("lr", lr), ("random", random)):
+            if not value > 0:
+                raise ValueError(f"model.{name} is above 0; {value} was given")
+        if cooldown < 1:
+            raise ValueError(f"model.cooldown is at least 1 step; {cooldown} was given")
+        self.save_hyperparameters(logger=False)
+        for layer in self.generator.modules():
+            if isinstance(layer, nn.Conv2d):  # PyTorch's own start shrinks the signal from layer to layer
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu" if layer.out_channels > 3 else "linear")
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
+        self.encoder = Encoder(latent)
+        self.critic = Critic()
+        self.register_buffer("code_mean", torch.zeros(latent))
+        self.register_buffer("code_square", torch.eye(latent))
+        if start is not None:
+            self._take(start)
+        self.averaged.load_state_dict(self.generator.state_dict())
+        self._similarity: list[nn.Module] = []  # in a list: no part of the state
+
+    def on_fit_start(self) -> None:
+        """Load the network whose features are compared."""
+        try:
+            network = lpips_network("squeeze")
+        except Exception as error:
+            raise ValueError(
+                "VAEGANTraining compares pictures with LPIPS, whose SqueezeNet weights cannot be loaded "
+                f"({type(error).__name__}: {error}): put them into $TORCH_HOME/hub/checkpoints, or train a BEGAN"
+            ) from error
+        self._similarity = [network.to(self.device)]
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Return the feature maps of images, of unit length at each place, as in LPIPS."""
+        network: Any = self._similarity[0]
+        return [F.normalize(f, dim=1, eps=1e-8) for f in network.net(network.scaling_layer(x))]
+
+    def perceptual_distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """Return the mean LPIPS of images with these features."""
+        network: Any = self._similarity[0]
+        return sum(lin((u - v) ** 2).mean() for lin, u, v in zip(network.lins, a, b, strict=True))
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
+        """Make one step of G and the encoder, and one of the discriminator."""
+        settings = self.hparams
+        optimizers: Any = self.optimizers()
+        optimizer_g, optimizer_d = optimizers
+        rate = settings["lr"] * min(1.0, (self.trainer.max_steps - self.global_step) / settings["cooldown"])
+        for optimizer in (optimizer_g, optimizer_d):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        x = batch.to(self.generator.l0.weight) / 127.5 - 1
+
+        mean, log_variance = self.encoder(x)
+        draw, width = self.draw("code"), mean.shape[1]
+        noise = self.share(lambda count: torch.randn(count, width, generator=draw), len(x)).to(mean)
+        code = mean + noise * (log_variance / 2).exp()
+        self._follow(code.detach())
+        root = self._root().to(mean)
+        random = self.code_mean + self.latents(round(len(x) * settings["random"])) @ root.T
+        both = self.generator(torch.cat([code, random]))
+        fake = both[: len(x)]
+        with torch.no_grad():
+            features_x = self.features(x)
+        features_both = self.features(both)
+        features_fake = [f[: len(x)] for f in features_both]
+
+        pixels = F.l1_loss(fake, x)
+        perceptual = self.perceptual_distance(features_fake, features_x)
+        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean()
+        self.critic.requires_grad_(False)
+        adversarial = -self.critic([f * f.shape[1] ** 0.5 for f in features_both]).mean()
+        self.critic.requires_grad_(True)
+        loss = (
+            pixels + settings["perceptual"] * perceptual + settings["beta"] * kl + settings["adversarial"] * adversarial
+        )
+        optimizer_g.zero_grad()
+        self.manual_backward(loss)
+        optimizer_g.step()
+
+        real = self.critic([f * f.shape[1] ** 0.5 for f in features_x])
+        made = self.critic([f.detach() * f.shape[1] ** 0.5 for f in features_both])
+        loss_d = F.relu(1 - real).mean() + F.relu(1 + made).mean()
+        optimizer_d.optimizer.zero_grad()
+        self.manual_backward(loss_d)
+        optimizer_d.optimizer.step()
+        self.update_average()
+        return {
+            "L1": pixels.detach(), "LPIPS": perceptual.detach(), "KL": kl.detach(),
+            "adversarial": adversarial.detach(), "critic": loss_d.detach(), "lr": torch.tensor(rate),
+        }  # fmt: skip
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return Adam for G with the encoder, and for the discriminator."""
+        made = [*self.generator.parameters(), *self.encoder.parameters()]
+        return [
+            torch.optim.Adam(made, lr=self.hparams["lr"], betas=(0.9, 0.99), fused=True),
+            torch.optim.Adam(self.critic.parameters(), lr=self.hparams["lr"], betas=(0.5, 0.99), fused=True),
+        ]
+
+    @torch.no_grad()
+    def prior(self) -> BEGAN:
+        """Return the averaged generator for standard normal latents z: its first layer gets ``code_mean + root z``."""
+        network = super().prior()
+        mean, root = self.code_mean.cpu().double(), self._root().cpu().double()
+        weight = network.l0.weight.double()
+        network.l0.bias.add_((weight @ mean).float())
+        network.l0.weight.copy_(weight @ root)
+        return network
+
+    def _follow(self, code: Tensor) -> None:
+        """Move mean and second moment of the codes towards this batch's, faster in the first steps."""
+        rate, code = max(0.002, 1 / (1 + self.global_step)), code.float()
+        self.code_mean.lerp_(mean_over_processes(code.mean(0)), rate)
+        self.code_square.lerp_(mean_over_processes(code.T @ code / len(code)), rate)
+
+    def _root(self) -> Tensor:
+        """Return a square root of the codes' covariance."""
+        covariance = self.code_square.double() - torch.outer(self.code_mean.double(), self.code_mean.double())
+        eigenvalues, vectors = torch.linalg.eigh(covariance)
+        return vectors * eigenvalues.clamp(min=0).sqrt()
+
+    def _take(self, start: str) -> None:
+        try:
+            state = torch.load(start, map_location="cpu", weights_only=True)["state_dict"]
+        except Exception as error:  # torch raises a different kind for each way in which a file can be broken
+            raise ValueError(f"model.start is a last.ckpt of train-prior; {start} cannot be read: {error}") from error
+        pair, last = 2 * self.generator.blocks - 1, 2 * self.generator.blocks + 1
+        for kind in ("weight", "bias"):
+            image = state.get(f"generator.l{pair}.{kind}")
+            if image is not None and len(image) == 3:  # of half the resolution: what gave its image gives ours
+                state[f"generator.l{last}.{kind}"] = state.pop(f"generator.l{pair}.{kind}")
+                for layer in (self.generator.get_submodule(f"l{pair}"), self.generator.get_submodule(f"l{pair + 1}")):
+                    assert isinstance(layer, nn.Conv2d)
+                    nn.init.dirac_(layer.weight)  # the new pair begins by passing on what it gets
+        own = self.state_dict()
+        fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+        self.load_state_dict(fitting, strict=False)
