@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -13,14 +14,18 @@ from iagan_lightning.module import IAGAN, METHOD
 class BackProjection(pl.Callback):
     r"""Add :math:`\hat x_{bp} = \hat x + A^+ (y - A \hat x)` beside each stage's result: ``csgm_bp``, ``iagan_bp``.
 
+    Where A^+ cannot be computed (conjugate gradients on an ill-conditioned operator), a warning says so and nothing is
+    added.
+
     Args:
         enabled: None (default) adds them when ``noise_std`` is 0, because back-projection copies the noise of y into
-            the image; True adds them always, with a warning where there is noise; False never.
+            the image; True adds them always, with a warning where there is noise; False never; ``"discrepancy"``
+            always, but with noise only as far as the residual falls to the noise's, with the regularised A^+.
 
     Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eq. (10).
     """
 
-    def __init__(self, enabled: bool | None = None) -> None:
+    def __init__(self, enabled: bool | Literal["discrepancy"] | None = None) -> None:
         self.enabled = enabled
 
     @torch.no_grad()
@@ -30,10 +35,16 @@ class BackProjection(pl.Callback):
         noisy = pl_module.noise_std > 0
         if self.enabled is False or (self.enabled is None and noisy):
             return
-        if noisy and pl_module.stage == "latent":
+        if noisy and self.enabled is True and pl_module.stage == "latent":
             warnings.warn(
                 f"back-projection of measurements with noise_std {pl_module.noise_std:.4g} amplifies the noise",
                 stacklevel=2,
             )
         method = METHOD[pl_module.stage]
-        pl_module.results[f"{method}_bp"] = pl_module.operator.back_project(pl_module.results[method], pl_module.y)
+        level = pl_module.noise_std if self.enabled == "discrepancy" else 0.0
+        try:
+            result = pl_module.operator.back_project(pl_module.results[method], pl_module.y, level)
+        except RuntimeError as error:
+            warnings.warn(f"no {method}_bp: {error}", stacklevel=2)
+        else:
+            pl_module.results[f"{method}_bp"] = result

@@ -13,7 +13,7 @@ from safetensors.torch import save as to_safetensors
 from iagan_lightning.images import to_pillow
 from iagan_lightning.module import IAGAN
 from iagan_lightning.output import OutputFolder, write_bytes, write_picture, write_tensors, write_text
-from iagan_lightning.sheet import as_picture, sheet_of
+from iagan_lightning.sheet import sheet_of
 
 
 class ResultWriter(pl.Callback):
@@ -44,14 +44,18 @@ class ResultWriter(pl.Callback):
         results = {method: images[index].float().cpu() for method, images in module.results.items()}
         metrics = module.metrics[index] if module.metrics else {}
         write_tensors(folder / "measurement.pt", y)
-        picture = as_picture(y, module.generator.image_shape[0])
+        picture = module.operator.picture(module.y[index])
         if picture is not None:
             write_picture(folder / "measurement.png", to_pillow(picture))
+        mask = getattr(module.operator, "mask", None)
+        if isinstance(mask, torch.Tensor):  # as it is read again: --operator.mask mask.png
+            alike = mask if mask.ndim == 2 else mask[0]
+            write_picture(folder / "mask.png", to_pillow(alike[None].float() * 2 - 1))
         if truth is not None:
             write_picture(folder / "truth.png", to_pillow(truth))
         for method, image in results.items():
             write_picture(folder / f"{method}.png", to_pillow(image))
-        write_picture(folder / "comparison.png", sheet_of(results, truth, y, metrics))
+        write_picture(folder / "comparison.png", sheet_of(results, truth, picture, metrics))
         if self.save == "weights":
             write_bytes(folder / "weights.safetensors", to_safetensors(_variables(module, index)))
         (folder / "error.txt").unlink(missing_ok=True)

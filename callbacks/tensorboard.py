@@ -78,7 +78,8 @@ class TensorBoardImages(pl.Callback):
             metrics = pl_module.metrics[index] if pl_module.metrics else {}
             results = {method: images[index].cpu() for method, images in pl_module.results.items()}
             truth = None if pl_module.truth is None else pl_module.truth[index]
-            sheet = np.asarray(sheet_of(results, truth, pl_module.y[index].cpu(), metrics))
+            picture = pl_module.operator.picture(pl_module.y[index])
+            sheet = np.asarray(sheet_of(results, truth, picture, metrics))
             writer.add_image("final/comparison", sheet, self._steps, dataformats="HWC")
             for method, row in metrics.items():
                 for name, value in row.items():

@@ -1,20 +1,24 @@
 """Make the bundled portraits from pictures that come with well-known packages.
 
-    pip install scikit-image matplotlib && python docs/make_examples.py
+    pip install -e ".[align]" scikit-image matplotlib && python docs/make_examples.py
 
 ``astronaut``: Eileen Collins, NASA, public domain (skimage.data.astronaut).
 ``grace_hopper``: Grace Hopper, US Navy, public domain (matplotlib's sample data).
-Each is cut to the tight framing of the priors' training faces, 128 x 128 pixels.
+Each is cut to the tight framing of the priors' training faces, as ``--data.align true`` does, at 128 x 128 pixels.
 """
 
 from pathlib import Path
 
 import matplotlib.cbook
+import numpy as np
 import skimage.data
+import torch
 from PIL import Image
 
+from iagan_lightning.align import align_face
+from iagan_lightning.images import fit_image, to_pillow
+
 EXAMPLES = Path(__file__).parent.parent / "iagan_lightning" / "examples"
-FRAMES = {"astronaut": (160, 54, 288, 182), "grace_hopper": (125, 80, 401, 356)}
 
 
 def main() -> None:
@@ -23,8 +27,9 @@ def main() -> None:
     hopper = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     pictures = {"astronaut": Image.fromarray(skimage.data.astronaut()), "grace_hopper": Image.open(hopper)}
     for name, picture in pictures.items():
-        face = picture.convert("RGB").crop(FRAMES[name]).resize((128, 128), Image.Resampling.LANCZOS)
-        face.save(EXAMPLES / f"{name}.png", optimize=True)
+        pixels = torch.from_numpy(np.array(picture.convert("RGB")))
+        face = align_face(pixels.permute(2, 0, 1) / 127.5 - 1)
+        to_pillow(fit_image(face, (128, 128), "resize")).save(EXAMPLES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

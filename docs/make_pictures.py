@@ -1,6 +1,6 @@
 """Make the pictures of the README and of docs/ from real runs on the bundled portraits.
 
-python docs/make_pictures.py --generator WEIGHTS
+python docs/make_pictures.py
 """
 
 import argparse
@@ -22,7 +22,7 @@ RUNS = {
 def main() -> None:
     """Run each task and stack its comparison sheets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--generator", required=True)
+    parser.add_argument("--generator", default="began64", help="a prior's name or file")
     weights = parser.parse_args().generator
     PICTURES.mkdir(exist_ok=True)
     for name, task in RUNS.items():

@@ -18,10 +18,15 @@ usage: iagan TASK [options]
 Reconstruct images with a generator that adapts itself to each image (IAGAN, AAAI 2020).
 
 tasks:
-  super-resolution    enlarge pictures by 2, 4, 8 ... with agreement with every pixel given
+  super-resolution    enlarge pictures by 2, 4, 8 ... in agreement with every pixel given
+  compressed-sensing  from few random projections or Fourier coefficients
+  deblurring          undo a known blur
+  inpainting          fill in missing pixels
+  denoising           remove noise of a known level
 
   train-prior         train a generator on your own pictures
   import-prior        convert a generator's weights from elsewhere
+  check-operator      is your operator linear, are its adjoint and pseudo-inverse right
 
   iagan TASK --help             the options of a task
   iagan TASK --print_config     all options as YAML, for --config FILE
@@ -33,8 +38,8 @@ options:
 exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad arguments
 """
 
-TASKS = ("super-resolution",)
-COMMANDS = (*TASKS, "train-prior", "import-prior")
+TASKS = ("super-resolution", "compressed-sensing", "deblurring", "inpainting", "denoising")
+COMMANDS = (*TASKS, "train-prior", "import-prior", "check-operator")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -63,6 +68,10 @@ def main(args: Sequence[str] | None = None) -> int:
             from iagan_lightning.import_prior import run_import_prior
 
             return run_import_prior(args[1:])
+        if args[0] == "check-operator":
+            from iagan_lightning.check_operator import run_check_operator
+
+            return run_check_operator(args[1:])
         from iagan_lightning.tasks import run_task
 
         return run_task(args)

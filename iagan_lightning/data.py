@@ -13,8 +13,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from iagan_lightning.align import align_face, require_detector
 from iagan_lightning.images import SUFFIXES, Fit, check_large_enough, fit_image, picture_size, read_image
-from iagan_lightning.operators import LinearOperator
+from iagan_lightning.operators import BicubicDownsampling, LinearOperator
 
 OperatorFactory = Callable[..., LinearOperator]
 ARRAYS = {".pt", ".npy"}
@@ -56,6 +57,8 @@ class ImageData(pl.LightningDataModule):
             folders are pairs of the same names. With neither, two bundled portraits are reconstructed.
         size: height and width of the images; the generator's when left out.
         fit: how pictures are brought to that size: crop (the centre), resize (stretch) or pad.
+        align: find the face in each picture, level it and cut it out as the bundled priors were trained
+            (needs OpenCV: pip install 'iagan-lightning[align]').
         limit: use only the first so many pictures.
         images_per_fit: pictures adapted side by side.
     """
@@ -66,6 +69,7 @@ class ImageData(pl.LightningDataModule):
         measurements: str | None = None,
         size: int | None = None,
         fit: Fit = "crop",
+        align: bool = False,
         limit: int | None = None,
         images_per_fit: int = 1,
     ) -> None:
@@ -76,7 +80,15 @@ class ImageData(pl.LightningDataModule):
         if root is None and measurements is None:
             root = str(EXAMPLES)
         self.root, self.measurements = root, measurements
-        self.size, self.fit, self.limit, self.images_per_fit = size, fit, limit, images_per_fit
+        if align:
+            if root is not None and measurements is not None:
+                raise ValueError(
+                    "data.align cannot cut pairs of data.root and data.measurements alike: align them beforehand, or "
+                    "give only one of the two"
+                )
+            require_detector()
+        self.size, self.fit, self.align = size, fit, align
+        self.limit, self.images_per_fit = limit, images_per_fit
 
     def samples(self, seed: int, image_shape: tuple[int, int, int]) -> list[Sample]:
         """Return the samples in the order of their names.
@@ -100,7 +112,7 @@ class ImageData(pl.LightningDataModule):
             )
         names = sorted(truths or measured)[: self.limit]
         for path in (path for name in names if (path := truths.get(name))):
-            if self.fit == "crop" and (size := picture_size(path)):
+            if self.fit == "crop" and not self.align and (size := picture_size(path)):
                 try:
                     check_large_enough(size, image_shape[1:])
                 except ValueError as error:
@@ -126,50 +138,76 @@ class ImageData(pl.LightningDataModule):
         """
         truth = None
         if sample.truth is not None:
-            truth = fit_image(read_image(sample.truth, image_shape[0]), image_shape[1:], self.fit)[None]
+            truth = fit_image(self._picture(sample.truth, image_shape[0]), image_shape[1:], self.fit)[None]
         if sample.measurement is None:
             assert truth is not None
             A = operator(image_shape)
             return Measured(A.measure(truth, noise_std, seed=sample.seed), A, truth)
         if sample.measurement.suffix.lower() in ARRAYS:
             y = read_array(sample.measurement)[None]
-            return Measured(y, operator_for(operator, image_shape, tuple(y.shape[-2:]), sample.measurement), truth)
-        picture = read_image(sample.measurement, image_shape[0])[None]
-        A = operator_for(operator, image_shape, (picture.shape[-2], picture.shape[-1]), sample.measurement)
+            return Measured(y, operator_for(operator, image_shape, tuple(y.shape[1:]), sample.measurement), truth)
+        picture = self._picture(sample.measurement, image_shape[0])
+        A = operator_for(operator, image_shape, tuple(picture.shape), sample.measurement)
+        if len(picture) != A.measurement_shape[0]:
+            picture = self._picture(sample.measurement, A.measurement_shape[0])
         # A picture is A applied to an image in [0, 1]; on [-1, 1] that is 2 y - A(1), and 2 y - 1 = picture.
-        return Measured(picture + 1 - A(torch.ones(1, *image_shape)), A, truth)
+        y = picture[None] + 1 - A(torch.ones(1, *image_shape))
+        return Measured(A.measured(y), A, truth)
+
+    def _picture(self, path: Path, channels: int) -> Tensor:
+        picture = read_image(path, channels)
+        return align_face(picture) if self.align else picture
 
     def check_measurements(
         self, samples: list[Sample], image_shape: tuple[int, int, int], operator: OperatorFactory
     ) -> None:
         """Build the operator of each measured picture once, so that misfits show before any work is done."""
+        if self.align:  # the sizes are known only when the faces have been found
+            return
         seen: set[tuple[int, int]] = set()
         for path in (sample.measurement for sample in samples if sample.measurement is not None):
             size = picture_size(path) if path.suffix.lower() in SUFFIXES else None
             if size is not None and size not in seen:
-                operator_for(operator, image_shape, size, path)
+                operator_for(operator, image_shape, (image_shape[0], *size), path)
                 seen.add(size)
 
 
 def operator_for(
-    factory: OperatorFactory, image_shape: tuple[int, int, int], size: tuple[int, ...], path: Path
+    factory: OperatorFactory, image_shape: tuple[int, int, int], shape: tuple[int, ...], path: Path
 ) -> LinearOperator:
-    """Return the operator whose measurement is a picture of this size; a downsampling takes its size from it."""
-    if size[0] > image_shape[1] or size[1] > image_shape[2]:
+    """Return the operator of measurements of this shape; a downsampling takes its size from them.
+
+    A picture is colour or grey as the operator wants it: only its height and width must be those of the measurements.
+    """
+    is_picture = path.suffix.lower() in SUFFIXES
+    if len(shape) == 3 and (shape[1] > image_shape[1] or shape[2] > image_shape[2]):
         raise ValueError(
-            f"{path}: a measurement of {size[1]} x {size[0]} pixels is larger than the generator's image of "
+            f"{path}: a measurement of {shape[2]} x {shape[1]} pixels is larger than the generator's image of "
             f"{image_shape[2]} x {image_shape[1]}: choose a generator of a higher resolution, or give the picture "
             "with --data.root to have it measured"
         )
+    A: LinearOperator | None = None
     try:
-        return factory(image_shape, size=size)
-    except TypeError:  # an operator without a size: the measurements must have the shape that it gives
         A = factory(image_shape)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    if tuple(A.measurement_shape[-2:]) != size:
-        raise ValueError(f"{path}: measurements of shape {size} were given, the operator makes {A.measurement_shape}")
-    return A
+        problem = str(error)  # a downsampling without a scale, perhaps: then the picture's size tells
+    else:
+        if A.measurement_shape[is_picture:] == shape[is_picture:]:
+            return A
+        problem = f"measurements of shape {shape} were given, the operator makes {A.measurement_shape}"
+        if is_picture and len(A.measurement_shape) != 3:
+            problem = (
+                f"the measurements of {type(A).__name__} are no pictures: give arrays of shape {A.measurement_shape} "
+                "as .pt or .npy"
+            )
+    if A is None or isinstance(A, BicubicDownsampling):
+        try:
+            return factory(image_shape, size=shape[1:])
+        except TypeError:
+            pass  # not a downsampling
+        except ValueError as error:
+            problem = str(error)
+    raise ValueError(f"{path}: {problem}")
 
 
 def read_array(path: Path) -> Tensor:

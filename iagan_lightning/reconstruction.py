@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -52,7 +52,7 @@ def reconstruct(
     *,
     latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
     joint: Stage = Stage(),  # noqa: B008
-    back_projection: bool | None = None,
+    back_projection: bool | Literal["discrepancy"] | None = None,
     callbacks: Sequence[pl.Callback] = (),
     **trainer: Any,
 ) -> Reconstruction:
@@ -66,7 +66,8 @@ def reconstruct(
         preset: ``fast``, or ``paper`` for the published schedule.
         seed: image i starts from seed + i.
         latent, joint: settings that replace those of the preset.
-        back_projection: None adds the ``_bp`` results when noise_std is 0; True always; False never.
+        back_projection: None adds the ``_bp`` results when noise_std is 0; True always; False never;
+            ``"discrepancy"`` always, with noise only as far as the noise allows.
         callbacks: further Lightning callbacks; they see every evaluation of the objective.
         **trainer: arguments of ``pytorch_lightning.Trainer``, for example ``accelerator="cpu"``.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from iagan_lightning.output import OutputFolder
 from iagan_lightning.sheet import TITLES
 
 BEST = {"psnr": max, "ssim": max, "lpips_alex": min, "lpips_vgg": min, "lpips_squeeze": min, "residual": min}
+MISFIT = 0.35
 UNITS = {"psnr": "PSNR in dB", "ssim": "SSIM", "residual": "residual |Ax-y|/|y|"}
 
 
@@ -35,10 +37,35 @@ def print_summary(
                 cells.append(f"[bold]{text}[/bold]" if text and text == _format(key, best[key]) else text)
             table.add_row(TITLES.get(name, name), *cells)
         console.print(table)
+    strangers = [record["image"] for record in folder.done() if unexplained(record) > MISFIT]
+    if strangers:
+        names = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
+        console.print(
+            f"{len(strangers)} of {summary['images']} pictures are none that the prior can show: CSGM leaves more than "
+            f"{MISFIT:.0%} of y unexplained ({names}). A prior knows only the subjects and the framing that it was "
+            "trained on; for photographs of faces try --data.align true.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     for name, reason in summary["failed"].items():
         console.print(f"failed: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"pictures: {folder.root / 'images'}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"tensorboard --logdir {folder.root / 'tensorboard'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def unexplained(record: dict[str, Any]) -> float:
+    r"""Return the part of y that CSGM leaves unexplained, :math:`|A x - y| / |y|` without what noise is expected in it.
+
+    Example:
+        >>> unexplained({"methods": {"csgm": {"residual": 0.5}}})
+        0.5
+        >>> unexplained({"methods": {"csgm": {"residual": 0.5, "residual_sigma": 1.25}}})
+        0.3
+    """
+    csgm = record["methods"].get("csgm", {})
+    sigmas = csgm.get("residual_sigma", math.inf)
+    return round(csgm.get("residual", 0.0) * math.sqrt(max(0.0, 1 - max(sigmas, 1e-9) ** -2)), 6)
 
 
 def _format(key: str, value: float) -> str:

@@ -25,6 +25,8 @@ from iagan_lightning.callbacks import (
 from iagan_lightning.data import ImageData, Measured, OperatorFactory, Sample
 from iagan_lightning.metrics import Backbone, load_lpips
 from iagan_lightning.module import IAGAN, adapt
+from iagan_lightning.operators import LinearOperator
+from iagan_lightning.operators.checks import require_linear
 from iagan_lightning.output import OutputFolder, write_text
 from iagan_lightning.reconstruction import quiet_lightning, quiet_trainer
 
@@ -55,7 +57,7 @@ class Run:
     noise_std: float = 0.0
     seed: int = 0
     lpips: Backbone = "alex"
-    back_projection: bool | None = None
+    back_projection: bool | Literal["discrepancy"] | None = None
     save: Literal["images", "weights"] = "images"
     tensorboard: int = 64
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -65,8 +67,16 @@ class Run:
     skipped: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        factory = self.operator
+
         # One operator serves all pictures of a size: building one can cost more than using it.
-        self.operator = functools.lru_cache(maxsize=4)(self.operator)
+        @functools.lru_cache(maxsize=4)
+        def checked(image_shape: tuple[int, int, int], **settings: Any) -> LinearOperator:
+            A = factory(image_shape, **settings)
+            require_linear(A)
+            return A
+
+        self.operator = checked
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -21,11 +21,6 @@ TITLES = {
 CELL, MARGIN, CAPTION = 192, 8, 22
 
 
-def as_picture(y: Tensor, channels: int) -> Tensor | None:
-    """Return a measurement as an image ``(C, h, w)`` where it is one, else None."""
-    return y if y.ndim == 3 and len(y) == channels and not y.is_complex() else None
-
-
 def comparison_sheet(pictures: dict[str, Tensor], captions: dict[str, str], cell: int = CELL) -> Image.Image:
     """Return one row of pictures with a caption under each.
 
@@ -72,12 +67,13 @@ def captions_of(methods: dict[str, dict[str, float]]) -> dict[str, str]:
 
 
 def sheet_of(
-    results: dict[str, Tensor], truth: Tensor | None, y: Tensor, methods: dict[str, dict[str, float]]
+    results: dict[str, Tensor],
+    truth: Tensor | None,
+    measurement: Tensor | None,
+    methods: dict[str, dict[str, float]],
 ) -> Image.Image:
-    """Return the comparison sheet of one image: truth, measurement, then every method."""
-    channels = next(iter(results.values())).shape[0]
+    """Return the comparison sheet of one image: truth, measurement where it is a picture, then every method."""
     pictures: dict[str, Tensor] = {} if truth is None else {"truth": truth}
-    measurement = as_picture(y, channels)
     if measurement is not None:
         pictures["measurement"] = measurement
     order = [name for name in TITLES if name in results] + [name for name in results if name not in TITLES]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,25 +17,34 @@ import yaml
 from pytorch_lightning.cli import LightningCLI
 
 from iagan_lightning.data import ImageData, OperatorFactory
-from iagan_lightning.generators import load_generator
+from iagan_lightning.generators import Generator, ModuleGenerator, load_generator
 from iagan_lightning.lightning_cli import parse
 from iagan_lightning.metrics import Backbone
 from iagan_lightning.module import IAGAN, check_precision
-from iagan_lightning.operators import BicubicDownsampling, LinearOperator
+from iagan_lightning.operators import (
+    BicubicDownsampling,
+    Blur,
+    GaussianSensing,
+    Identity,
+    Inpainting,
+    LinearOperator,
+)
 from iagan_lightning.output import OutputFolder, write_text
 from iagan_lightning.report import print_summary
 from iagan_lightning.run import Run
 
 
 class ReconstructionModel(IAGAN):
-    """IAGAN whose generator is a file.
+    """IAGAN whose generator is named in the configuration.
 
     Args:
-        generator: path of the generator's weights (.safetensors or a PyTorch state dict).
+        generator: a bundled prior's name (began64), a file of weights (.safetensors or a PyTorch state dict), or a
+            class_path with init_args and, for a class that is no Generator, latent_shape, latent_distribution and
+            value_range; weights names its file.
     """
 
-    # The type is a plain string: of a class type, jsonargparse would try to read the weights as YAML.
-    def __init__(self, generator: str, **kwargs: Any) -> None:
+    # Not a class type: jsonargparse would try to read the weights as YAML.
+    def __init__(self, generator: dict[str, Any] | str = "began64", **kwargs: Any) -> None:
         super().__init__(load_generator(generator), **kwargs)
 
 
@@ -52,47 +62,10 @@ class TaskTrainer(pl.Trainer):
         self.config: dict[str, Any] = {}  # filled by TaskCLI: everything that was set
         self.exit_status = 0
 
-    def super_resolution(
-        self,
-        model: ReconstructionModel,
-        datamodule: ImageData,
-        operator: Callable[[tuple[int, int, int]], LinearOperator] = BicubicDownsampling,
-        noise_std: float | str = 0.0,
-        back_projection: bool | None = None,
-        lpips: Backbone = "alex",
-        out: str | None = None,
-        save: Literal["images", "weights"] = "images",
-        tensorboard: int = 64,
-    ) -> None:
-        """Enlarge pictures: true ones (measured first, to judge the result), or your own low-resolution ones.
-
-        Args:
-            operator: how the small picture came from the large one; BicubicDownsampling with scale 4 by default.
-                A picture given with --data.measurements sets the size itself.
-            noise_std: standard deviation of the noise on the [0, 1] scale, also as a fraction such as 10/255. It is
-                added to measured pictures, and only declared for your own.
-            back_projection: add csgm_bp and iagan_bp, which agree with y exactly; by default where noise_std is 0.
-            lpips: backbone of the perceptual distance: alex, vgg, squeeze or none.
-            out: folder for the results; runs/TASK-DATE-TIME by default. Finished images in it are skipped.
-            save: weights also stores the latents and the adapted weights of each image.
-            tensorboard: number of images that get a TensorBoard run, the first ones.
-        """
-        self._reconstruct(
-            "super-resolution",
-            model,
-            datamodule,
-            with_default_scale(operator, self.config["operator"].get("init_args", {})),
-            out,
-            noise_std=parse_level(noise_std),
-            back_projection=back_projection,
-            lpips=lpips,
-            save=save,
-            tensorboard=tensorboard,
-        )
-
-    def _reconstruct(
+    def reconstruct(
         self, task: str, model: IAGAN, data: ImageData, operator: OperatorFactory, out: str | None, **settings: Any
     ) -> None:
+        """Run a task over a data set, print its table, and keep the exit status."""
         check_precision(self.settings.get("precision"))
         folder = OutputFolder(out or Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}")
         trainer = {key: value for key, value in self.settings.items() if value is not None}
@@ -117,8 +90,111 @@ class TaskTrainer(pl.Trainer):
         self.exit_status = 1 if run.failed else 0
 
 
+@dataclass(frozen=True)
+class Task:
+    """What one command does.
+
+    Args:
+        summary: first line of its help.
+        operator: class of A unless the user names another.
+        defaults: settings of operators that have them, where the user gave neither them nor one of ``instead``.
+        instead: settings that make the defaults needless.
+    """
+
+    summary: str
+    operator: type[LinearOperator]
+    defaults: dict[str, Any] = field(default_factory=dict)
+    instead: tuple[str, ...] = ()
+
+
+TASKS = {
+    "compressed-sensing": Task(
+        "Reconstruct pictures from few linear measurements: random projections, or Fourier coefficients.",
+        GaussianSensing,
+        {"ratio": 0.3},
+        ("matrix", "mask"),
+    ),
+    "super-resolution": Task(
+        "Enlarge pictures: true ones (measured first, to judge the result), or your own low-resolution ones.",
+        BicubicDownsampling,
+        {"scale": 4},
+        ("size",),
+    ),
+    "deblurring": Task("Undo a known blur: uniform over 9 x 9 pixels, or any kernel of yours.", Blur),
+    "inpainting": Task(
+        "Fill in missing pixels: random ones, a box, or what your mask leaves black.",
+        Inpainting,
+        {"ratio": 0.5},
+        ("box", "mask"),
+    ),
+    "denoising": Task("Remove noise of a known level, given with --noise_std.", Identity),
+}
+
+# --operator.kind NAME, a short way to say --operator CLASS
+KINDS = {
+    "gaussian": "GaussianSensing",
+    "fourier": "FourierSensing",
+    "bicubic": "BicubicDownsampling",
+    "blur": "Blur",
+    "inpainting": "Inpainting",
+    "identity": "Identity",
+    "grayscale": "Grayscale",
+}
+
+OPTIONS = """
+
+        Args:
+            operator: A, made for the image shape at hand: a class of iagan_lightning.operators (or --operator.kind
+                {kinds}), or the class path of your own. {default} by default.
+            noise_std: standard deviation of the noise on the [0, 1] scale, also as a fraction such as 10/255. It is
+                added to measured pictures, and only declared for your own.
+            back_projection: add csgm_bp and iagan_bp, which agree with y exactly; by default where noise_std is 0.
+                discrepancy: with noise too, but only as far as the noise allows.
+            lpips: backbone of the perceptual distance: alex, vgg, squeeze or none.
+            out: folder for the results; runs/TASK-DATE-TIME by default. Finished images in it are skipped.
+            save: weights also stores the latents and the adapted weights of each image.
+            tensorboard: number of images that get a TensorBoard run, the first ones.
+"""
+
+
+def _method(name: str, task: Task) -> Callable[..., None]:
+    """Return the Trainer's method of a task: its signature and docstring become the command's options and help."""
+
+    def run(
+        self: TaskTrainer,
+        model: ReconstructionModel,
+        datamodule: ImageData,
+        operator: Callable[[tuple[int, int, int]], LinearOperator] = task.operator,
+        noise_std: float | str = 0.0,
+        back_projection: bool | Literal["discrepancy"] | None = None,
+        lpips: Backbone = "alex",
+        out: str | None = None,
+        save: Literal["images", "weights"] = "images",
+        tensorboard: int = 64,
+    ) -> None:
+        given = (self.config["operator"] or {}).get("init_args") or {}
+        self.reconstruct(
+            name,
+            model,
+            datamodule,
+            with_defaults(operator, given, task.defaults, task.instead),
+            out,
+            noise_std=parse_level(noise_std),
+            back_projection=back_projection,
+            lpips=lpips,
+            save=save,
+            tensorboard=tensorboard,
+        )
+
+    defaults = "".join(f" with {key} {value}" for key, value in task.defaults.items())
+    run.__doc__ = task.summary + OPTIONS.format(kinds="|".join(KINDS), default=task.operator.__name__ + defaults)
+    run.__name__ = name
+    return run
+
+
 # LightningCLI takes the command's name from the method's.
-setattr(TaskTrainer, "super-resolution", TaskTrainer.super_resolution)
+for _name, _task in TASKS.items():
+    setattr(TaskTrainer, _name, _method(_name, _task))
 
 
 class TaskCLI(LightningCLI):
@@ -127,7 +203,7 @@ class TaskCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Return the task methods, and which of their arguments are built from --model and --data."""
-        return {"super-resolution": {"model", "datamodule"}}
+        return {name: {"model", "datamodule"} for name in TASKS}
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the Trainer, and leave its arguments with it for the Trainers of the images."""
@@ -154,20 +230,48 @@ def run_task(args: Sequence[str]) -> int:
     Raises:
         ValueError: for arguments that do not parse or do not fit.
     """
-    cli = parse(TaskCLI, ReconstructionModel, ImageData, args, "iagan", trainer_class=TaskTrainer)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # the user's own classes lie there; python -m does the same
+    cli = parse(TaskCLI, ReconstructionModel, ImageData, spell_out_kind(args), "iagan", trainer_class=TaskTrainer)
     assert isinstance(cli.trainer, TaskTrainer)
     return cli.trainer.exit_status
 
 
-def with_default_scale(factory: OperatorFactory, given: dict[str, Any], scale: int = 4) -> OperatorFactory:
-    """Return a factory that downsamples by ``scale`` where the user gave neither a scale nor a size.
+def with_defaults(
+    factory: OperatorFactory, given: dict[str, Any], defaults: dict[str, Any], instead: Sequence[str]
+) -> OperatorFactory:
+    """Return a factory that uses a task's defaults where the user gave neither them nor what replaces them.
 
-    The scale is no default of the option itself, because a low-resolution picture of one's own sets the size, and
-    only a scale that the user gave can contradict it.
+    They are no defaults of the options themselves: a low-resolution picture of one's own sets the size, for example,
+    and only a scale that the user gave can contradict it.
     """
-    if given.get("scale", 0) is not None or given.get("size", 0) is not None:
+    usable = {key: value for key, value in defaults.items() if key in given}
+    if not usable or any(given.get(key) is not None for key in (*usable, *instead)):
         return factory
-    return lambda image_shape, **settings: factory(image_shape, **(settings or {"scale": scale}))
+    return lambda image_shape, **settings: factory(image_shape, **(settings or usable))
+
+
+def spell_out_kind(args: Sequence[str]) -> list[str]:
+    """Replace --operator.kind NAME by --operator CLASS.
+
+    Example:
+        >>> spell_out_kind(["compressed-sensing", "--operator.kind", "fourier"])
+        ['compressed-sensing', '--operator', 'FourierSensing']
+    """
+    spelled: list[str] = []
+    for word in args:
+        option, _, value = word.partition("=")
+        if option == "--operator.kind":
+            spelled += ["--operator.kind"] + ([value] if value else [])
+        else:
+            spelled.append(word)
+    while "--operator.kind" in spelled:
+        place = spelled.index("--operator.kind")
+        kind = spelled[place + 1] if place + 1 < len(spelled) else ""
+        if kind not in KINDS:
+            raise ValueError(f"operator.kind is one of {', '.join(KINDS)}; {kind!r} was given")
+        spelled[place : place + 2] = ["--operator", KINDS[kind]]
+    return spelled
 
 
 def parse_level(noise_std: float | str) -> float:
@@ -207,7 +311,8 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
         "stages": {name: asdict(stage) for name, stage in run.model.resolve(run.noise_std, A).items()},
         "memory_format": config["model"].get("memory_format"),
         "weights": fingerprint(run.model.generator),
-        "data": {"fit": run.data.fit, "measured": run.data.measurements is None},
+        "generator": describe(run.model.generator),
+        "data": {"fit": run.data.fit, "align": run.data.align, "measured": run.data.measurements is None},
         "precision": config.get("trainer", {}).get("precision"),
     }
 
@@ -219,6 +324,17 @@ def fingerprint(generator: torch.nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def describe(generator: Generator) -> dict[str, Any]:
+    """Return what decides about a generator's images besides its weights."""
+    network = generator.module if isinstance(generator, ModuleGenerator) else generator
+    value_range = (generator.low, generator.high) if isinstance(generator, ModuleGenerator) else (-1.0, 1.0)
+    return {
+        "class": type(network).__name__,
+        "latent_distribution": generator.latent_distribution,
+        "value_range": list(value_range),
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -123,7 +123,8 @@ def run_train_prior(args: Sequence[str]) -> int:
             "world": cli.trainer.world_size,
         }
     )  # fmt: skip
-    _train(cli.trainer, model, data, out, config["steps"], config["checkpoint_every"], config["note"] or Path(data.root).name)
+    note = config["note"] or Path(data.root).name
+    _train(cli.trainer, model, data, out, config["steps"], config["checkpoint_every"], note)
     return 0
 
 

@@ -11,7 +11,9 @@ from iagan_lightning.generators import BEGAN, WeightsError, load_generator, save
 
 
 def test_public_weights_load_by_their_path(public):
-    assert public.architecture() == {"resolution": 64, "channels": 64, "latent": 64, "skip": False}
+    assert public.architecture() == {
+        "resolution": 64, "channels": 64, "latent": 64, "skip": False, "latent_distribution": "uniform",
+    }  # fmt: skip
     with torch.no_grad():
         image = public(public.sample_latent(1, seed=0))
     assert image.shape == (1, 3, 64, 64)
@@ -55,6 +57,14 @@ def test_round_trip(tmp_path, resolution, channels, latent, skip, kind):
 def test_number_of_convolutions():
     convolutions = [sum(isinstance(m, nn.Conv2d) for m in BEGAN(r, 2, 2).modules()) for r in (64, 128)]
     assert convolutions == [9, 11]
+
+
+def test_latents_may_be_normal(tmp_path):
+    save_generator(BEGAN(8, 1, 4, latent_distribution="normal"), tmp_path / "normal.safetensors")
+    G = load_generator(tmp_path / "normal.safetensors")
+    assert G.sample_latent(5000, seed=0).std().item() == pytest.approx(1, rel=0.05)
+    with pytest.raises(ValueError, match="latent_distribution is uniform or normal; 'cauchy' was given"):
+        BEGAN(8, 1, 4, latent_distribution="cauchy")
 
 
 def test_latents_are_uniform_and_reproducible():
@@ -156,3 +166,95 @@ def test_a_hostile_header_allocates_nothing(tmp_path):
 def test_bad_architectures(arguments, message):
     with pytest.raises(ValueError, match=message):
         BEGAN(*arguments)
+
+
+class Plain(nn.Module):
+    """A network as users bring them: images in [0, 1], batch normalisation, no idea of latents."""
+
+    def __init__(self, width: int = 5):
+        super().__init__()
+        self.layer, self.norm = nn.Linear(width, 3 * 16 * 16), nn.BatchNorm2d(3)
+
+    def forward(self, z):
+        return torch.sigmoid(self.norm(self.layer(z).view(-1, 3, 16, 16)))
+
+
+class Noisy(Plain):
+    def forward(self, z):
+        return super().forward(z) + 0.1 * torch.rand(len(z), 1, 1, 1)
+
+
+class Mixing(Plain):
+    def forward(self, z):
+        return super().forward(z - z.mean(0))
+
+
+class Grey(Plain):
+    def forward(self, z):
+        return super().forward(z)[:, :1]
+
+
+class Vector(Plain):
+    def forward(self, z):
+        return super().forward(z).flatten(1)
+
+
+PLAIN = {"class_path": f"{__name__}.Plain", "latent_shape": [5], "value_range": [0, 1]}
+
+
+def test_any_module_by_its_class_path(tmp_path):
+    network = Plain(7)
+    torch.save(network.state_dict(), tmp_path / "plain.pth")
+    G = load_generator(
+        {**PLAIN, "init_args": {"width": 7}, "latent_shape": [7], "weights": str(tmp_path / "plain.pth")}
+    )
+    z = G.sample_latent(3, seed=0)
+    assert G.latent_distribution == "normal"
+    assert G.image_shape == (3, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(G(z), network.eval()(z) * 2 - 1, atol=1e-6)
+    uniform = load_generator({**PLAIN, "latent_distribution": "uniform"})
+    assert uniform.sample_latent(99, seed=0).abs().max() <= 1
+    assert load_generator({**PLAIN, "class_path": f"{__name__}.Grey"}).image_shape == (1, 16, 16)
+
+
+def test_a_generator_class_declares_itself():
+    G = load_generator(
+        {"class_path": "iagan_lightning.generators.BEGAN", "init_args": {"resolution": 8, "channels": 2}}
+    )
+    assert G.image_shape == (3, 8, 8)
+    assert not G.training
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_path": "Plain"}, "needs a class_path such as"),
+        ({"class_path": None}, "needs a class_path such as"),
+        ({"class_path": f"{__name__}.Nothing"}, "no generator class"),
+        ({"class_path": "no_such_module.Nothing"}, "no generator class"),
+        ({"class_path": "math.sqrt", "init_args": {"x": 2}}, "cannot be built"),
+        ({"class_path": "fractions.Fraction"}, "an nn.Module is needed"),
+        ({"init_args": {"depth": 3}}, "cannot be built"),
+        ({"latent_shape": None}, "declare latent_shape"),
+        ({"latent_shape": [4]}, "does not take latents"),
+        ({"latent_distribution": "cauchy"}, "normal or uniform"),
+        ({"value_range": [1, 0]}, "black and white"),
+        ({"value_range": [0, 0.1]}, "far outside the declared range"),
+        ({"latents": 3}, "latents was given"),
+        ({"class_path": f"{__name__}.Noisy"}, "another image each time"),
+        ({"class_path": f"{__name__}.Mixing"}, "mixes the images"),
+        ({"class_path": f"{__name__}.Vector"}, r"\(2, 1 or 3, height, width\) is needed"),
+        ({"class_path": "iagan_lightning.generators.BEGAN"}, "declares latent_shape, value_range itself"),
+        ({"weights": "nowhere.pth"}, "no generator weights at nowhere.pth"),
+    ],
+)
+def test_declarations_that_do_not_fit(change, message):
+    with pytest.raises(ValueError, match=message):
+        load_generator({**PLAIN, **change})
+
+
+def test_weights_of_another_class_are_named(tmp_path):
+    torch.save(Plain(6).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"layer\.weight has shape"):
+        load_generator({**PLAIN, "weights": str(tmp_path / "other.pth")})

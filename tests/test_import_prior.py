@@ -13,7 +13,7 @@ def test_imported_weights_make_the_same_images(public, shared, tmp_path, capsys,
     with torch.no_grad():
         assert (load_generator(out)(z) - public(z)).abs().mean() <= tolerance
     printed = capsys.readouterr().out
-    assert "BEGAN (resolution 64, channels 64, latent 64, skip False)" in printed
+    assert "BEGAN (resolution 64, channels 64, latent 64, skip False, latent_distribution uniform)" in printed
     assert "latents (64,), uniform; images (3, 64, 64)" in printed
     assert out.stat().st_size == pytest.approx(source.stat().st_size / (2 if half == "true" else 1), rel=0.05)
 

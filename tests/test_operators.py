@@ -1,10 +1,35 @@
 """One set of properties for all operators; a new operator joins by one line in OPERATORS."""
 
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
-from iagan_lightning.operators import BicubicDownsampling, LinearOperator
+from iagan_lightning.operators import (
+    BicubicDownsampling,
+    Blur,
+    Composition,
+    FourierSensing,
+    GaussianSensing,
+    Grayscale,
+    Identity,
+    Inpainting,
+    LinearOperator,
+)
+from iagan_lightning.operators.blur import motion_kernel
+from iagan_lightning.operators.checks import check_operator
+from iagan_lightning.operators.fourier import opposite, random_mask
+
+
+def matrix(*shape):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+
+
+# No frequency is far below the others, so that nothing is truncated; not symmetric, so that a mirrored one is noticed.
+WELL_CONDITIONED = torch.tensor([[0.0, 0.1, 0.05], [0.05, 0.7, 0.0], [0.0, 0.1, 0.0]], dtype=torch.float64)
 
 
 class Shear(LinearOperator):
@@ -29,6 +54,30 @@ OPERATORS = {
     "bicubic-size": lambda: BicubicDownsampling((3, 17, 21), size=(7, 20)),
     "bicubic-identity": lambda: BicubicDownsampling((3, 8, 8), scale=1),
     "bicubic-tiny-reflect": lambda: BicubicDownsampling((1, 8, 8), scale=8, padding="reflect"),
+    "gaussian": lambda: GaussianSensing((3, 6, 5), ratio=0.4, seed=1),
+    "gaussian-full": lambda: GaussianSensing((1, 5, 5), ratio=1.0),
+    "gaussian-tall": lambda: GaussianSensing((1, 4, 4), matrix=matrix(30, 16)),
+    "gaussian-rank-deficient": lambda: GaussianSensing((1, 4, 4), matrix=matrix(9, 4) @ matrix(4, 16)),
+    "dct": lambda: GaussianSensing((3, 7, 6), ratio=0.3, seed=2, design="dct"),
+    "fourier": lambda: FourierSensing((3, 8, 8), ratio=0.4, seed=3),
+    "fourier-odd": lambda: FourierSensing((1, 7, 9), ratio=0.5, seed=3),
+    "fourier-quadrant": lambda: FourierSensing((2, 8, 12), ratio=0.3, seed=3, design="quadrant"),
+    "fourier-mask": lambda: FourierSensing((1, 8, 7), mask=matrix(8, 7) > 0.3),
+    "fourier-all": lambda: FourierSensing((1, 6, 6), ratio=1.0),
+    "blur-exact": lambda: Blur((2, 8, 10), kernel=WELL_CONDITIONED),
+    "blur-exact-odd": lambda: Blur((1, 7, 5), kernel=WELL_CONDITIONED),
+    "blur-exact-zero": lambda: Blur((1, 7, 8), kernel="gaussian", size=3, std=0.5, padding="zero"),
+    "blur-exact-reflect": lambda: Blur((1, 7, 8), kernel="gaussian", size=3, std=0.5, padding="reflect"),
+    "blur-exact-replicate": lambda: Blur((1, 6, 7), kernel="gaussian", size=4, std=0.5, padding="replicate"),
+    "inpainting": lambda: Inpainting((3, 6, 8), ratio=0.5, seed=4),
+    "inpainting-box": lambda: Inpainting((3, 6, 8), box=(1, 2, 3, 4)),
+    "inpainting-channels": lambda: Inpainting((2, 6, 8), mask=matrix(2, 6, 8) > 0),
+    "identity": lambda: Identity((3, 5, 4)),
+    "grayscale": lambda: Grayscale((3, 5, 4)),
+    "grayscale-mean": lambda: Grayscale((4, 5, 4)),
+    "composition": lambda: Composition(
+        (3, 8, 8), [Grayscale, partial(Blur, kernel=WELL_CONDITIONED), partial(Inpainting, ratio=0.6)]
+    ),
     "user": lambda: Shear((2, 8, 6)),
     "user-complex": lambda: ComplexRows((1, 6, 5)),
 }  # fmt: skip
@@ -68,7 +117,8 @@ def test_adjoint(A):
 def test_shapes(A):
     y = A(images(A, 3))
     assert y.shape == (3, *A.measurement_shape)
-    assert A.num_measurements == y[0].numel()
+    measured = A.measured(torch.ones_like(y[0]).expand(1, *y.shape[1:]))
+    assert A.num_measurements == int(measured.abs().sum())
     for back in (A.adjoint(y), A.pseudo_inverse(y), A.naive(y)):
         assert back.shape == (3, *A.image_shape)
         assert not back.is_complex()
@@ -145,6 +195,26 @@ def test_half_precision_never_reaches_the_operator():
     assert torch.equal(y, A(x.float()))
 
 
+def test_every_operator_passes_its_own_checks(A):
+    assert [verdict for verdict in check_operator(A) if verdict.passed is False] == []
+
+
+def test_state_of_every_operator_can_be_loaded(A, request):
+    """What a checkpoint holds is what an operator of other random numbers needs to become this one."""
+    name = request.node.callspec.params["A"]
+    other = {
+        "gaussian": lambda: GaussianSensing((3, 6, 5), ratio=0.4, seed=9),
+        "dct": lambda: GaussianSensing((3, 7, 6), ratio=0.3, seed=9, design="dct"),
+        "fourier": lambda: FourierSensing((3, 8, 8), ratio=0.4, seed=9),
+        "inpainting": lambda: Inpainting((3, 6, 8), ratio=0.5, seed=9),
+    }.get(name, OPERATORS[name])()
+    x = images(A)
+    other.pseudo_inverse(other(x))  # fills whatever is kept, which loading must empty
+    other.load_state_dict(A.state_dict())
+    assert torch.equal(A(x), other(x))
+    assert torch.equal(A.pseudo_inverse(A(x)), other.pseudo_inverse(A(x)))
+
+
 def test_state_dict_round_trip():
     A, B = (BicubicDownsampling((1, 12, 12), scale=3, padding=p) for p in ("zero", "circular"))
     x = images(A)
@@ -182,6 +252,226 @@ def test_other_paddings_are_those_of_torch(padding):
     assert torch.allclose(A(x), large(F.pad(x, [32] * 4, mode=padding))[..., 8:-8, 8:-8], atol=1e-13)
 
 
+def test_blur_is_a_convolution():
+    """Against SciPy, kernel not mirrored by mistake, for every padding and both kinds of solution."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    modes = {"circular": "wrap", "zero": "constant", "reflect": "mirror", "replicate": "nearest"}
+    x = images(Blur((2, 9, 12), size=1))
+    line = torch.tensor([0.1, 0.6, 0.3], dtype=torch.float64)
+    for kernel in (torch.outer(line, line.flip(0) ** 2), WELL_CONDITIONED, matrix(5, 3)):
+        for padding, mode in modes.items():
+            y = Blur((2, 9, 12), kernel=kernel, padding=padding)(x)
+            expected = [[ndimage.convolve(c.numpy(), kernel.numpy(), mode=mode) for c in image] for image in x]
+            assert np.allclose(y, np.array(expected), atol=1e-12), (padding, kernel.shape)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (15, 21)])
+def test_circular_blur_is_deepinvs(size):
+    physics = pytest.importorskip("deepinv").physics
+    A = Blur((3, *size), kernel="uniform", size=9)
+    reference = physics.BlurFFT((3, *size), filter=A.get_buffer("weights")[None, None]).double()
+    x = images(A)
+    assert torch.allclose(A(x), reference.A(x), atol=1e-12)
+    assert torch.allclose(A.adjoint(x), reference.A_adjoint(x), atol=1e-12)
+
+
+def test_gaussian_sensing_is_deepinvs_with_its_matrix():
+    physics = pytest.importorskip("deepinv").physics
+    reference = physics.CompressedSensing(20, (3, 6, 5))
+    A = GaussianSensing((3, 6, 5), matrix=reference._A)
+    x = images(A, dtype=torch.float32)
+    assert torch.allclose(A(x), reference.A(x), atol=1e-5)
+    assert torch.allclose(A.pseudo_inverse(A(x)), reference.A_dagger(A(x)), atol=1e-4)
+
+
+def test_inpainting_is_deepinvs():
+    physics = pytest.importorskip("deepinv").physics
+    A = Inpainting((3, 6, 5), ratio=0.4)
+    x = images(A)
+    assert torch.equal(A(x), physics.Inpainting((3, 6, 5), mask=A.mask.double()).A(x))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 10)])
+def test_fourier_sensing_is_deepinvs_mri(size):
+    """deepinv keeps zero frequency in the middle, on both sides: image and mask are shifted."""
+    physics = pytest.importorskip("deepinv").physics
+    A = FourierSensing((1, *size), ratio=0.5, seed=1)
+    x = images(A)
+    shifted = torch.fft.fftshift(x, dim=(-2, -1))
+    shifted = torch.cat([shifted, torch.zeros_like(shifted)], dim=1)  # real and imaginary part
+    mask = torch.fft.fftshift(A.mask.double())
+    y = physics.MRI(mask=mask, img_size=(2, *size)).double().A(shifted)
+    y = torch.fft.ifftshift(torch.complex(y[:, 0], y[:, 1]), dim=(-2, -1))
+    magnitudes = y.abs().flatten(1)[:, A.mask.flatten()]
+    assert torch.allclose(A(x)[:, 0].abs(), magnitudes, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["Downsampling", "Blur"])
+def test_a_deepinv_physics_as_operator(kind):
+    physics = pytest.importorskip("deepinv").physics
+    from iagan_lightning.operators.deepinv import DeepinvOperator
+
+    kernel = torch.tensor([[0.0, 0.1, 0.0], [0.1, 0.6, 0.1], [0.0, 0.1, 0.0]])[None, None]
+    made = {
+        "Downsampling": lambda: physics.Downsampling((2, 8, 8), filter="gaussian", factor=2, padding="circular"),
+        "Blur": lambda: physics.Blur(filter=kernel, padding="circular"),
+    }[kind]()
+    A = DeepinvOperator((2, 8, 8), made)
+    assert [verdict for verdict in check_operator(A) if verdict.passed is False] == []
+    x = images(A, dtype=torch.float32)
+    assert torch.equal(A(x), made.A(x))
+
+
+def test_a_physics_that_does_not_fit():
+    from iagan_lightning.operators.deepinv import DeepinvOperator
+
+    with pytest.raises(ValueError, match="has A and A_adjoint; Linear has not"):
+        DeepinvOperator((1, 4, 4), torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="cannot be built"):
+        DeepinvOperator((1, 4, 4), {"class_path": "deepinv.physics.Nothing"})
+
+
+# Masks and matrices ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("design", ["hermitian", "quadrant"])
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("size", [(64, 64), (33, 47)])
+def test_fourier_masks_hit_their_ratio_for_every_seed(design, ratio, size):
+    for seed in range(5):
+        mask = random_mask(*size, ratio, seed, design)
+        assert abs(float(mask.double().mean()) - ratio) < 0.01
+        assert torch.equal(mask, random_mask(*size, ratio, seed, design))
+        if design == "hermitian":
+            assert torch.equal(mask, opposite(mask))
+            assert mask[0, 0]
+        else:
+            assert torch.equal(mask, mask.flip(0, 1))
+    assert not torch.equal(random_mask(*size, 0.3, 0, design), random_mask(*size, 0.3, 1, design))
+
+
+def test_quadrant_masks_are_the_public_codes():
+    """The public code's own drawing, with the widths of FACTS, gives masks of the same density by radius."""
+    half, t = 32, 0.26 * 32
+    random = torch.Generator().manual_seed(0)
+    reference = torch.zeros(64, 64, dtype=torch.float64)
+    for _ in range(60):
+        u = (torch.randn(half * half, 2, generator=random).abs() * t).floor().long() % half
+        quadrant = torch.zeros(half, half, dtype=torch.bool)
+        quadrant[u[:, 0], u[:, 1]] = True
+        top = torch.cat([quadrant, quadrant.flip(1)], 1)
+        reference += torch.cat([top, top.flip(0)], 0).double() / 60
+    ours = torch.stack([random_mask(64, 64, 0.3, seed, "quadrant").double() for seed in range(60)]).mean(0)
+    assert float(reference.mean()) == pytest.approx(0.3, abs=0.005)
+    assert (ours - reference).abs().mean() < 0.03
+    assert (ours - reference).mean().abs() < 0.005
+
+
+def test_eigenvalues_of_the_quadrant_design():
+    """Off by one from Hermitian symmetry: for real images A^T A has eigenvalues 0, 1/2 and 1."""
+    eigenvalues = torch.linalg.eigvalsh(dense(A := FourierSensing((1, 8, 8), 0.4, design="quadrant")).T @ dense(A))
+    near = torch.stack([(eigenvalues - value).abs() for value in (0.0, 0.5, 1.0)]).amin(0)
+    assert near.max() < 1e-10
+    assert (eigenvalues - 0.5).abs().min() < 1e-10
+
+
+def test_gaussian_entries():
+    A = GaussianSensing((3, 32, 32), ratio=0.2, seed=7)
+    entries = A.get_buffer("matrix").double()
+    assert entries.mean().item() == pytest.approx(0, abs=1e-4)
+    assert entries.var().item() == pytest.approx(1 / A.num_measurements, rel=0.01)
+    assert not torch.equal(entries, GaussianSensing((3, 32, 32), ratio=0.2, seed=8).get_buffer("matrix").double())
+
+
+@pytest.mark.parametrize("ratio", [0.122, 0.61])
+def test_float32_residual_of_gaussian_back_projection(ratio):
+    A = GaussianSensing((3, 24, 24), ratio=ratio)
+    y = A(images(A, dtype=torch.float32))
+    bp = A.back_project(images(A, dtype=torch.float32), y)
+    assert (A(bp) - y).norm() < 1e-6 * y.norm()
+
+
+def test_a_matrix_that_does_not_fit_memory_is_refused_before_it_is_made():
+    with pytest.raises(ValueError, match=r"takes 3\d\d\d\.\d GB .* GB are free: choose design=\"dct\""):
+        GaussianSensing((3, 1024, 1024), ratio=0.1)
+    GaussianSensing((3, 256, 256), ratio=0.1, design="dct")
+
+
+def test_rows_of_the_dct_design_are_orthonormal():
+    A = GaussianSensing((3, 8, 8), ratio=0.5, design="dct")
+    rows = dense(A)
+    assert torch.allclose(rows @ rows.T, torch.eye(len(rows), dtype=torch.float64), atol=1e-12)
+    assert rows.abs().max() < 0.35  # spread over the image: no row looks at a few pixels
+
+
+def test_masks_and_kernels_from_files(tmp_path):
+    pixels = (torch.rand(8, 6) > 0.5).numpy()
+    Image.fromarray((pixels * 255).astype("uint8")).save(tmp_path / "mask.png")
+    np.save(tmp_path / "mask.npy", pixels)
+    torch.save(torch.from_numpy(pixels), tmp_path / "mask.pt")
+    for name in ("mask.png", "mask.npy", "mask.pt"):
+        for kind in (Inpainting, FourierSensing):
+            A, B = kind((3, 8, 6), mask=str(tmp_path / name)), kind((3, 8, 6), mask=torch.from_numpy(pixels))
+            assert repr(A) == repr(B)
+            assert torch.equal(A(images(B, 1) * 0 + 1), B(images(B, 1) * 0 + 1))
+    weights = Blur((1, 8, 8), kernel=str(tmp_path / "mask.png")).get_buffer("weights")
+    assert weights.sum().item() == pytest.approx(1)
+    np.save(tmp_path / "matrix.npy", np.ones((2, 12)))
+    assert GaussianSensing((3, 2, 2), matrix=tmp_path / "matrix.npy").num_measurements == 2
+
+
+def test_motion_kernels():
+    for angle in (0, 30, 90, 135):
+        kernel = motion_kernel(9, angle)
+        assert kernel.sum().item() == pytest.approx(1)
+        assert torch.allclose(kernel, kernel.flip(0, 1), atol=1e-12)
+    assert torch.allclose(motion_kernel(9, 0.0), motion_kernel(9, 90.0).T, atol=1e-12)
+    assert motion_kernel(9, 0.0)[4].sum().item() == pytest.approx(1)
+    rising = motion_kernel(9, 45.0)
+    assert rising[1, 7] > 0 and rising[1, 1] == 0  # counter-clockwise: up to the right
+
+
+# Regularised inverses ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("padding", ["circular", "zero", "replicate"])
+def test_the_blurs_truncated_inverse_is_a_projector(padding):
+    A = Blur((1, 16, 18), kernel="uniform", size=5, padding=padding)
+    assert A.regularised
+    x, other = images(A), images(A)
+    P = lambda v: A.pseudo_inverse(A(v))  # noqa: E731
+    assert torch.allclose(P(P(x)), P(x), atol=1e-10)
+    assert abs(inner(P(x), other) - inner(x, P(other))) < 1e-10
+    assert torch.allclose(A(P(x)), A(x), atol=0.05)  # all but what lies below the truncation
+
+
+@pytest.mark.parametrize("kernel", ["separable", "general"])
+@pytest.mark.parametrize("padding", ["circular", "zero", "reflect"])
+def test_the_damped_inverse_solves_its_equations(kernel, padding):
+    """(A^T A + lambda) x = A^T y with lambda = (2 sigma)^2 / 0.25, by whatever way."""
+    A = Blur((1, 9, 8), kernel="uniform" if kernel == "separable" else matrix(3, 3) / 5, size=3, padding=padding)
+    y = images(A)
+    x = A.pseudo_inverse(y, noise_std=0.1)
+    assert torch.allclose(A.adjoint(A(x)) + 0.16 * x, A.adjoint(y), atol=1e-9)
+    assert A.pseudo_inverse(y, noise_std=0.2).norm() < x.norm() < A.pseudo_inverse(y, noise_std=0.05).norm()
+
+
+@pytest.mark.parametrize("name", ["bicubic-zero", "gaussian", "fourier", "inpainting", "blur-exact", "identity"])
+def test_back_projection_up_to_the_noise(name):
+    """The residual falls to the power of the noise and no further; what is nearer already stays as it is."""
+    A, level = OPERATORS[name](), 0.1
+    truth, x = images(A), images(A)
+    y = A.measure(truth, level, seed=3)
+    allowed = A.num_measurements * (2 * level) ** 2 * (2 if y.is_complex() else 1)
+    energy = lambda image: (A(image) - y).abs().square().flatten(1).sum(1)  # noqa: E731
+    assert (energy(x) > allowed).all()
+    bp = A.back_project(x, y, level)
+    assert torch.allclose(energy(bp), torch.full((2,), allowed, dtype=torch.float64), rtol=1e-6)
+    exact = A.back_project(x, y)
+    near = exact + 0.5 * (bp - exact)
+    assert torch.equal(A.back_project(near, y, level), near)
+
+
 # Noise -----------------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +494,41 @@ def test_complex_noise_is_independent_on_both_parts():
 
 
 # Bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda s: GaussianSensing(s), r"ratio lies in \(0, 1\]"),
+        (lambda s: GaussianSensing(s, ratio=1.2), r"ratio lies in \(0, 1\].*1.2 was given"),
+        (lambda s: GaussianSensing(s, matrix=torch.zeros(3, 5)), r"of shape \(m, 192\).*\(3, 5\)"),
+        (lambda s: GaussianSensing(s, ratio=0.1, matrix=torch.zeros(3, 192)), "not both"),
+        (lambda s: GaussianSensing(s, ratio=0.1, design="sparse"), "design is one of dense, dct"),
+        (lambda s: FourierSensing(s, ratio=0), r"ratio lies in \(0, 1\].*0 was given"),
+        (lambda s: FourierSensing(s, mask=torch.ones(8, 7)), r"mask has shape \(8, 8\); \(8, 7\)"),
+        (lambda s: FourierSensing(s, mask=torch.zeros(8, 8)), "measures nothing"),
+        (lambda s: FourierSensing(s, mask="nowhere.png"), "nowhere.png cannot be read"),
+        (lambda s: FourierSensing(s, ratio=0.5, design="radial"), "design is one of hermitian, quadrant"),
+        (lambda s: Blur(s, size=9), "kernel of 9 x 9 pixels is larger than the image of 8 x 8"),
+        (lambda s: Blur(s, kernel="box"), "kernel is one of uniform, gaussian, motion"),
+        (lambda s: Blur(s, kernel="gaussian", size=3), "needs std"),
+        (lambda s: Blur(s, kernel=torch.ones(3)), "a kernel is a finite array"),
+        (lambda s: Blur(s, size=3, padding="valid"), "padding is one of"),
+        (lambda s: Blur(s, size=0), "at least 1"),
+        (lambda s: Inpainting(s), "exactly one of ratio, box and mask"),
+        (lambda s: Inpainting(s, ratio=0.5, box=(0, 0, 1, 1)), "exactly one of"),
+        (lambda s: Inpainting(s, ratio=1.5), r"ratio lies in \(0, 1\]"),
+        (lambda s: Inpainting(s, box=(5, 5, 4, 2)), "inside the image of 8 x 8"),
+        (lambda s: Inpainting(s, mask=torch.ones(2, 8, 8)), r"mask has shape \(8, 8\) or \(3, 8, 8\)"),
+        (lambda s: Grayscale(s, weights=[1, 2]), "needs 3 weights"),
+        (lambda s: Composition(s, []), "at least one operator"),
+        (lambda s: Composition(s, [partial(GaussianSensing, ratio=0.5), Identity]), "operator 2 needs an image"),
+        (lambda s: Composition(s, [Grayscale, Identity(s)]), r"operator 2 takes \(3, 8, 8\)"),
+    ],
+)
+def test_operators_refuse_what_does_not_fit(make, message):
+    with pytest.raises(ValueError, match=message):
+        make((3, 8, 8))
 
 
 @pytest.mark.parametrize(

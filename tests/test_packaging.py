@@ -40,3 +40,9 @@ def test_an_installed_copy_is_complete(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "--model.generator" in done.stdout
     assert done.stderr == ""
+    # The main job as a newcomer runs it: from any folder, with the bundled prior and pictures, without a network.
+    offline = "import socket, sys; socket.socket.connect = None; from iagan_lightning.cli import main; sys.exit(main())"
+    done = python("-c", offline, "super-resolution", "--lpips", "none", cwd=tmp_path, PYTHONPATH=str(site))
+    assert done.returncode == 0, done.stderr
+    assert "mean over 2 images" in done.stdout
+    assert len(list((tmp_path / "runs").rglob("iagan_bp.png"))) == 2

@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from iagan_lightning.generators.base import Generator
 from iagan_lightning.generators.began import BEGAN
+from iagan_lightning.generators.module import ModuleGenerator, build_generator
 
+PRIORS = Path(__file__).parent.parent / "priors"
 ARCHITECTURES: dict[str, type[Generator]] = {"BEGAN": BEGAN}
 
 HEADER = "iagan_lightning"
@@ -31,20 +33,37 @@ class WeightsError(ValueError):
     """A weight file that is missing, damaged, or of another network."""
 
 
-def load_generator(source: str | os.PathLike[str]) -> Generator:
-    """Return the generator stored in a file, in float32, in evaluation mode.
+def bundled_priors() -> dict[str, Path]:
+    """Return the files of the priors that come with the package, by name.
+
+    Example:
+        >>> "began64" in bundled_priors()
+        True
+    """
+    return {path.stem: path for path in sorted(PRIORS.glob("*.safetensors"))}
+
+
+def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Generator:
+    """Return a generator in float32, in evaluation mode.
 
     Args:
-        source: path of a safetensors file or of a PyTorch state dict. The architecture is recognised.
+        source: name of a bundled prior (``began64``), or path of a safetensors file or of a PyTorch state dict, whose
+            architecture is recognised; or a class path with declarations (see ``build_generator``), whose ``weights``
+            are such a file too.
 
     Raises:
         WeightsError: for a file that is missing or damaged, of an unknown network, or whose tensors do not match.
+        ValueError: for a class path that does not fit.
+
+    Example:
+        >>> G = load_generator("began64")
+        >>> G.image_shape, G.latent_shape, G.latent_distribution
+        ((3, 64, 64), (64,), 'normal')
     """
-    path = Path(source)
-    if not path.is_file():
-        raise WeightsError(f"no generator weights at {path}: give the path of a .safetensors or .pth file")
-    state, header = _read(path)
-    state = _unwrap(state, path)
+    if isinstance(source, Mapping):
+        return _from_class(source)
+    path = bundled_priors().get(str(source), Path(source))
+    state, header = _load(path)
     with torch.device("meta"):  # sizes come from the file: nothing is allocated before they are checked
         generator = _from_header(header, path) if header else _recognise(state, path)
     _fill(generator, state, path)
@@ -82,6 +101,27 @@ def save_generator(
 
 
 # Reading -------------------------------------------------------------------------------------------------------
+
+
+def _from_class(description: Mapping[str, Any]) -> Generator:
+    """Return the generator of a class path, its weights read from a file where one is named."""
+    weights = description.get("weights")
+    generator = build_generator({key: value for key, value in description.items() if key != "weights"})
+    if weights is not None:
+        state, _ = _load(Path(weights))
+        _fill(generator.module if isinstance(generator, ModuleGenerator) else generator, state, Path(weights))
+    return generator
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """Return the plain state dict of a file and its header (None where it has none)."""
+    if not path.is_file():
+        raise WeightsError(
+            f"no generator weights at {path}: give the path of a .safetensors or .pth file, or the name of a bundled "
+            f"prior ({', '.join(bundled_priors()) or 'none is installed'})"
+        )
+    state, header = _read(path)
+    return _unwrap(state, path), header
 
 
 def _read(path: Path) -> tuple[Any, Any]:
@@ -145,7 +185,7 @@ def _recognise(state: Mapping[str, Tensor], path: Path) -> Generator:
     )
 
 
-def _fill(generator: Generator, state: Mapping[str, Tensor], path: Path) -> None:
+def _fill(generator: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Copy the tensors into the network; name whatever is missing, surplus, misshapen or not finite."""
     wanted = generator.state_dict()
     problems = []
@@ -160,7 +200,9 @@ def _fill(generator: Generator, state: Mapping[str, Tensor], path: Path) -> None
             problems.append(f"{key} holds values that are not finite")
     if problems:
         raise WeightsError(f"{path} does not fit {type(generator).__name__}: {'; '.join(sorted(problems)[:4])}")
-    generator.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
+    generator.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, assign=True
+    )
 
 
 def _some(keys: list[str]) -> str:

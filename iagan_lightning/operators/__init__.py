@@ -1,9 +1,26 @@
 """Measurement operators A: forward, adjoint, pseudo-inverse and back-projection.
 
-Pure PyTorch; nothing here imports the rest of the package.
+PyTorch, and NumPy and Pillow for files of matrices and masks; nothing here imports the rest of the package.
 """
 
 from iagan_lightning.operators.base import LinearOperator
 from iagan_lightning.operators.bicubic import BicubicDownsampling
+from iagan_lightning.operators.blur import Blur
+from iagan_lightning.operators.composition import Composition
+from iagan_lightning.operators.fourier import FourierSensing
+from iagan_lightning.operators.gaussian import GaussianSensing
+from iagan_lightning.operators.grayscale import Grayscale
+from iagan_lightning.operators.identity import Identity
+from iagan_lightning.operators.inpainting import Inpainting
 
-__all__ = ["BicubicDownsampling", "LinearOperator"]
+__all__ = [
+    "BicubicDownsampling",
+    "Blur",
+    "Composition",
+    "FourierSensing",
+    "GaussianSensing",
+    "Grayscale",
+    "Identity",
+    "Inpainting",
+    "LinearOperator",
+]

@@ -43,6 +43,7 @@ class LinearOperator(nn.Module):
         True
     """
 
+    regularised = False  # True where pseudo_inverse trades exactness for stability, by design
     compressed_sensing = False  # True where the paper's longer joint schedule applies (Gaussian, Fourier)
 
     def __init__(self, image_shape: Sequence[int]) -> None:
@@ -87,8 +88,15 @@ class LinearOperator(nn.Module):
         return solve_normal_equations(self, self.adjoint, y)
 
     def naive(self, y: Tensor) -> Tensor:
-        """Return the plain reconstruction that results are compared with; here :math:`A^+ y`."""
-        return self.pseudo_inverse(y)
+        """Return the plain reconstruction that results are compared with; here A^+ y, or A^T y where that fails."""
+        try:
+            return self.pseudo_inverse(y)
+        except RuntimeError:  # conjugate gradients on an ill-conditioned operator
+            return self.adjoint(y)
+
+    def picture(self, y: Tensor) -> Tensor | None:
+        """Return one measurement ``measurement_shape`` as an image ``(1 or 3, h, w)`` in [-1, 1], or None."""
+        return y if y.ndim == 3 and len(y) in (1, 3) and not y.is_complex() else None
 
     # What every operator gets ----------------------------------------------------------------------------------
 
@@ -98,12 +106,33 @@ class LinearOperator(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return super().__call__(x)
 
-    def back_project(self, x_hat: Tensor, y: Tensor) -> Tensor:
+    def back_project(self, x_hat: Tensor, y: Tensor, noise_std: float = 0.0) -> Tensor:
         r"""Return :math:`\hat x + A^+ (y - A \hat x)`, the image nearest to x_hat that agrees with y.
 
-        Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eq. (10). With noise in y it amplifies that noise.
+        With ``noise_std`` agreement is only wanted up to the noise: the step is :math:`t A^+ (y - A \hat x)`, A^+
+        regularised for that noise, with the least t in [0, 1] at which the residual's mean square reaches the noise's
+        (or comes nearest to it). An image that is already as near as that is left alone.
+
+        Args:
+            x_hat: images ``(B, C, H, W)``.
+            y: measurements ``(B, *measurement_shape)``.
+            noise_std: standard deviation of the noise in y on the [0, 1] scale.
+
+        Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eq. (10).
         """
-        return x_hat + self.pseudo_inverse(y - self(x_hat))
+        residual = y - self(x_hat)
+        step = self.pseudo_inverse(residual, noise_std)
+        if noise_std == 0:
+            return x_hat + step
+        # |residual - t A step|^2 is a parabola in t; its first crossing of the noise's energy is wanted.
+        moved = self(step)
+        a, c = _energy(moved), _energy(residual)
+        b = (residual.conj() * moved).real.flatten(1).sum(1)
+        allowed = self.num_measurements * (2 * noise_std) ** 2 * (2 if y.is_complex() else 1)
+        best = b / a.clamp(min=torch.finfo(a.dtype).tiny)
+        t = best - (best.square() - (c - allowed) / a.clamp(min=torch.finfo(a.dtype).tiny)).clamp(min=0).sqrt()
+        t = torch.where(c <= allowed, 0, t).clamp(0, 1)
+        return x_hat + t.reshape(-1, 1, 1, 1) * step
 
     @torch.no_grad()
     def measure(self, x: Tensor, noise_std: float = 0.0, seed: int | Sequence[int] = 0) -> Tensor:
@@ -204,6 +233,10 @@ class LinearOperator(nn.Module):
 def _full_precision(x: Tensor) -> Tensor:
     """Half precision would drown the measurements in rounding: float16 and bfloat16 become float32."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _energy(y: Tensor) -> Tensor:
+    return y.abs().square().flatten(1).sum(1)
 
 
 def _real(dtype: torch.dtype) -> torch.dtype:

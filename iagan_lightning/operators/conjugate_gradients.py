@@ -14,12 +14,14 @@ def solve_normal_equations(
     adjoint: Callable[[Tensor], Tensor],
     y: Tensor,
     max_iterations: int = 1000,
+    damping: float = 0.0,
 ) -> Tensor:
-    r"""Return the least-norm solution of :math:`\min_x |A x - y|^2`, each item of the batch on its own.
+    r"""Return the least-norm solution of :math:`\min_x |A x - y|^2 + \lambda |x|^2`, each item of the batch on its own.
 
-    Conjugate gradients on :math:`A^T A x = A^T y` in the form of CGLS (Hestenes and Stiefel 1952). Started from
-    zero, every iterate stays in the row space of A, so the limit is :math:`A^+ y`. With eps the precision of y
-    (2e-16 in float64, 1e-7 in float32), iterations end at :math:`|A^T (y - A x)| \le eps^{0.75} |A^T y|`.
+    Conjugate gradients on :math:`(A^T A + \lambda) x = A^T y`, lambda being the damping, in the form of CGLS (Hestenes
+    and Stiefel 1952). Started from zero, every iterate stays in the row space of A, so without damping the limit is
+    :math:`A^+ y`. With eps the precision of y (2e-16 in float64, 1e-7 in float32), iterations end at
+    :math:`|A^T (y - A x) - \lambda x| \le eps^{0.75} |A^T y|`.
 
     Raises:
         RuntimeError: where the result, its residual computed afresh, is worse than :math:`eps^{0.6}`.
@@ -36,15 +38,15 @@ def solve_normal_equations(
             break
         image = forward(direction)
         # A finished item must not divide zero by zero, nor move on.
-        step = torch.where(active, norm / _square(image), 0)
+        step = torch.where(active, norm / (_square(image) + damping * _square(direction)), 0)
         x = x + _per_item(step, x) * direction
         residual = residual - _per_item(step, image) * image
-        gradient = adjoint(residual)
+        gradient = adjoint(residual) - damping * x
         new_norm = torch.where(active, _square(gradient), norm)
         direction = gradient + _per_item(torch.where(active, new_norm / norm, 0), gradient) * direction
         norm = new_norm
     # The recursion can drift away from the truth; the residual is computed afresh before it is believed.
-    left = (_square(adjoint(y - forward(x))) / start.where(start > 0, 1)).sqrt()
+    left = (_square(adjoint(y - forward(x)) - damping * x) / start.where(start > 0, 1)).sqrt()
     if not bool((left <= eps**0.6).all()):
         raise RuntimeError(
             f"conjugate gradients left |A^T(y - Ax)| at {float(left.max()):.1e} of |A^T y| after at most "

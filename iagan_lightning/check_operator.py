@@ -1,0 +1,73 @@
+"""``iagan check-operator``: a verdict per line on an operator of one's own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from iagan_lightning.operators import LinearOperator
+from iagan_lightning.operators.checks import check_operator
+from iagan_lightning.tasks import spell_out_kind
+
+MARKS = {True: "ok  ", False: "FAIL", None: "    "}
+
+
+def run_check_operator(args: Sequence[str]) -> int:
+    """Check an operator and return the exit status: 0 where every check holds, 1 where one does not.
+
+    Raises:
+        ValueError: for arguments that do not parse, and for an operator that cannot be built.
+    """
+    parser = ArgumentParser(
+        prog="iagan check-operator",
+        description="Is an operator linear, are its adjoint and pseudo-inverse right? A verdict per line.",
+        exit_on_error=False,
+    )
+    parser.add_argument("target", type=str, help="a class, such as my_module.MyOperator, or a config with an operator")
+    parser.add_argument(
+        "--operator", type=Callable[[tuple[int, int, int]], LinearOperator], help="settings: --operator.ratio 0.5 ..."
+    )
+    parser.add_argument("--image_shape", type=tuple[int, int, int], default=(3, 32, 32), help="[channels,height,width]")
+    parser.add_argument("--seed", type=int, default=0, help="of the random images")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # the user's own classes lie there; python -m does the same
+    words = spell_out_kind(args)
+    if words and not words[0].startswith("-"):
+        words = [words[0], "--operator", _operator_of(words[0]), *words[1:]]
+    try:
+        given = parser.parse_args(words)
+        factory = parser.instantiate_classes(given).operator
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    try:
+        A = factory(tuple(given.image_shape))
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"{given.target} cannot be built for images of {tuple(given.image_shape)}: {error}") from error
+    print(A)
+    failed = 0
+    for verdict in check_operator(A, given.seed):
+        print(f"{MARKS[verdict.passed]}  {verdict.check}: {verdict.detail}")
+        failed += verdict.passed is False
+    print("all checks hold" if not failed else f"{failed} checks failed")
+    return 1 if failed else 0
+
+
+def _operator_of(target: str) -> str:
+    """Return what --operator takes: the class, or the operator of a config as JSON-like YAML."""
+    path = Path(target)
+    if path.suffix not in (".yaml", ".yml"):
+        return target
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{target} cannot be read as a config: {error}") from error
+    operator = content.get("operator", content) if isinstance(content, dict) else None
+    if not isinstance(operator, dict) or "class_path" not in operator:
+        raise ValueError(f"{target} has no operator with a class_path")
+    return yaml.safe_dump(operator, default_flow_style=True).strip()

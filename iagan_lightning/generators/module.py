@@ -1,0 +1,120 @@
+"""Any ``nn.Module`` as a generator: what it cannot say of itself is declared beside it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from iagan_lightning.generators.base import Generator, LatentDistribution
+
+
+class ModuleGenerator(Generator):
+    """A network of one's own with its latents and value range declared.
+
+    Args:
+        module: maps latents ``(n, *latent_shape)`` to images ``(n, C, H, W)``, C 1 or 3; used in evaluation mode.
+        latent_shape: shape of one latent.
+        latent_distribution: ``"normal"``, or ``"uniform"`` on [-1, 1].
+        value_range: black and white of its images; they are mapped to [-1, 1].
+
+    Raises:
+        ValueError: when the declarations do not fit the network, or when it is random or mixes the images of a batch.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(8, 3 * 16 * 16), nn.Sigmoid(), nn.Unflatten(1, (3, 16, 16)))
+        >>> G = ModuleGenerator(network, latent_shape=[8], value_range=(0, 1))
+        >>> G.image_shape, bool(G(G.sample_latent(2, seed=0)).min() >= -1)
+        ((3, 16, 16), True)
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        latent_shape: Sequence[int],
+        latent_distribution: LatentDistribution = "normal",
+        value_range: Sequence[float] = (-1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        if latent_distribution not in get_args(LatentDistribution):
+            raise ValueError(f"latent_distribution is normal or uniform; {latent_distribution!r} was given")
+        if len(value_range) != 2 or not value_range[0] < value_range[1]:
+            raise ValueError(f"value_range is two numbers, black and white, such as [0, 1]; {value_range} was given")
+        self.module = module.eval()
+        self.latent_shape = tuple(int(n) for n in latent_shape)
+        self.latent_distribution = latent_distribution
+        self.low, self.high = float(value_range[0]), float(value_range[1])
+        self.image_shape = self._probe()
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return the network's images, brought to [-1, 1]."""
+        return (2 * self.module(z) - (self.low + self.high)) / (self.high - self.low)
+
+    @torch.no_grad()
+    def _probe(self) -> tuple[int, int, int]:
+        """Try the network on two latents: shapes, range, and that an image depends on its own latent alone."""
+        name = type(self.module).__name__
+        z = self.sample_latent(2, seed=0)
+        try:
+            both, again, first = self(z), self(z), self(z[:1])
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(f"{name} does not take latents of shape {tuple(z.shape)}: {error}") from error
+        if both.ndim != 4 or both.shape[0] != 2 or both.shape[1] not in (1, 3):
+            raise ValueError(f"{name} gives {tuple(both.shape)} for two latents; (2, 1 or 3, height, width) is needed")
+        if not bool(torch.isfinite(both).all()):
+            raise ValueError(f"{name} gives values that are not finite")
+        if both.abs().max() > 3:
+            raise ValueError(
+                f"{name} gives values far outside the declared range: [{both.min():.3g}, {both.max():.3g}] after "
+                f"mapping [{self.low:g}, {self.high:g}] to [-1, 1]; declare value_range"
+            )
+        if not torch.allclose(both, again, atol=1e-4):
+            raise ValueError(
+                f"{name} gives another image each time: fix its noise inputs, an image may depend on z only"
+            )
+        if not torch.allclose(both[:1], first, atol=1e-3):
+            raise ValueError(f"{name} mixes the images of a batch: every image must depend on its own latent alone")
+        return both.shape[1], both.shape[2], both.shape[3]
+
+
+def build_generator(description: Mapping[str, Any]) -> Generator:
+    """Return the generator of a class path, as a config describes it.
+
+    Args:
+        description: ``class_path`` and ``init_args`` as everywhere in Lightning; for a class that is no ``Generator``
+            also ``latent_shape``, and ``latent_distribution`` and ``value_range`` if they are not normal and [-1, 1].
+
+    Raises:
+        ValueError: for keys, classes or arguments that do not fit.
+    """
+    declared = dict(description)
+    path, arguments = declared.pop("class_path", None), declared.pop("init_args", None) or {}
+    module, _, name = str(path).rpartition(".")
+    allowed = ("latent_shape", "latent_distribution", "value_range")
+    if not module:
+        raise ValueError(f"a generator needs a class_path such as package.module.Class; {path!r} was given")
+    if surplus := declared.keys() - set(allowed):
+        raise ValueError(
+            f"a generator has class_path, init_args, weights, {', '.join(allowed)}; "
+            f"{', '.join(sorted(surplus))} was given"
+        )
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"no generator class {path}: {error}") from error
+    try:
+        network = kind(**arguments)
+    except TypeError as error:
+        raise ValueError(f"{path} cannot be built from {arguments}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{path} makes a {type(network).__name__}; an nn.Module is needed")
+    if isinstance(network, Generator):
+        if declared:
+            raise ValueError(f"{path} is a Generator and declares {', '.join(sorted(declared))} itself: leave it out")
+        return network.eval()
+    if declared.get("latent_shape") is None:
+        raise ValueError(f"{path} is no Generator: declare latent_shape, such as latent_shape: [128]")
+    return ModuleGenerator(network, **declared)

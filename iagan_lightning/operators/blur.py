@@ -1,0 +1,250 @@
+"""Blur: convolution with a kernel, and the regularised inverse that it needs.
+
+Convolutions are diagonal in some basis: circular ones in the Fourier basis, separable ones with any padding in the
+products of the singular vectors of two small matrices. There the pseudo-inverse is a division, truncated or damped
+where the divisor is small. Other kernels with other paddings have no such basis and fall back on iterations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from iagan_lightning.operators.base import LinearOperator
+from iagan_lightning.operators.bicubic import _fold
+from iagan_lightning.operators.conjugate_gradients import solve_normal_equations
+from iagan_lightning.operators.files import Array, fingerprint, read_picture
+
+Padding = Literal["circular", "zero", "reflect", "replicate"]
+KERNELS = ("uniform", "gaussian", "motion")
+
+SIGNAL_POWER = 0.25  # mean square of images in [-1, 1]: what noise is weighed against
+
+
+class Blur(LinearOperator):
+    r"""Convolution with a kernel, :math:`y = k * x` for each channel (a true convolution: the kernel is mirrored).
+
+    Args:
+        image_shape: ``(C, H, W)``.
+        kernel: ``"uniform"``, ``"gaussian"`` (with ``std``) or ``"motion"`` (a line of length ``size``, with
+            ``angle``); or a kernel of one's own ``(kh, kw)``, or its .pt, .npy or picture file (a picture is scaled
+            to sum 1).
+        size: side of the named kernels in pixels.
+        std: standard deviation of the Gaussian in pixels.
+        angle: direction of the motion in degrees, counter-clockwise from the x axis.
+        padding: what lies beyond the border: ``"circular"`` (the authors' choice), ``"zero"`` (mid-grey),
+            ``"reflect"`` or ``"replicate"``.
+        truncation: singular values below this part of the largest are not inverted.
+
+    Shapes: x ``(B, C, H, W)`` in [-1, 1] -> y of the same shape; the kernel's centre is at index size // 2.
+
+    Raises:
+        ValueError: for an unknown kernel or padding, or a kernel larger than the image.
+
+    Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Section 4.3 (uniform, 9 x 9, noise 10/255).
+
+    Example:
+        >>> A = Blur((3, 16, 16), kernel="uniform", size=3)
+        >>> y = A(torch.ones(1, 3, 16, 16))
+        >>> bool(torch.allclose(y, torch.ones(()))), A
+        (True, Blur(image_shape=(3, 16, 16), kernel='uniform', size=3, padding='circular'))
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        kernel: Array = "uniform",
+        size: int = 9,
+        std: float | None = None,
+        angle: float = 0.0,
+        padding: Padding = "circular",
+        truncation: float = 1e-2,
+    ) -> None:
+        super().__init__(image_shape)
+        if padding not in get_args(Padding):
+            raise ValueError(f"padding is one of {', '.join(get_args(Padding))}; {padding!r} was given")
+        if not 0 <= truncation < 1:
+            raise ValueError(f"truncation lies in [0, 1); {truncation} was given")
+        self.padding, self.truncation = padding, truncation
+        self.name, weights = self._kernel(kernel, size, std, angle)
+        height, width = self.image_shape[1:]
+        if weights.shape[0] > height or weights.shape[1] > width:
+            raise ValueError(
+                f"the kernel of {weights.shape[0]} x {weights.shape[1]} pixels is larger than the image of {height} x "
+                f"{width}: choose a smaller one"
+            )
+        self.register_buffer("weights", weights)
+        self._measurement_shape = self.image_shape
+        factors = None if padding == "circular" else separate(weights)
+        self.kind = "circular" if padding == "circular" else "separable" if factors is not None else "general"
+        if self.kind == "circular":
+            whole = torch.zeros(height, width, dtype=torch.float64)
+            whole[: weights.shape[0], : weights.shape[1]] = weights
+            whole = whole.roll((-(weights.shape[0] // 2), -(weights.shape[1] // 2)), (0, 1))
+            self.register_buffer("transfer", torch.fft.rfft2(whole))
+        elif factors is not None:
+            for side, length, factor in zip(("rows", "columns"), (height, width), factors, strict=True):
+                matrix = convolution_matrix(length, factor, padding)
+                left, values, right = torch.linalg.svd(matrix)
+                self.register_buffer(side, matrix)
+                self.register_buffer(f"{side}_left", left)
+                self.register_buffer(f"{side}_values", values)
+                self.register_buffer(f"{side}_right", right)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the blurred image."""
+        if self.kind == "circular":
+            return torch.fft.irfft2(torch.fft.rfft2(x) * self._transfer(x), s=self.image_shape[1:])
+        if self.kind == "separable":
+            return self.constant("rows", x) @ x @ self.constant("columns", x).mT
+        kernel = self.constant("weights", x).flip(0, 1).expand(x.shape[1], 1, -1, -1)
+        rows, columns = self.get_buffer("weights").shape
+        around = [columns - 1 - columns // 2, columns // 2, rows - 1 - rows // 2, rows // 2]
+        mode = "constant" if self.padding == "zero" else self.padding
+        return F.conv2d(F.pad(x, around, mode=mode), kernel, groups=x.shape[1])
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return A^T y."""
+        y = self._check_measurement(y)
+        if self.kind == "circular":
+            return torch.fft.irfft2(torch.fft.rfft2(y) * self._transfer(y).conj(), s=self.image_shape[1:])
+        if self.kind == "separable":
+            return self.constant("rows", y).mT @ y @ self.constant("columns", y)
+        return super().adjoint(y)
+
+    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+        r"""Return a regularised A^+ y.
+
+        With the singular values s of A (its transfer function, where circular): without noise 1 / s where s is above
+        ``truncation`` times the largest, else 0, so that A^+ A is a projector. With noise
+        :math:`s / (s^2 + (2 \sigma)^2 / P)` (Tikhonov), P = 0.25 being the power of images in [-1, 1]. A kernel that
+        is not separable, with a padding that is not circular, is damped by the truncation even without noise.
+        """
+        y = self._check_measurement(y)
+        if self.kind == "circular":
+            transfer = self._transfer(y)
+            inverse = transfer.conj() * self._inverse_square(transfer.abs(), noise_std)
+            return torch.fft.irfft2(torch.fft.rfft2(y) * inverse, s=self.image_shape[1:])
+        if self.kind == "separable":
+            values = torch.outer(self.constant("rows_values", y), self.constant("columns_values", y))
+            y = self.constant("rows_left", y).mT @ y @ self.constant("columns_left", y)
+            y = y * (values * self._inverse_square(values, noise_std))
+            return self.constant("rows_right", y).mT @ y @ self.constant("columns_right", y)
+        largest = float(self.get_buffer("weights").abs().sum())
+        damping = max(self._damping(noise_std), (self.truncation * largest) ** 2)
+        return solve_normal_equations(self, self.adjoint, y, damping=damping)
+
+    def naive(self, y: Tensor) -> Tensor:
+        """Return the blurred image itself, the paper's comparison."""
+        return self._check_measurement(y)
+
+    def extra_repr(self) -> str:
+        """Return the settings that ``repr`` shows."""
+        truncation = f", truncation={self.truncation}" if self.truncation != 1e-2 else ""
+        return f"image_shape={self.image_shape}, {self.name}, padding={self.padding!r}{truncation}"
+
+    @property
+    def regularised(self) -> bool:  # type: ignore[override]
+        """True where some singular values lie below the truncation."""
+        if self.kind == "general":
+            return True
+        if self.kind == "circular":
+            values = self.get_buffer("transfer").abs()
+        else:
+            values = torch.outer(self.get_buffer("rows_values"), self.get_buffer("columns_values"))
+        return bool(values.min() <= self.truncation * values.max())
+
+    def _transfer(self, like: Tensor) -> Tensor:
+        return self.constant("transfer", like)
+
+    def _damping(self, noise_std: float) -> float:
+        return (2 * noise_std) ** 2 / SIGNAL_POWER
+
+    def _inverse_square(self, values: Tensor, noise_std: float) -> Tensor:
+        """Return what takes s to its regularised inverse by multiplication: 1 / s^2, truncated or damped."""
+        if noise_std > 0:
+            return 1 / (values.square() + self._damping(noise_std))
+        kept = values > max(self.truncation, torch.finfo(values.dtype).eps * max(self.image_shape)) * values.max()
+        return torch.where(kept, 1 / values.where(kept, 1).square(), 0)
+
+    def _kernel(self, kernel: Array, size: int, std: float | None, angle: float) -> tuple[str, Tensor]:
+        """Return what repr says of the kernel, and its weights in float64."""
+        if not isinstance(kernel, str) or kernel not in KERNELS:
+            if isinstance(kernel, str) and "." not in kernel:
+                raise ValueError(f"kernel is one of {', '.join(KERNELS)}, a tensor or a file; {kernel!r} was given")
+            weights = read_picture(kernel).double()
+            if weights.ndim != 2 or not weights.numel() or not bool(torch.isfinite(weights).all()):
+                raise ValueError(f"a kernel is a finite array (kh, kw); shape {tuple(weights.shape)} was given")
+            if isinstance(kernel, str) and not kernel.endswith((".pt", ".npy")):
+                weights = weights / weights.sum()
+            return f"kernel={fingerprint(weights)}", weights
+        if size < 1:
+            raise ValueError(f"size of a kernel is at least 1; {size} was given")
+        if kernel == "uniform":
+            return f"kernel='uniform', size={size}", torch.full((size, size), 1 / size**2, dtype=torch.float64)
+        if kernel == "gaussian":
+            if std is None or not std > 0:
+                raise ValueError(f"a Gaussian kernel needs std, in pixels, above 0; {std} was given")
+            t = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+            line = torch.exp(-(t**2) / (2 * std**2))
+            weights = torch.outer(line, line)
+            return f"kernel='gaussian', size={size}, std={std}", weights / weights.sum()
+        return f"kernel='motion', size={size}, angle={angle}", motion_kernel(size, angle)
+
+
+def motion_kernel(length: int, angle: float) -> Tensor:
+    """Return a straight line of ``length`` pixels through the centre, its points shared out to the nearest pixels.
+
+    Example:
+        >>> motion_kernel(3, 0.0).tolist()[1]
+        [0.25, 0.5, 0.25]
+    """
+    points = 32 * length + 1
+    t = torch.linspace(-(length - 1) / 2, (length - 1) / 2, points, dtype=torch.float64)
+    t = t.clone()
+    weight = torch.ones_like(t)
+    weight[[0, -1]] = 0.5  # the trapezoidal rule: both ends count half
+    y = (length - 1) / 2 - t * math.sin(math.radians(angle))
+    x = (length - 1) / 2 + t * math.cos(math.radians(angle))
+    kernel = torch.zeros(length, length, dtype=torch.float64)
+    top, left = y.floor().long(), x.floor().long()
+    for rows, columns in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        share = (1 - (y - top - rows).abs()) * (1 - (x - left - columns).abs()) * weight
+        inside = (top + rows < length) & (left + columns < length) & (top + rows >= 0) & (left + columns >= 0)
+        kernel.index_put_(((top + rows)[inside], (left + columns)[inside]), share[inside], accumulate=True)
+    return kernel / kernel.sum()
+
+
+def separate(kernel: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the column and the row whose outer product is the kernel, or None where there are none.
+
+    Example:
+        >>> separate(torch.ones(3, 3, dtype=torch.float64)) is None, separate(torch.eye(3, dtype=torch.float64)) is None
+        (False, True)
+    """
+    left, values, right = torch.linalg.svd(kernel)
+    if len(values) > 1 and values[1] > 1e-12 * values[0]:
+        return None
+    return left[:, 0] * values[0].sqrt(), right[0] * values[0].sqrt()
+
+
+def convolution_matrix(length: int, kernel: Tensor, padding: Padding) -> Tensor:
+    """Return the ``(length, length)`` matrix that convolves one axis.
+
+    Example:
+        >>> convolution_matrix(3, torch.tensor([1.0, 2.0, 3.0]), "zero").tolist()
+        [[2.0, 1.0, 0.0], [3.0, 2.0, 1.0], [0.0, 3.0, 2.0]]
+    """
+    n = len(kernel)
+    taps = torch.arange(length)[:, None] - (torch.arange(n) - n // 2)
+    weights = kernel.expand(length, n)
+    matrix = torch.zeros(length, length, dtype=kernel.dtype)
+    if padding == "zero":
+        inside = (taps >= 0) & (taps < length)
+        return matrix.scatter_add_(1, taps.clamp(0, length - 1), torch.where(inside, weights, 0.0))
+    return matrix.scatter_add_(1, _fold(taps, length, padding), weights.contiguous())

@@ -1,0 +1,56 @@
+"""Matrices, masks and kernels from files; nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+# A tensor, or the path of its file. On the command line a path; not spelled out as a union, because jsonargparse
+# would try to read the file as the configuration of a Tensor.
+Array = Any
+
+
+def read_tensor(source: Tensor | str | os.PathLike[str]) -> Tensor:
+    """Return a tensor, or the one tensor that a .pt or .npy file holds.
+
+    Raises:
+        ValueError: for a file that is missing, damaged, or holds anything else.
+    """
+    if isinstance(source, Tensor):
+        return source
+    if isinstance(source, np.ndarray):
+        return torch.from_numpy(source)
+    path = Path(source)
+    try:
+        if path.suffix.lower() == ".npy":
+            return torch.from_numpy(np.load(path, allow_pickle=False))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # numpy and torch raise a different kind for each way in which a file can be broken
+        raise ValueError(f"{path} cannot be read as an array (.pt or .npy): {error}") from error
+    if not isinstance(content, Tensor):
+        raise ValueError(f"{path} holds a {type(content).__name__}; one tensor is needed")
+    return content
+
+
+def read_picture(source: Tensor | str | os.PathLike[str]) -> Tensor:
+    """Return a tensor, that of a .pt or .npy file, or a picture as grey ``(H, W)`` in [0, 1]."""
+    if isinstance(source, Tensor | np.ndarray) or Path(source).suffix.lower() in (".pt", ".npy"):
+        return read_tensor(source)
+    try:
+        with Image.open(source) as picture:
+            return torch.from_numpy(np.asarray(picture.convert("L"), dtype=np.float64) / 255)
+    except OSError as error:
+        raise ValueError(f"{source} cannot be read as a picture or an array: {error}") from error
+
+
+def fingerprint(tensor: Tensor) -> str:
+    """Return a short hash of a tensor's content, which ``repr`` shows and results are recorded with."""
+    content = tensor.detach().cpu().contiguous().numpy().tobytes()
+    return hashlib.sha256(f"{tuple(tensor.shape)}".encode() + content).hexdigest()[:12]

@@ -1,0 +1,195 @@
+"""Random projections: a dense Gaussian matrix, or a structured one of the same use that needs no memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from iagan_lightning.operators.base import LinearOperator
+from iagan_lightning.operators.files import Array, fingerprint, read_tensor
+from iagan_lightning.operators.memory import require_memory
+
+Design = Literal["dense", "dct"]
+
+
+class GaussianSensing(LinearOperator):
+    r"""Compressed sensing with random measurements of the whole image, :math:`y = A\, \mathrm{vec}(x)`.
+
+    ``design="dense"`` draws A with independent entries from :math:`N(0, 1/m)`. Its pseudo-inverse is
+    :math:`A^T (A A^T)^{-1}` through a Cholesky factor that is kept, with one step of iterative refinement.
+
+    ``design="dct"`` is :math:`A = S\, C\, D`: random signs D, the orthonormal discrete cosine transform C over
+    channels, rows and columns, and a random choice S of m of its coefficients. Rows are orthonormal, so
+    :math:`A^+ = A^T`, and nothing of size m n is ever stored.
+
+    Args:
+        image_shape: ``(C, H, W)``; n = C H W.
+        ratio: m / n, in (0, 1].
+        seed: of the matrix, drawn on the CPU.
+        matrix: a matrix ``(m, n)`` of one's own, or its .pt or .npy file, instead of ratio and seed.
+        design: ``"dense"`` or ``"dct"``.
+
+    Shapes: x ``(B, C, H, W)`` in [-1, 1] -> y ``(B, m)``.
+
+    Raises:
+        ValueError: for a ratio outside (0, 1], a matrix that does not fit the image, or one that does not fit memory.
+
+    Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Section 4.1 (m/n = 0.122 and 0.61).
+
+    Example:
+        >>> A = GaussianSensing((3, 8, 8), ratio=0.25, seed=0)
+        >>> x = torch.rand(2, 3, 8, 8) * 2 - 1
+        >>> tuple(A(x).shape), bool(torch.allclose(A(A.pseudo_inverse(A(x))), A(x), atol=1e-5))
+        ((2, 48), True)
+        >>> B = GaussianSensing((3, 8, 8), ratio=0.25, design="dct")
+        >>> bool(torch.allclose(B(B.adjoint(B(x))), B(x), atol=1e-5))
+        True
+    """
+
+    compressed_sensing = True
+    chosen: Tensor
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        ratio: float | None = None,
+        seed: int = 0,
+        matrix: Array = None,
+        design: Design = "dense",
+    ) -> None:
+        super().__init__(image_shape)
+        if design not in get_args(Design):
+            raise ValueError(f"design is one of {', '.join(get_args(Design))}; {design!r} was given")
+        n = math.prod(self.image_shape)
+        self.ratio, self.seed, self.design = ratio, seed, design
+        self.given: str | None = None
+        self._factors: dict[tuple[torch.dtype, torch.device], tuple[Tensor, bool]] = {}
+        if matrix is not None:
+            if ratio is not None or design != "dense":
+                raise ValueError("GaussianSensing takes a matrix, or a ratio with a design, not both")
+            matrix = read_tensor(matrix)
+            if matrix.ndim != 2 or matrix.shape[1] != n or matrix.is_complex():
+                raise ValueError(
+                    f"the matrix is real, of shape (m, {n}) for images of {self.image_shape}; "
+                    f"{tuple(matrix.shape)} ({matrix.dtype}) was given"
+                )
+            self.register_buffer("matrix", matrix.detach().clone())
+            self.given, m = fingerprint(matrix), len(matrix)
+        else:
+            m = number_of_measurements(ratio, n)
+            draw = torch.Generator().manual_seed(seed)
+            if design == "dense":
+                _check_memory(m, n, self.image_shape)
+                # Drawn in float32: the same numbers in either precision, at half the memory.
+                self.register_buffer("matrix", torch.randn(m, n, generator=draw) / math.sqrt(m))
+            else:
+                for name, length in zip(("channels", "rows", "columns"), self.image_shape, strict=True):
+                    self.register_buffer(name, dct_matrix(length))
+                signs = torch.randint(0, 2, self.image_shape, generator=draw).double() * 2 - 1
+                self.register_buffer("signs", signs)
+                self.register_buffer("chosen", torch.randperm(n, generator=draw)[:m].sort().values)
+        self._measurement_shape = (m,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return A x: ``(B, C, H, W)`` -> ``(B, m)``."""
+        if self.design == "dense":
+            return x.flatten(1) @ self.constant("matrix", x).T
+        x = self.constant("rows", x) @ (x * self.constant("signs", x)) @ self.constant("columns", x).T
+        x = torch.einsum("cd,bdhw->bchw", self.constant("channels", x), x)
+        return x.flatten(1)[:, self.chosen]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return A^T y: ``(B, m)`` -> ``(B, C, H, W)``."""
+        y = self._check_measurement(y)
+        if self.design == "dense":
+            return (y @ self.constant("matrix", y)).reshape(-1, *self.image_shape)
+        x = y.new_zeros(len(y), math.prod(self.image_shape))
+        x[:, self.chosen] = y
+        x = torch.einsum("dc,bdhw->bchw", self.constant("channels", y), x.reshape(-1, *self.image_shape))
+        return self.constant("signs", y) * (self.constant("rows", y).T @ x @ self.constant("columns", y))
+
+    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+        r"""Return :math:`A^T (A A^T)^{-1} y`, or :math:`(A^T A)^{-1} A^T y` where m > n."""
+        del noise_std
+        y = self._check_measurement(y)
+        if self.design == "dct":
+            return self.adjoint(y)
+        x = self._solve(y)
+        return x + self._solve(y - self(x))  # what rounding in the factor left over
+
+    def extra_repr(self) -> str:
+        """Return the settings that ``repr`` shows."""
+        drawn = f"ratio={self.ratio}, seed={self.seed}, design={self.design!r}"
+        return f"image_shape={self.image_shape}, {f'matrix={self.given}' if self.given else drawn}"
+
+    def _solve(self, y: Tensor) -> Tensor:
+        A = self.constant("matrix", y)
+        key = (y.dtype, y.device)
+        if key not in self._factors:
+            factor, triangular = factorise(self.constant("matrix", y.double()))
+            self._factors[key] = (factor.to(y.dtype), triangular)
+        factor, triangular = self._factors[key]
+        if not triangular:
+            x = y @ factor.T
+        elif A.shape[0] <= A.shape[1]:
+            x = torch.cholesky_solve(y.T, factor).T @ A
+        else:
+            x = torch.cholesky_solve((y @ A).T, factor).T
+        return x.reshape(-1, *self.image_shape)
+
+    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
+        self._factors.clear()
+        super()._load_from_state_dict(*args, **kwargs)
+
+
+def factorise(A: Tensor) -> tuple[Tensor, bool]:
+    """Return the Cholesky factor of the smaller Gram matrix of A, or A^+ itself where A is not of full rank.
+
+    The second value tells which of the two it is.
+    """
+    gram = A @ A.T if A.shape[0] <= A.shape[1] else A.T @ A
+    factor, info = torch.linalg.cholesky_ex(gram)
+    diagonal = factor.diagonal()
+    if int(info) == 0 and float(diagonal.min()) > 1e-6 * float(diagonal.max()):
+        return factor, True
+    return torch.linalg.pinv(A), False
+
+
+def number_of_measurements(ratio: float | None, n: int) -> int:
+    """Return m for a ratio, at least 1.
+
+    Example:
+        >>> number_of_measurements(0.122, 1000)
+        122
+    """
+    if ratio is None or not 0 < ratio <= 1:
+        raise ValueError(f"ratio lies in (0, 1]: the part of the image that is measured; {ratio} was given")
+    return max(round(ratio * n), 1)
+
+
+def dct_matrix(n: int) -> Tensor:
+    """Return the orthonormal DCT-II as an ``(n, n)`` float64 matrix.
+
+    Example:
+        >>> C = dct_matrix(5)
+        >>> bool(torch.allclose(C @ C.T, torch.eye(5, dtype=torch.float64)))
+        True
+    """
+    k, i = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)
+    matrix = torch.cos(math.pi * k * (2 * i + 1) / (2 * n)) * math.sqrt(2 / n)
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+def _check_memory(m: int, n: int, image_shape: tuple[int, ...]) -> None:
+    matrix, factor = 4 * m * n, 12 * m * m  # the factor is made in float64 and kept in float32 as well
+    require_memory(
+        matrix + factor,
+        f"a dense Gaussian matrix of {m} x {n} for images of {image_shape} takes {matrix / 1e9:.1f} GB and its "
+        f"factorisation {factor / 1e9:.1f} GB",
+        'choose design="dct" (as good, and needs no matrix), a smaller ratio, or smaller images',
+    )

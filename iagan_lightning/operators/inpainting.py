@@ -1,0 +1,113 @@
+"""Inpainting: some pixels are measured, the others are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from iagan_lightning.operators.base import LinearOperator
+from iagan_lightning.operators.files import Array, fingerprint, read_picture
+
+
+class Inpainting(LinearOperator):
+    r"""Keep the measured pixels and set the others to 0 (mid-grey): :math:`y = M \odot x`.
+
+    Exactly one of ``ratio``, ``box`` and ``mask`` says which pixels are measured, in all channels alike unless the mask
+    has channels.
+
+    Args:
+        image_shape: ``(C, H, W)``.
+        ratio: part of the pixels that is measured, at random, in (0, 1].
+        seed: of the random pixels, drawn on the CPU.
+        box: ``(top, left, height, width)`` of a rectangle that is missing.
+        mask: ``(H, W)`` or ``(C, H, W)``, True where measured; or its .pt, .npy or picture file (white where measured).
+
+    Shapes: x ``(B, C, H, W)`` in [-1, 1] -> y of the same shape, 0 where nothing is measured.
+
+    Raises:
+        ValueError: for a ratio outside (0, 1], a mask of another size, or a box beyond the image.
+
+    Example:
+        >>> A = Inpainting((1, 2, 2), mask=torch.tensor([[True, False], [True, True]]))
+        >>> A(torch.ones(1, 1, 2, 2)).tolist(), A.num_measurements
+        ([[[[1.0, 0.0], [1.0, 1.0]]]], 3)
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        ratio: float | None = None,
+        seed: int = 0,
+        box: tuple[int, int, int, int] | None = None,
+        mask: Array = None,
+    ) -> None:
+        super().__init__(image_shape)
+        channels, height, width = self.image_shape
+        self.ratio, self.seed, self.box = ratio, seed, None if box is None else tuple(box)
+        self.given: str | None = None
+        if sum(value is not None for value in (ratio, box, mask)) != 1:
+            raise ValueError("Inpainting takes exactly one of ratio, box and mask")
+        if mask is not None:
+            mask = read_picture(mask)
+            if tuple(mask.shape) not in ((height, width), (channels, height, width), (1, height, width)):
+                raise ValueError(
+                    f"the mask has shape ({height}, {width}) or ({channels}, {height}, {width}); {tuple(mask.shape)} "
+                    "was given"
+                )
+            mask = mask > 0.5 if mask.is_floating_point() else mask.bool()
+            self.given = fingerprint(mask)
+        elif box is not None:
+            top, left, rows, columns = box
+            if min(top, left) < 0 or min(rows, columns) < 1 or top + rows > height or left + columns > width:
+                raise ValueError(
+                    f"box is (top, left, height, width) inside the image of {height} x {width}; {tuple(box)} was given"
+                )
+            mask = torch.ones(height, width, dtype=torch.bool)
+            mask[top : top + rows, left : left + columns] = False
+        else:
+            assert ratio is not None
+            if not 0 < ratio <= 1:
+                raise ValueError(f"ratio lies in (0, 1]: the part of the pixels that is measured; {ratio} was given")
+            draw = torch.Generator().manual_seed(seed)
+            mask = torch.zeros(height * width, dtype=torch.bool)
+            mask[torch.randperm(height * width, generator=draw)[: max(round(ratio * height * width), 1)]] = True
+            mask = mask.reshape(height, width)
+        if not bool(mask.any()):
+            raise ValueError("the mask measures nothing: it is False everywhere")
+        self.register_buffer("mask", mask.expand(self.image_shape).contiguous())
+        self._measurement_shape = self.image_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the measured pixels, 0 elsewhere."""
+        return x * self.mask
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return the measured pixels of y, 0 elsewhere."""
+        return self._check_measurement(y) * self.mask
+
+    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+        """Return A^+ y = A^T y."""
+        del noise_std
+        return self.adjoint(y)
+
+    def naive(self, y: Tensor) -> Tensor:
+        """Return the masked image itself, the paper's comparison."""
+        return self.adjoint(y)
+
+    def measured(self, y: Tensor) -> Tensor:
+        """Return y with the entries that are never measured set to 0."""
+        return y * self.mask
+
+    @property
+    def num_measurements(self) -> int:
+        """Number of measured entries over all channels."""
+        return int(self.mask.sum())
+
+    def extra_repr(self) -> str:
+        """Return the settings that ``repr`` shows."""
+        drawn = f"box={self.box}" if self.box else f"ratio={self.ratio}, seed={self.seed}"
+        return f"image_shape={self.image_shape}, {f'mask={self.given}' if self.given else drawn}"
