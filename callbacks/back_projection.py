@@ -18,9 +18,10 @@ class BackProjection(pl.Callback):
     added.
 
     Args:
-        enabled: None (default) adds them when ``noise_std`` is 0, because back-projection copies the noise of y into
-            the image; True adds them always, with a warning where there is noise; False never; ``"discrepancy"``
-            always, but with noise only as far as the residual falls to the noise's, with the regularised A^+.
+        enabled: None (default) adds them when ``noise_std`` is 0 (and known), because back-projection copies the noise
+            of y into the image; True adds them always, with a warning where there is noise; False never;
+            ``"discrepancy"`` always, but with noise only as far as the residual falls to the noise's, with the
+            regularised A^+.
 
     Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eq. (10).
     """
@@ -32,19 +33,25 @@ class BackProjection(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Back-project the result of the stage that has ended."""
         assert isinstance(pl_module, IAGAN)
-        noisy = pl_module.noise_std > 0
+        if pl_module.stage == "probe":
+            return
+        noisy = pl_module.noise_std != 0
         if self.enabled is False or (self.enabled is None and noisy):
             return
         if noisy and self.enabled is True and pl_module.stage == "latent":
             warnings.warn(
-                f"back-projection of measurements with noise_std {pl_module.noise_std:.4g} amplifies the noise",
+                f"back-projection of measurements with noise_std {_level(pl_module.noise_std)} amplifies the noise",
                 stacklevel=2,
             )
         method = METHOD[pl_module.stage]
-        level = pl_module.noise_std if self.enabled == "discrepancy" else 0.0
+        level = (pl_module.noise_std or 0.0) if self.enabled == "discrepancy" else 0.0
         try:
             result = pl_module.operator.back_project(pl_module.results[method], pl_module.y, level)
         except RuntimeError as error:
             warnings.warn(f"no {method}_bp: {error}", stacklevel=2)
         else:
             pl_module.results[f"{method}_bp"] = result
+
+
+def _level(noise_std: float | None) -> str:
+    return "unknown" if noise_std is None else f"{noise_std:.4g}"

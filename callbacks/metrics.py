@@ -27,6 +27,6 @@ class ImageMetrics(pl.Callback):
         module.results = {"naive": operator.naive(module.y), **module.results}
         module.metrics = [{} for _ in module.names]
         for method, images in module.results.items():
-            rows = evaluate(images, module.y, operator, module.truth, module.noise_std, self.lpips)
+            rows = evaluate(images, module.y, operator, module.truth, module.noise_std or 0.0, self.lpips)
             for metrics, row in zip(module.metrics, rows, strict=True):
                 metrics[method] = row

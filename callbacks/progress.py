@@ -63,16 +63,18 @@ class RunProgress(pl.Callback):
             return
         assert isinstance(pl_module, IAGAN) and pl_module.evaluation is not None
         self._drawn = now
-        budget = {stage: settings.steps or 1 for stage, settings in pl_module.stages.items()}
-        before = budget["latent"] if pl_module.stage == "joint" else 0
+        steps_of = {stage: settings.steps or 1 for stage, settings in pl_module.stages.items()}
+        budget = {fit: steps_of["latent" if fit == "latent" else "joint"] for fit in pl_module.fits}
+        before = sum(budget[fit] for fit in pl_module.fits[: pl_module.fits.index(pl_module.stage)])
         share = len(pl_module.names) * (before + batch_idx + 1) / sum(budget.values())
+        doing = METHOD.get(pl_module.stage, pl_module.stage)
         steps = f"{batch_idx + 1}/{budget[pl_module.stage]}"
         objective = float(pl_module.evaluation.objective.mean())
         self._progress.update(
             self._task,
             completed=self.done + share,
             image=pl_module.names[0] + (f" +{len(pl_module.names) - 1}" if len(pl_module.names) > 1 else ""),
-            state=f"{METHOD[pl_module.stage]} {steps}  objective {objective:.2e}  image {self.done + 1}/{self.total}",
+            state=f"{doing} {steps}  objective {objective:.2e}  image {self.done + 1}/{self.total}",
         )
 
     def finish(self, name: str, text: str, failed: bool = False) -> None:

@@ -13,13 +13,15 @@ from iagan_lightning.module import IAGAN, METHOD
 from iagan_lightning.output import OutputFolder
 from iagan_lightning.sheet import sheet_of
 
+STAGES = {"latent": 0.0, "probe": 0.5, "joint": 1.0}
+
 
 class TensorBoardImages(pl.Callback):
     """Write ``OUT/tensorboard/NAME/events...`` for each image.
 
-    Tags: ``objective``, ``residual``, ``psnr`` (with the truth) and ``stage`` (0 latent, 1 joint) over the
-    evaluations of both stages, ``image/csgm`` and ``image/iagan`` while they form, ``final/comparison``, and
-    ``final/METHOD/METRIC``.
+    Tags: ``objective``, ``residual``, ``psnr`` (with the truth) and ``stage`` (0 latent, 1 joint, 0.5 a probe on part
+    of the measurements) over all evaluations, ``image/csgm`` and ``image/iagan`` while they form, ``final/comparison``,
+    and ``final/METHOD/METRIC``.
 
     Args:
         out: folder of the run.
@@ -65,9 +67,10 @@ class TensorBoardImages(pl.Callback):
         for index, writer in enumerate(self._writers):
             for tag, curve in values.items():
                 writer.add_scalar(tag, curve[index], step)
-            writer.add_scalar("stage", 0 if pl_module.stage == "latent" else 1, step)
+            writer.add_scalar("stage", STAGES[pl_module.stage], step)
             if batch_idx % self.image_every == 0:
-                writer.add_image(f"image/{METHOD[pl_module.stage]}", to_8bit(images[index]).cpu(), step)
+                name = METHOD.get(pl_module.stage, pl_module.stage)
+                writer.add_image(f"image/{name}", to_8bit(images[index]).cpu(), step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the comparison and the final metrics, and close the files."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -60,7 +61,8 @@ class ImageData(pl.LightningDataModule):
         align: find the face in each picture, level it and cut it out as the bundled priors were trained
             (needs OpenCV: pip install 'iagan-lightning[align]').
         limit: use only the first so many pictures.
-        images_per_fit: pictures adapted side by side.
+        images_per_fit: pictures adapted side by side; auto takes as many as a GPU's memory holds (one on a CPU), and a
+            number that turns out too large is halved.
     """
 
     def __init__(
@@ -71,11 +73,11 @@ class ImageData(pl.LightningDataModule):
         fit: Fit = "crop",
         align: bool = False,
         limit: int | None = None,
-        images_per_fit: int = 1,
+        images_per_fit: int | Literal["auto"] = 1,
     ) -> None:
         super().__init__()
         for name, value in (("limit", limit), ("images_per_fit", images_per_fit), ("size", size)):
-            if value is not None and value < 1:
+            if value is not None and value != "auto" and value < 1:
                 raise ValueError(f"data.{name} is at least 1; {value} was given")
         if root is None and measurements is None:
             root = str(EXAMPLES)

@@ -23,9 +23,10 @@ from torch.optim import Optimizer
 from iagan_lightning.generators import Generator
 from iagan_lightning.operators import LinearOperator
 from iagan_lightning.optim import BatchedLBFGS
-from iagan_lightning.stages import Preset, Stage, StageName, resolve
+from iagan_lightning.stages import HELD_OUT, Preset, Stage, StageName, resolve
 
 METHOD: dict[StageName, str] = {"latent": "csgm", "joint": "iagan"}
+FitName = Literal["latent", "probe", "joint"]  # a probe finds out how long the joint stage should last
 
 
 @dataclass
@@ -75,8 +76,13 @@ class IAGAN(pl.LightningModule):
         seconds: wall time by stage, setting it up included.
         metrics: one dictionary per image, method name to metrics (filled by a callback).
         hparams: preset and settings of both stages as they were resolved for the measurements at hand.
-        evaluation: the latest evaluation, for callbacks.
+        stage: ``latent``, ``joint``, or ``probe`` while a joint stage on a part of the measurements finds out how many
+            evaluations explain the held-out rest best.
+        evaluation: the latest evaluation, for callbacks. Rows that are not active may be those of an earlier one.
         active: ``(P,)``, False for problems whose stage has ended.
+        rows: indices of the problems that are still evaluated; None for all of them.
+        validation: in a probe, ``(P,)`` misfits of the held-out measurements.
+        limit: ``(B,)`` evaluations of the joint stage that a probe found best; None without a probe.
 
     Source: Abu Hussein, Tirer and Giryes, Image-Adaptive GAN based Reconstruction, AAAI 2020.
     """
@@ -85,6 +91,7 @@ class IAGAN(pl.LightningModule):
     y: Tensor
     active: Tensor
     spent: Tensor
+    held: Tensor | None
 
     def __init__(
         self,
@@ -100,7 +107,7 @@ class IAGAN(pl.LightningModule):
         self.preset, self.given = preset, {"latent": latent, "joint": joint}
         self.weights: nn.ParameterList = nn.ParameterList()
         self.stages: dict[StageName, Stage] = {}
-        self.stage: StageName = "latent"
+        self.stage: FitName = "latent"
 
     # One image, from the start ---------------------------------------------------------------------------------
 
@@ -108,7 +115,7 @@ class IAGAN(pl.LightningModule):
         self,
         y: Tensor,
         operator: LinearOperator,
-        noise_std: float = 0.0,
+        noise_std: float | None = 0.0,
         seeds: int | Sequence[int] = 0,
         truth: Tensor | None = None,
         names: Sequence[str] | None = None,
@@ -118,7 +125,7 @@ class IAGAN(pl.LightningModule):
         Args:
             y: measurements ``(B, *operator.measurement_shape)`` of images in [-1, 1].
             operator: A.
-            noise_std: standard deviation of the noise in y, on the [0, 1] scale.
+            noise_std: standard deviation of the noise in y, on the [0, 1] scale; None where it is unknown.
             seeds: one per image for the starting latents; an int s means s, s + 1, ...
             truth: true images ``(B, C, H, W)``, for callbacks that compare.
             names: one per image, for callbacks that write.
@@ -136,33 +143,39 @@ class IAGAN(pl.LightningModule):
                 f"y must have shape (batch, {', '.join(map(str, operator.measurement_shape))}); "
                 f"{tuple(y.shape)} was given (for one image add a batch axis: y[None])"
             )
-        if not noise_std >= 0:
+        if noise_std is not None and not noise_std >= 0:
             raise ValueError(f"noise_std is at least 0 (on the [0, 1] scale); {noise_std} was given")
         seeds = [seeds + i for i in range(len(y))] if isinstance(seeds, int) else list(seeds)
         names = [f"image-{i}" for i in range(len(y))] if names is None else list(names)
         if not len(seeds) == len(names) == len(y):
             raise ValueError(f"{len(y)} measurements came with {len(seeds)} seeds and {len(names)} names")
         self.register_buffer("y", y.detach().clone(), persistent=False)
-        self.operator, self.noise_std, self.seeds, self.names = operator, float(noise_std), seeds, names
-        self.truth = truth
+        self.operator, self.seeds, self.names, self.truth = operator, seeds, names, truth
+        self.noise_std = None if noise_std is None else float(noise_std)
         self.stages = self.resolve(noise_std, operator)
         self.save_hyperparameters(
             {"preset": self.preset, **{name: asdict(stage) for name, stage in self.stages.items()}}, logger=False
         )
         self.results: dict[str, Tensor] = {}
         self.objective: dict[StageName, Tensor] = {}
-        self.evaluations: dict[StageName, Tensor] = {}
-        self.seconds: dict[StageName, float] = {}
+        self.evaluations: dict[FitName, Tensor] = {}
+        self.seconds: dict[FitName, float] = {}
+        self.limit: Tensor | None = None
         self.kept: dict[StageName, Iterate] = {}
         self.metrics: list[dict[str, dict[str, float]]] = []
         self.enter("latent")
 
-    def resolve(self, noise_std: float, operator: LinearOperator | None = None) -> dict[StageName, Stage]:
+    def resolve(self, noise_std: float | None, operator: LinearOperator | None = None) -> dict[StageName, Stage]:
         """Return the settings of both stages with nothing left open."""
         longer = operator is not None and operator.compressed_sensing
         return {name: resolve(name, self.given[name], self.preset, noise_std, longer) for name in METHOD}
 
-    def enter(self, stage: StageName) -> None:
+    @property
+    def fits(self) -> list[FitName]:
+        """The fits that are made one after another."""
+        return ["latent", "probe", "joint"] if self.stages["joint"].stop == "held-out" else ["latent", "joint"]
+
+    def enter(self, stage: FitName) -> None:
         """Set up the variables of a stage: random latents, or the best latent and the pre-trained weights."""
         self.stage, self._entered = stage, time.perf_counter()
         parameters = list(self.generator.parameters())
@@ -170,7 +183,8 @@ class IAGAN(pl.LightningModule):
         if stage == "latent":
             self.starts = self.settings.restarts or 1
             draws = [self.generator.sample_latent(self.starts, _derived(seed)) for seed in self.seeds]
-            self.z = nn.Parameter(torch.cat(draws).to(parameters[0]))
+            spread = 1.0 if self.settings.spread is None else self.settings.spread
+            self.z = nn.Parameter(torch.cat(draws).to(parameters[0]) * spread)
             self.weights = nn.ParameterList()
         else:
             self.starts = 1
@@ -183,43 +197,75 @@ class IAGAN(pl.LightningModule):
         # Buffers, so that they live beside the objective and no step waits for the device.
         self.register_buffer("active", torch.ones(len(self.z), dtype=torch.bool), persistent=False)
         self.register_buffer("spent", torch.zeros(batch, dtype=torch.long), persistent=False)
+        held = None
+        if stage == "probe":
+            masks = [self.operator.held_out(HELD_OUT, _derived(seed, "held-out")) for seed in self.seeds]
+            held = torch.stack(masks).flatten(1).to(self.z.device)
+        self.register_buffer("held", held, persistent=False)
+        self.rows: Tensor | None = None
         self.evaluation: Iterate | None = None
+        self.validation: Tensor | None = None
 
     @property
     def settings(self) -> Stage:
         """Settings of the stage at hand, nothing left open."""
-        return self.stages[self.stage]
+        return self.stages["latent" if self.stage == "latent" else "joint"]
 
     # One evaluation --------------------------------------------------------------------------------------------
 
-    def forward(self) -> Tensor:
-        """Return the images at the current variables, ``(P, C, H, W)``; one generator call, whatever P is."""
-        if not len(self.weights):
-            return self.generator(self.z)
+    def forward(self, rows: Tensor | None = None) -> Tensor:
+        """Return the images at the current variables, ``(P, C, H, W)``; one generator call, whatever P is.
+
+        Args:
+            rows: indices of the problems whose images are wanted; all by default.
+        """
+        z: Tensor = self.z
+        stacks: list[Tensor] = list(self.weights)
+        if rows is not None:
+            z, stacks = z[rows], [w[rows] for w in stacks]
+        if not stacks:
+            return self.generator(z)
         names = [name for name, _ in self.generator.named_parameters()]
-        if len(self.z) == 1:  # squeeze, whose gradient is a view; that of w[0] would copy every weight
-            only = {n: w.squeeze(0) for n, w in zip(names, self.weights, strict=True)}
-            return functional_call(self.generator, only, self.z)
+        if len(z) == 1:  # squeeze, whose gradient is a view; that of w[0] would copy every weight
+            only = {n: w.squeeze(0) for n, w in zip(names, stacks, strict=True)}
+            return functional_call(self.generator, only, z)
 
         def one(weights: dict[str, Tensor], z: Tensor) -> Tensor:
             return functional_call(self.generator, weights, z[None])[0]
 
-        return vmap(one)(dict(zip(names, self.weights, strict=True)), self.z)
+        return vmap(one)(dict(zip(names, stacks, strict=True)), z)
 
-    def misfit(self, images: Tensor) -> Tensor:
-        r"""Return :math:`|y - A x|^2 / m` for each problem, ``(P,)``."""
+    def squares(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return the squared error of every measurement of each problem, ``(P, m)``."""
+        every = torch.arange(len(self.z), device=images.device) if rows is None else rows
         measured = self.operator(images)
-        difference = measured.unflatten(0, (len(self.y), -1)) - self.y.to(measured.dtype)[:, None]
-        square = difference.abs().square() if difference.is_complex() else difference.square()
-        return square.flatten(2).sum(2).flatten() / self.operator.num_measurements
+        difference = measured - self.y.to(measured.dtype)[every // self.starts]
+        return (difference.abs().square() if difference.is_complex() else difference.square()).flatten(1)
+
+    def misfit(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
+        r"""Return :math:`|y - A x|^2 / m` for each problem, ``(P,)``."""
+        return self.squares(images, rows).sum(1) / self.operator.num_measurements
 
     def training_step(self, batch: Any = None, batch_idx: int = 0) -> Tensor:
         """Evaluate the objective once; the batch of the data loader is only a step counter."""
+        rows = self.rows
         precise = self.settings.optimizer == "lbfgs"  # a line search in half precision sees only rounding
         with torch.autocast(self.device.type, enabled=False) if precise else torch.enable_grad():
-            images = self()
-        objective = self.misfit(images)
-        self.evaluation = self._iterate(objective, images)
+            images = self(rows)
+        squares = self.squares(images, rows)
+        if self.held is None:
+            objective = squares.sum(1) / self.operator.num_measurements
+        else:
+            held = self.held if rows is None else self.held[rows]
+            kept_back = held.sum(1)
+            objective = squares.masked_fill(held, 0).sum(1) / (self.operator.num_measurements - kept_back)
+            now = squares.detach().masked_fill(~held, 0).sum(1) / kept_back
+            self.validation = _into(self.validation, rows, now)
+        last = self.evaluation
+        self.evaluation = self._iterate(
+            _into(None if last is None else last.objective, rows, objective.detach()),
+            _into(None if last is None else last.image, rows, images.detach()),
+        )
         self.spent += self.active.unflatten(0, (len(self.y), -1)).sum(1)
         return objective.sum()
 
@@ -227,12 +273,13 @@ class IAGAN(pl.LightningModule):
         """Return a fresh optimiser over the variables of the stage."""
         parameters = [self.z, *self.weights]
         if self.settings.optimizer == "lbfgs":
-            return BatchedLBFGS(parameters, values=self._values)
+            return BatchedLBFGS(parameters, values=self._values, history_size=self.settings.history or 20)
         groups = [{"params": [self.z], "lr": self.settings.lr}]
         if len(self.weights):
             groups.append({"params": list(self.weights), "lr": self.settings.lr_weights})
         # Fused: one pass over all weights instead of a dozen small operations on each of them.
-        return torch.optim.Adam(groups, fused=self.device.type in ("cpu", "cuda"))
+        betas = (0.9, 0.999 if self.settings.beta2 is None else self.settings.beta2)
+        return torch.optim.Adam(groups, betas=betas, fused=self.device.type in ("cpu", "cuda"))
 
     def _iterate(self, objective: Tensor, image: Tensor) -> Iterate:
         return Iterate(objective, image, self.z, list(self.weights)).map(Tensor.detach)
@@ -244,7 +291,14 @@ class IAGAN(pl.LightningModule):
     # The end of a stage ----------------------------------------------------------------------------------------
 
     def keep(self, iterate: Iterate) -> None:
-        """End the stage with an iterate: its best restart becomes the result, and where the next stage begins."""
+        """End the stage with an iterate: its best restart becomes the result, and where the next stage begins.
+
+        A probe leaves nothing but the number of its evaluations.
+        """
+        self.evaluations[self.stage] = self.spent.cpu()
+        self.seconds[self.stage] = time.perf_counter() - self._entered
+        if self.stage == "probe":
+            return
         lowest, best = iterate.objective.nan_to_num(nan=torch.inf).unflatten(0, (len(self.y), -1)).min(1)
         if not bool(lowest.isfinite().all()):
             raise RuntimeError(f"the objective of the {self.stage} stage is infinite or not a number")
@@ -252,26 +306,24 @@ class IAGAN(pl.LightningModule):
         kept = iterate.map(lambda tensor: tensor[rows])
         self.kept[self.stage] = kept
         self.objective[self.stage] = kept.objective.cpu()
-        self.evaluations[self.stage] = self.spent.cpu()
-        self.seconds[self.stage] = time.perf_counter() - self._entered
         self.results[METHOD[self.stage]] = kept.image
 
     def on_train_epoch_end(self) -> None:
         """Without a callback that kept the best iterate, the last one is the result."""
-        if self.stage not in self.kept:
+        if self.stage not in self.evaluations:
             with torch.no_grad():
                 image = self()
                 self.keep(self._iterate(self.misfit(image), image))
 
 
 def adapt(module: IAGAN, trainer: pl.Trainer) -> IAGAN:
-    """Run both stages of a module that has begun: two fits on one Trainer, each one epoch of its steps.
+    """Run both stages of a module that has begun: fits on one Trainer, each one epoch of its steps.
 
     ``global_step`` goes on through both; the optimiser is fresh in each. The Trainer works on one device: gradients
     of different images must never be averaged.
     """
     check_precision(trainer.precision)
-    for stage in METHOD:
+    for stage in module.fits:
         module.enter(stage)
         trainer.fit_loop.max_epochs = trainer.current_epoch + 1
         try:
@@ -297,6 +349,11 @@ def check_precision(precision: object) -> None:
         )
 
 
-def _derived(seed: int) -> int:
+def _derived(seed: int, purpose: str = "latent") -> int:
     """Starting latents must not share their random numbers with the noise drawn from the same seed."""
-    return int.from_bytes(hashlib.sha256(f"latent {seed}".encode()).digest()[:7], "big")
+    return int.from_bytes(hashlib.sha256(f"{purpose} {seed}".encode()).digest()[:7], "big")
+
+
+def _into(last: Tensor | None, rows: Tensor | None, now: Tensor) -> Tensor:
+    """Return what the last evaluation gave, with the rows that were evaluated now replaced."""
+    return now if last is None or rows is None else last.index_copy(0, rows, now)

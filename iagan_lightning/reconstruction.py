@@ -14,7 +14,7 @@ from torch import Tensor
 
 from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping
 from iagan_lightning.generators import Generator, load_generator
-from iagan_lightning.module import IAGAN, adapt
+from iagan_lightning.module import IAGAN, FitName, adapt
 from iagan_lightning.operators import LinearOperator
 from iagan_lightning.stages import Preset, Stage, StageName
 
@@ -38,7 +38,7 @@ class Reconstruction:
     iagan: Tensor
     iagan_bp: Tensor | None
     objective: dict[StageName, Tensor]
-    evaluations: dict[StageName, Tensor]
+    evaluations: dict[FitName, Tensor]
     seconds: dict[str, float]
 
 
@@ -46,7 +46,7 @@ def reconstruct(
     y: Tensor,
     A: LinearOperator,
     G: Generator | str | os.PathLike[str],
-    noise_std: float = 0.0,
+    noise_std: float | None = 0.0,
     preset: Preset = "fast",
     seed: int = 0,
     *,
@@ -62,7 +62,8 @@ def reconstruct(
         y: measurements ``(B, *A.measurement_shape)`` of images in [-1, 1].
         A: the operator.
         G: the generator, or the path of its weights; a generator that is given is not changed.
-        noise_std: standard deviation of e on the [0, 1] scale; 0 for exact measurements.
+        noise_std: standard deviation of e on the [0, 1] scale; 0 for exact measurements, None for noise of unknown
+            level: then measurements that are held out decide how long to adapt.
         preset: ``fast``, or ``paper`` for the published schedule.
         seed: image i starts from seed + i.
         latent, joint: settings that replace those of the preset.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 
+from iagan_lightning.batching import images_that_fit, out_of_memory
 from iagan_lightning.callbacks import (
     BackProjection,
     BestObjective,
@@ -40,7 +42,7 @@ class Run:
         data: the pictures.
         operator: called with an ``image_shape`` for each picture, returns its operator.
         out: folder of the run.
-        noise_std: noise level on the [0, 1] scale.
+        noise_std: noise level on the [0, 1] scale; None where it is unknown, for measurements of the user's own.
         seed: what the seeds of all images are derived from.
         lpips: backbone of LPIPS, or ``none``.
         back_projection: see ``BackProjection``.
@@ -54,7 +56,7 @@ class Run:
     data: ImageData
     operator: OperatorFactory
     out: OutputFolder
-    noise_std: float = 0.0
+    noise_std: float | None = 0.0
     seed: int = 0
     lpips: Backbone = "alex"
     back_projection: bool | Literal["discrepancy"] | None = None
@@ -65,6 +67,7 @@ class Run:
 
     failed: dict[str, str] = field(default_factory=dict, init=False)
     skipped: int = field(default=0, init=False)
+    images_per_fit: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
         factory = self.operator
@@ -92,6 +95,13 @@ class Run:
         Raises:
             ValueError: for settings that do not fit, before any image is touched.
         """
+        if self.noise_std is None and self.data.measurements is None:
+            raise ValueError(
+                "noise_std unknown is for measurements of your own (--data.measurements); the pictures of --data.root "
+                "are measured here, with noise of a level that you give"
+            )
+        if self.noise_std is None and self.back_projection == "discrepancy":
+            raise ValueError("back_projection discrepancy stops at the noise level: it needs a noise_std that is known")
         samples = self.data.samples(self.seed, self.image_shape)
         self.data.check_measurements(samples, self.image_shape, self.operator)
         if any(sample.measurement is None for sample in samples):
@@ -108,7 +118,9 @@ class Run:
             with RunProgress(len(todo)) as progress, quiet_lightning():
                 if self.skipped:
                     progress.console.print(f"{self.skipped} of {len(samples)} images are done already")
-                for group in _groups(todo, self.data.images_per_fit):
+                self.images_per_fit = self._images_per_fit()
+                while todo:
+                    group, todo = todo[: self.images_per_fit], todo[self.images_per_fit :]
                     self._do(group, progress, with_tensorboard)
         finally:  # also after Ctrl-C: the summary tells of everything that is finished
             summary = self.out.write_summary(self.failed)
@@ -119,18 +131,45 @@ class Run:
         read: list[tuple[Sample, Measured]] = []
         for sample in group:
             try:
-                read.append((sample, self.data.read(sample, self.image_shape, self.operator, self.noise_std)))
+                read.append((sample, self.data.read(sample, self.image_shape, self.operator, self.noise_std or 0.0)))
             except Exception as error:  # whatever a file can do wrong must not end the run
                 self._fail(sample, error, progress)
         for batch in _same_operator(read):
-            try:
-                self._adapt(batch, progress, with_tensorboard)
-            except Exception as error:
-                for sample, _ in batch:
-                    self._fail(sample, error, progress)
-            else:
-                for sample, _ in batch:
-                    progress.finish(sample.name, self._verdict(sample.name))
+            self._try(batch, progress, with_tensorboard)
+
+    def _try(self, batch: list[tuple[Sample, Measured]], progress: RunProgress, with_tensorboard: set[str]) -> None:
+        """Adapt a batch; one that fails is halved, so that a failure stays with its image."""
+        problem = None
+        try:
+            self._adapt(batch, progress, with_tensorboard)
+        except Exception as error:
+            problem = error
+        if problem is None:
+            for sample, _ in batch:
+                progress.finish(sample.name, self._verdict(sample.name))
+        elif len(batch) == 1:
+            self._fail(batch[0][0], problem, progress)
+        else:
+            half = (len(batch) + 1) // 2
+            reason = " ".join(str(problem).split())[:200]
+            if out_of_memory(problem):
+                self.images_per_fit = min(self.images_per_fit, half)
+                reason = "out of memory"
+            problem = None  # its traceback holds the tensors of the attempt
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            progress.console.print(f"{len(batch)} images side by side: {reason}; going on with {half}", markup=False)
+            self._try(batch[:half], progress, with_tensorboard)
+            self._try(batch[half:], progress, with_tensorboard)
+
+    def _images_per_fit(self) -> int:
+        wanted = self.data.images_per_fit
+        if wanted != "auto":
+            return int(wanted)
+        joint = self.model.given["joint"]
+        history = (joint.history or 20) if joint.optimizer == "lbfgs" else 0
+        return images_that_fit(self.model.generator, quiet_trainer(**self.trainer).strategy.root_device, history)
 
     def _adapt(self, batch: list[tuple[Sample, Measured]], progress: RunProgress, with_tensorboard: set[str]) -> None:
         names = [sample.name for sample, _ in batch]
@@ -167,10 +206,6 @@ class Run:
             write_text(self.out.image(sample.name) / "error.txt", f"{reason}\n\n{details}")
         except OSError as problem:
             print(f"cannot write error.txt of {sample.name}: {problem}", file=sys.stderr)
-
-
-def _groups(samples: list[Sample], size: int) -> list[list[Sample]]:
-    return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
 def _same_operator(read: list[tuple[Sample, Measured]]) -> list[list[tuple[Sample, Measured]]]:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 Preset = Literal["fast", "paper"]
 StageName = Literal["latent", "joint"]
+HELD_OUT = 0.05  # share of the measurements that a probe is not shown
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,19 @@ class Stage:
         steps: evaluations of the objective, at most.
         lr: Adam's learning rate of the latent z.
         lr_weights: Adam's learning rate of the generator's weights (joint stage).
+        beta2: Adam's decay of the mean squared gradient. With a short memory the steps follow the falling gradients.
         restarts: random starting points of the latent stage; the best result goes on.
+        spread: what the random starting points are multiplied by. Nearer to the middle of the prior a search needs
+            fewer evaluations.
+        halve: evaluations after which, again and again, the worse half of an image's starting points is given up; 0
+            keeps all of them to the end.
+        history: curvature pairs that L-BFGS remembers.
         stop: ``never``; ``noise``, when the objective reaches the power of the noise (discrepancy principle);
-            ``plateau``, when it falls by less than ``tolerance`` in ``patience`` evaluations; or ``auto``, the noise
-            level where noise_std > 0, otherwise the plateau.
-        patience: evaluations over which a plateau is judged.
+            ``plateau``, when it falls by less than ``tolerance`` in ``patience`` evaluations; ``held-out`` (joint stage
+            only), after as many evaluations as explained best some measurements that a first run was not shown; or
+            ``auto``, the noise level where noise_std > 0, held-out measurements where it is unknown, otherwise the
+            plateau.
+        patience: evaluations over which a plateau is judged, or without progress on held-out measurements.
         tolerance: relative decrease of the objective that counts as progress.
     """
 
@@ -30,20 +39,26 @@ class Stage:
     steps: int | None = None
     lr: float | None = None
     lr_weights: float | None = None
+    beta2: float | None = None
     restarts: int | None = None
-    stop: Literal["auto", "noise", "plateau", "never"] | None = None
+    spread: float | None = None
+    halve: int | None = None
+    history: int | None = None
+    stop: Literal["auto", "noise", "plateau", "held-out", "never"] | None = None
     patience: int | None = None
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        for name, lowest in (("steps", 1), ("restarts", 1), ("patience", 1)):
+        for name, lowest in (("steps", 1), ("restarts", 1), ("halve", 0), ("history", 1), ("patience", 1)):
             value = getattr(self, name)
             if value is not None and value < lowest:
                 raise ValueError(f"{name} of a stage is at least {lowest}; {value} was given")
-        for name in ("lr", "lr_weights", "tolerance"):
+        for name in ("lr", "lr_weights", "spread", "tolerance"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} of a stage is at least 0; {value} was given")
+        if self.beta2 is not None and not 0 <= self.beta2 < 1:
+            raise ValueError(f"beta2 of a stage lies in [0, 1); {self.beta2} was given")
 
 
 # The schedule of the AAAI 2020 paper for BEGAN: Adam, fixed numbers of steps, one start, no early stop.
@@ -53,20 +68,24 @@ PAPER: dict[StageName, Stage] = {
 }
 PAPER_COMPRESSED_SENSING_STEPS = 600
 
-# Found with benchmarks/fast_preset.py: without noise larger steps reach the same picture sooner; with noise small ones
-# fit the image before the noise, and the noise level ends them after some thirty.
+# Found with benchmarks/fast_preset.py. Larger steps of the weights reach the same objective sooner, but worse pictures.
 FAST: dict[StageName, Stage] = {
-    "latent": Stage("lbfgs", 60, lr=0.1, restarts=1, stop="auto"),
-    "joint": Stage("adam", 200, lr=3e-4, lr_weights=3e-4, restarts=1, stop="auto"),
+    "latent": Stage("lbfgs", 40, lr=0.1, restarts=1, spread=0.3, history=50, stop="auto"),
+    "joint": Stage("adam", 100, lr=1e-4, lr_weights=1e-4, beta2=0.95, restarts=1, stop="auto"),
 }
-FAST_NOISY_LR = 1e-4
-UNIVERSAL = Stage(stop="never", patience=20, tolerance=0.01)
+UNIVERSAL = Stage(beta2=0.999, spread=1.0, halve=0, history=20, stop="never", patience=20, tolerance=0.01)
 
 
 def resolve(
-    name: StageName, given: Stage, preset: Preset, noise_std: float = 0.0, compressed_sensing: bool = False
+    name: StageName,
+    given: Stage,
+    preset: Preset,
+    noise_std: float | None = 0.0,
+    compressed_sensing: bool = False,
 ) -> Stage:
-    """Return the settings of a stage with nothing left open.
+    """Return the settings of a stage with nothing left open, the rule behind ``auto`` included.
+
+    A ``noise_std`` of None stands for noise of unknown level.
 
     Example:
         >>> resolve("joint", Stage(), "paper").steps, resolve("joint", Stage(), "paper", noise_std=10 / 255).steps
@@ -80,11 +99,17 @@ def resolve(
     if preset == "paper" and name == "joint":
         steps = PAPER_COMPRESSED_SENSING_STEPS if compressed_sensing else base.steps
         assert steps is not None
-        base = replace(base, steps=steps // 2 if noise_std > 0 else steps)
-    elif preset == "fast" and name == "joint" and noise_std > 0:
-        base = replace(base, lr=FAST_NOISY_LR, lr_weights=FAST_NOISY_LR)
+        base = replace(base, steps=steps if noise_std == 0 else steps // 2)
     settled = {key: value for key, value in asdict(given).items() if value is not None}
     if name == "joint" and settled.get("restarts", 1) != 1:
         raise ValueError(f"only the latent stage has restarts; {settled['restarts']} were given for the joint stage")
     filled = {key: value for key, value in asdict(base).items() if value is not None}
-    return Stage(**{**asdict(UNIVERSAL), **filled, **settled})
+    stage = Stage(**{**asdict(UNIVERSAL), **filled, **settled})
+    if stage.stop == "auto":
+        unknown = noise_std is None and name == "joint"
+        stage = replace(stage, stop="noise" if noise_std else "held-out" if unknown else "plateau")
+    if stage.stop == "held-out" and name != "joint":
+        raise ValueError("stop: held-out is a rule of the joint stage, where noise is fitted; latent.stop cannot be it")
+    if stage.stop == "noise" and noise_std is None:
+        raise ValueError(f"{name}.stop noise needs a noise_std; choose held-out where the level is unknown")
+    return stage

@@ -147,7 +147,8 @@ OPTIONS = """
             operator: A, made for the image shape at hand: a class of iagan_lightning.operators (or --operator.kind
                 {kinds}), or the class path of your own. {default} by default.
             noise_std: standard deviation of the noise on the [0, 1] scale, also as a fraction such as 10/255. It is
-                added to measured pictures, and only declared for your own.
+                added to measured pictures, and only declared for measurements of your own; "unknown" for those lets
+                measurements that are held out decide how long to adapt.
             back_projection: add csgm_bp and iagan_bp, which agree with y exactly; by default where noise_std is 0.
                 discrepancy: with noise too, but only as far as the noise allows.
             lpips: backbone of the perceptual distance: alex, vgg, squeeze or none.
@@ -274,13 +275,15 @@ def spell_out_kind(args: Sequence[str]) -> list[str]:
     return spelled
 
 
-def parse_level(noise_std: float | str) -> float:
-    """Return a noise level given as a number or as a fraction.
+def parse_level(noise_std: float | str) -> float | None:
+    """Return a noise level given as a number or as a fraction, None for ``unknown``.
 
     Example:
-        >>> parse_level("10/255") == 10 / 255, parse_level(0.1)
-        (True, 0.1)
+        >>> parse_level("10/255") == 10 / 255, parse_level(0.1), parse_level("unknown")
+        (True, 0.1, None)
     """
+    if noise_std == "unknown":
+        return None
     try:
         numerator, _, denominator = str(noise_std).partition("/")
         level = float(numerator) / float(denominator or 1)
@@ -288,8 +291,8 @@ def parse_level(noise_std: float | str) -> float:
         level = -1.0
     if not 0 <= level < float("inf"):
         raise ValueError(
-            f"noise_std is a standard deviation on the [0, 1] scale, at least 0, such as 0.04 or 10/255; "
-            f"{noise_std!r} was given"
+            f"noise_std is a standard deviation on the [0, 1] scale, at least 0, such as 0.04 or 10/255, or "
+            f"unknown; {noise_std!r} was given"
         )
     return level
 

@@ -1,6 +1,7 @@
 """The two stages, checked against plain loops written from the paper."""
 
 import copy
+import dataclasses
 
 import pytest
 import pytorch_lightning as pl
@@ -358,3 +359,101 @@ def test_reconstruct_with_noise_and_a_callback(y, A, tiny):
     result = reconstruct(y, A, tiny, noise_std=0.01, callbacks=[count], accelerator="cpu", **stages())
     assert result.iagan_bp is None
     assert count.objectives["joint"]
+
+
+# Images that have ended leave the batch; halving -----------------------------------------------------------------
+
+
+def sizes_of_calls(monkeypatch, G):
+    sizes = []
+    forward = type(G).forward
+    monkeypatch.setattr(type(G), "forward", lambda self, z: (sizes.append(len(z)), forward(self, z))[1])
+    return sizes
+
+
+def test_an_ended_image_costs_nothing_more(A, tiny, monkeypatch):
+    easy = A(tiny(tiny.sample_latent(1, seed=11)).detach())
+    hard = A(torch.rand(1, 3, 16, 16) * 2 - 1)
+    sizes = sizes_of_calls(monkeypatch, tiny)
+    for optimizer in ("adam", "lbfgs"):
+        sizes.clear()
+        settings = {"latent": Stage(optimizer, 40, lr=0.1, stop="noise"), "joint": Stage(steps=1)}
+        module = run(torch.cat([easy, hard]), A, tiny, noise_std=0.01,
+                     callbacks=[BestObjective(), StageStopping()], **settings)  # fmt: skip
+        first, second = module.evaluations["latent"].tolist()
+        assert first < second == 40
+        assert sizes[:40] == [2] * first + [1] * (second - first)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_halving_gives_up_the_worse_starts(y, A, tiny, optimizer, monkeypatch):
+    sizes = sizes_of_calls(monkeypatch, tiny)
+    stage = Stage(optimizer, 24, lr=0.1, restarts=5, stop="never")
+    settings = {"latent": dataclasses.replace(stage, halve=6), "joint": Stage(steps=1)}
+    callbacks = [BestObjective(), StageStopping()]
+    halved = run(y, A, tiny, callbacks=callbacks, **settings)
+    # 5 starts, then 3, 2 and 1 of them, for each of two images
+    assert sizes[:24] == [10] * 6 + [6] * 6 + [4] * 6 + [2] * 6
+    assert halved.evaluations["latent"].tolist() == [66, 66]
+    everything = run(y, A, tiny, callbacks=callbacks, latent=stage, joint=Stage(steps=1))
+    lucky = run(y, A, tiny, callbacks=callbacks, latent=dataclasses.replace(stage, steps=6), joint=Stage(steps=1))
+    assert (everything.objective["latent"] <= halved.objective["latent"] * (1 + 1e-4)).all()
+    assert (halved.objective["latent"] < lucky.objective["latent"]).all()
+
+
+def test_starts_spread_less(y, A, tiny):
+    near, far = (IAGAN(tiny, latent=Stage(spread=spread)) for spread in (0.3, 1.0))
+    near.begin(y, A)
+    far.begin(y, A)
+    assert torch.allclose(near.z, 0.3 * far.z)
+
+
+# Noise of unknown level: held-out measurements -------------------------------------------------------------------
+
+
+def test_held_out_measurements_end_the_joint_stage_before_the_noise_is_fitted(public, portraits):
+    A = BicubicDownsampling((3, 64, 64), scale=4)
+    y = A.measure(portraits, 20 / 255, seed=3)
+    seen = []
+
+    class Fits(pl.Callback):
+        def on_train_start(self, trainer, pl_module):
+            variables = [pl_module.z, *pl_module.weights]
+            seen.append((pl_module.stage, [float(v.detach().double().sum()) for v in variables]))
+
+    latent, joint = Stage(steps=20), Stage(steps=80, patience=15)
+    guessed = reconstruct(y, A, public, None, latent=latent, joint=joint, callbacks=[Fits()], accelerator="cpu")
+    fitted = reconstruct(y, A, public, 0.0, latent=latent, joint=Stage(steps=80, stop="never"), accelerator="cpu")
+    assert [fit for fit, *_ in seen] == ["latent", "probe", "joint"]
+    assert seen[1][1] == seen[2][1], "the joint stage begins where the probe began, not where it ended"
+    assert guessed.iagan_bp is None, "back-projection would copy noise of unknown level"
+    assert set(guessed.evaluations) == {"latent", "probe", "joint"}
+    assert (guessed.evaluations["joint"] <= guessed.evaluations["probe"]).all()
+    assert (guessed.evaluations["joint"] < 80).all()
+
+    def error(x):
+        return (x - portraits).square().mean((1, 2, 3))
+
+    assert (error(guessed.iagan) < error(guessed.csgm)).all()
+    assert (error(guessed.iagan) < error(fitted.iagan)).all()
+
+
+def test_the_probe_does_not_see_what_is_held_out(A, y, tiny):
+    module = IAGAN(tiny, joint=Stage(steps=3))
+    module.begin(y, A, None)
+    held = torch.stack([A.held_out(0.05, s) for s in (5, 6)]).flatten(1)
+    module.kept["latent"] = module._iterate(module.misfit(module()), module())
+    objectives = []
+    for change in (0.0, 100.0):
+        module.enter("probe")
+        module.held = held
+        module.y = y + change * held.reshape(y.shape)
+        objectives.append((module.training_step(), module.validation))
+    assert torch.equal(objectives[0][0], objectives[1][0])
+    assert (objectives[1][1] > 100 * objectives[0][1]).all()
+
+
+def test_unknown_noise_needs_a_rule_that_does_without(tiny, y, A):
+    for settings in ({"joint": Stage(stop="noise")}, {"latent": Stage(stop="held-out")}):
+        with pytest.raises(ValueError, match=r"needs a noise_std|a rule of the joint stage"):
+            IAGAN(tiny, **settings).begin(y, A, None)

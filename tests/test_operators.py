@@ -564,3 +564,33 @@ def test_conjugate_gradients_refuse_what_is_not_linear():
 
     with pytest.raises(RuntimeError, match="not linear"):
         Square((1, 4, 4)).pseudo_inverse(torch.randn(1, 1, 4, 4, dtype=torch.float64))
+
+
+def test_held_out_entries(A):
+    if A.num_measurements < 4:
+        pytest.skip("nothing to divide")
+    held = A.held_out(0.2, seed=5)
+    assert held.shape == A.measurement_shape and held.dtype == torch.bool
+    assert torch.equal(held, A.held_out(0.2, seed=5))
+    assert held.sum() == pytest.approx(0.2 * A.num_measurements, abs=2)
+    measured = A.measured(torch.ones(1, *A.measurement_shape))[0] != 0
+    assert not (held & ~measured).any()
+
+
+@pytest.mark.parametrize(
+    "name", ["fourier", "fourier-odd", "fourier-quadrant", "fourier-mask", "inpainting", "composition"]
+)
+def test_held_out_entries_are_not_told_by_the_others(name):
+    A = OPERATORS[name]()
+    if name == "composition":  # only its last operator matters here
+        A = A.operators[-1]
+    held = A.held_out(0.3, seed=1).flatten()
+    D = dense(A)
+    held = held.repeat_interleave(len(D) // len(held))
+    assert (D[held] @ D[~held].T).abs().max() < 1e-12
+    assert D[held].abs().max() > 0
+
+
+def test_nothing_to_hold_out():
+    with pytest.raises(ValueError, match="no part"):
+        GaussianSensing((1, 2, 2), ratio=0.25).held_out(0.05, seed=0)

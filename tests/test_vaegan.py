@@ -124,7 +124,7 @@ def test_learning_rate_falls_to_zero(folder, tmp_path):
     [
         (["--model.resolution", "16"], "model.resolution is at least 32"),
         (["--model.cooldown", "0"], "model.cooldown is at least 1 step"),
-        (["--model.random", "0"], "model.random is above 0"),
+        (["--model.random", "-1"], "model.random is at least 0"),
         (["--model.start", "nowhere.ckpt"], "model.start is a last.ckpt of train-prior; nowhere.ckpt cannot be read"),
         (["--model.gamma", "0.5"], "gamma"),
         (["--model", "Nothing"], "Nothing"),

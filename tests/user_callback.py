@@ -1,6 +1,7 @@
 """A callback as a user would write it, outside the package."""
 
 import pytorch_lightning as pl
+import torch
 
 
 class CountEvaluations(pl.Callback):
@@ -16,3 +17,19 @@ class CountEvaluations(pl.Callback):
     def on_train_end(self, trainer, pl_module):
         with open(self.path, "a") as file:
             file.write(f"{pl_module.names[0]} {pl_module.stage} {self.seen.count(pl_module.stage)}\n")
+
+
+class TwoAtMost(pl.Callback):
+    """Play a device whose memory holds two images."""
+
+    def on_train_start(self, trainer, pl_module):
+        if len(pl_module.names) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+
+
+class FailsOnTwo(pl.Callback):
+    """Fail wherever image 2 is."""
+
+    def on_train_start(self, trainer, pl_module):
+        if "2" in pl_module.names:
+            raise RuntimeError("image 2 is broken")

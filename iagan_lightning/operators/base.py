@@ -168,6 +168,37 @@ class LinearOperator(nn.Module):
         """Return y with the entries that A never measures set to zero (for most operators: y itself)."""
         return y
 
+    def held_out(self, fraction: float, seed: int) -> Tensor:
+        """Return which entries of one measurement to keep back, bool ``measurement_shape``, on the CPU.
+
+        They test a reconstruction from the others. Entries that are never measured are not among them, and entries
+        that tell each other (a Fourier coefficient and its conjugate) are kept back together.
+
+        Args:
+            fraction: part of the measured entries, in (0, 1).
+            seed: of the random choice.
+
+        Raises:
+            ValueError: where there is nothing to divide.
+
+        Example:
+            >>> from iagan_lightning.operators import Inpainting
+            >>> int(Inpainting((3, 10, 10), ratio=0.5).held_out(0.1, seed=0).sum())
+            15
+        """
+        scores = self._scores(torch.Generator().manual_seed(seed))
+        device = next((b.device for b in self.buffers()), None)
+        ones = torch.ones(1, *self.measurement_shape, device=device)
+        scores = torch.where(self.measured(ones)[0].cpu() != 0, scores, torch.inf)
+        count = round(fraction * int(scores.isfinite().sum()))
+        if not 0 < count < int(scores.isfinite().sum()):
+            raise ValueError(f"of {self.num_measurements} measurements no part of {fraction} can be kept back")
+        return scores <= scores.flatten().kthvalue(count).values
+
+    def _scores(self, draw: torch.Generator) -> Tensor:
+        """Return random numbers, the entries with the lowest are kept back; those that belong together share one."""
+        return torch.rand(self.measurement_shape, generator=draw)
+
     @property
     def measurement_shape(self) -> tuple[int, ...]:
         """Shape of one measurement, without the batch axis."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from iagan_lightning.operators.base import LinearOperator
@@ -79,6 +80,9 @@ class Composition(LinearOperator):
     def measured(self, y: Tensor) -> Tensor:
         """Return y with what the last operator never measures set to 0."""
         return self.operators[-1].measured(y)  # type: ignore[operator]
+
+    def _scores(self, draw: torch.Generator) -> Tensor:
+        return self.operators[-1]._scores(draw)  # type: ignore[operator]
 
     @property
     def compressed_sensing(self) -> bool:  # type: ignore[override]

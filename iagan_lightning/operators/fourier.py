@@ -110,6 +110,12 @@ class FourierSensing(LinearOperator):
         shifted = torch.fft.fftshift(magnitude.mean(0, keepdim=True), dim=(-2, -1))
         return 2 * shifted / shifted.max().clamp(min=1e-12) - 1
 
+    def _scores(self, draw: torch.Generator) -> Tensor:
+        scores = torch.rand(self.image_shape, generator=draw)
+        scores = torch.minimum(scores, opposite(scores))
+        scores[:, 0, 0] = torch.inf  # nothing else tells the mean
+        return scores.flatten(1)[:, self._index.cpu()]
+
     def extra_repr(self) -> str:
         """Return the settings that ``repr`` shows."""
         drawn = f"ratio={self.ratio}, seed={self.seed}, design={self.design!r}"

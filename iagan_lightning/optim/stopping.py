@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 
@@ -38,3 +39,22 @@ def reached_plateau(best: Sequence[Tensor], patience: int, tolerance: float) -> 
     if len(best) <= patience:
         return False
     return best[-1] > (1 - tolerance) * best[-1 - patience]
+
+
+def better_half(best: Tensor, active: Tensor) -> Tensor:
+    r"""Return which of several attempts at each problem go on: the better half of those still active (halving).
+
+    Args:
+        best: the lowest objective so far of every attempt, ``(B, S)``.
+        active: which attempts are still made, ``(B, S)``.
+
+    Source: Jamieson and Talwalkar, Non-stochastic Best Arm Identification, AISTATS 2016 (successive halving).
+
+    Example:
+        >>> import torch
+        >>> best = torch.tensor([[3.0, 1.0, 2.0, 0.5]])
+        >>> better_half(best, torch.tensor([[True, True, True, False]])).tolist()
+        [[False, True, True, False]]
+    """
+    rank = best.masked_fill(~active | best.isnan(), torch.inf).argsort(1).argsort(1)
+    return active & (rank < (active.sum(1, keepdim=True) + 1) // 2)

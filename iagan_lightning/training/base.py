@@ -54,6 +54,10 @@ class PriorTraining(pl.LightningModule, ABC):
         self.averaged = BEGAN(resolution, channels, latent, skip, latent_distribution).requires_grad_(False)
         self.averaged.load_state_dict(self.generator.state_dict())
 
+    def setup(self, stage: str) -> None:
+        """Bring all weights into the layout in which convolutions are fastest, before the optimisers see them."""
+        self.to(memory_format=torch.channels_last)
+
     @abstractmethod
     def training_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
         """Make one step of all networks and return what is logged."""
