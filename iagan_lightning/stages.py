@@ -73,6 +73,7 @@ FAST: dict[StageName, Stage] = {
     "latent": Stage("lbfgs", 40, lr=0.1, restarts=1, spread=0.3, history=50, stop="auto"),
     "joint": Stage("adam", 100, lr=1e-4, lr_weights=1e-4, beta2=0.95, restarts=1, stop="auto"),
 }
+FAST_NOISY_STEPS = 250  # a bound only: noise ends the stage itself, between some 20 and 200
 UNIVERSAL = Stage(beta2=0.999, spread=1.0, halve=0, history=20, stop="never", patience=20, tolerance=0.01)
 
 
@@ -100,6 +101,8 @@ def resolve(
         steps = PAPER_COMPRESSED_SENSING_STEPS if compressed_sensing else base.steps
         assert steps is not None
         base = replace(base, steps=steps if noise_std == 0 else steps // 2)
+    elif name == "joint" and noise_std != 0:
+        base = replace(base, steps=FAST_NOISY_STEPS)
     settled = {key: value for key, value in asdict(given).items() if value is not None}
     if name == "joint" and settled.get("restarts", 1) != 1:
         raise ValueError(f"only the latent stage has restarts; {settled['restarts']} were given for the joint stage")

@@ -383,7 +383,7 @@ def test_gaussian_entries():
     assert not torch.equal(entries, GaussianSensing((3, 32, 32), ratio=0.2, seed=8).get_buffer("matrix").double())
 
 
-@pytest.mark.parametrize("ratio", [0.122, 0.61])
+@pytest.mark.parametrize("ratio", [0.122, 0.61, 0.9])
 def test_float32_residual_of_gaussian_back_projection(ratio):
     A = GaussianSensing((3, 24, 24), ratio=ratio)
     y = A(images(A, dtype=torch.float32))

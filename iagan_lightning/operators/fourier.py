@@ -45,7 +45,8 @@ class FourierSensing(LinearOperator):
 
     compressed_sensing = True
     mask: Tensor
-    known: Tensor
+    _index: Tensor
+    share: Tensor
 
     def __init__(
         self,
@@ -76,10 +77,7 @@ class FourierSensing(LinearOperator):
                 raise ValueError(f"ratio lies in (0, 1]: measured coefficients per pixel; {ratio} was given")
             mask = random_mask(height, width, ratio, seed, design)
         self.register_buffer("mask", mask)
-        # How often a coefficient is known: from itself, and from its conjugate at -k.
-        self.register_buffer("known", (mask.double() + opposite(mask).double()).clamp(min=1))
-        self._index = mask.flatten().nonzero().flatten()
-        self._measurement_shape = (self.image_shape[0], len(self._index))
+        self._follow_mask()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the measured coefficients: ``(B, C, H, W)`` -> ``(B, C, K)``, complex."""
@@ -93,12 +91,11 @@ class FourierSensing(LinearOperator):
         """Return A^+ y in closed form, for any mask.
 
         A real image has :math:`X(-k) = X(k)^*`: where both are measured they are averaged, where one is, it tells the
-        other, everything else is 0.
+        other, everything else is 0. The real part of an inverse transform adds to each coefficient the conjugate of
+        its opposite, so A^T does all of that once each measurement counts as often as nothing else tells it.
         """
         del noise_std
-        filled = self._filled(self._check_measurement(y))
-        spectrum = (filled + opposite(filled).conj()) / self.constant("known", y)
-        return torch.fft.ifft2(spectrum, norm="ortho").real
+        return self.adjoint(self._check_measurement(y) * self.constant("share", y))
 
     def naive(self, y: Tensor) -> Tensor:
         """Return the zero-filled inverse transform, the paper's comparison."""
@@ -135,7 +132,13 @@ class FourierSensing(LinearOperator):
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         super()._load_from_state_dict(*args, **kwargs)
+        self._follow_mask()
+
+    def _follow_mask(self) -> None:
         self._index = self.mask.flatten().nonzero().flatten()
+        # 1 where the coefficient at -k is measured too (or the same one), 2 where it is not.
+        share = 2 / (1 + opposite(self.mask).double()).flatten()[self._index]
+        self.register_buffer("share", share, persistent=False)
         self._measurement_shape = (self.image_shape[0], len(self._index))
 
 

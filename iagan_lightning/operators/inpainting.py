@@ -83,11 +83,12 @@ class Inpainting(LinearOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the measured pixels, 0 elsewhere."""
-        return x * self.mask
+        return x * self.constant("mask", x)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Return the measured pixels of y, 0 elsewhere."""
-        return self._check_measurement(y) * self.mask
+        y = self._check_measurement(y)
+        return y * self.constant("mask", y)
 
     def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
         """Return A^+ y = A^T y."""

@@ -1,0 +1,152 @@
+"""Time and quality of the presets beside a plain loop written from the paper: same generator, same y, same machine.
+
+    python benchmarks/speed.py --faces ../shared/data/faces128-test --first 50 --count 8 \\
+        --generators began64 ../shared/weights/began64-celeba.pth --problems x4 x4-noisy --out docs/speed.md
+
+For each image the methods take turns, so that a machine that slows down does so for all of them. ``--problems all``
+adds every other task; ``--presets fast paper`` leaves the plain loop away, whose path ``paper`` follows. The LPIPS
+column has the backbone in its name. Without noise the picture that is judged is iagan_bp, with noise iagan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from iagan_lightning import reconstruct
+from iagan_lightning.generators import Generator, load_generator
+from iagan_lightning.images import fit_image, read_image
+from iagan_lightning.metrics import evaluate
+from iagan_lightning.operators import BicubicDownsampling, Blur, FourierSensing, GaussianSensing, LinearOperator
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A task of the paper: its operator and noise, on the [0, 1] scale."""
+
+    operator: Callable[[tuple[int, int, int]], LinearOperator]
+    noise_std: float = 0.0
+
+
+PROBLEMS = {
+    "x4": Problem(lambda shape: BicubicDownsampling(shape, scale=4, padding="zero")),
+    "x4-noisy": Problem(lambda shape: BicubicDownsampling(shape, scale=4, padding="zero"), 10 / 255),
+    "x8": Problem(lambda shape: BicubicDownsampling(shape, scale=8, padding="zero")),
+    "fourier-30": Problem(lambda shape: FourierSensing(shape, ratio=0.3), 10 / 255),
+    "fourier-50": Problem(lambda shape: FourierSensing(shape, ratio=0.5), 10 / 255),
+    "gaussian-12": Problem(lambda shape: GaussianSensing(shape, ratio=0.122)),
+    "deblurring": Problem(lambda shape: Blur(shape, size=9), 10 / 255),
+}
+
+
+def plain_loop(y: Tensor, A: LinearOperator, G: Generator, z: Tensor, latent: int, joint: int) -> Tensor:
+    """IAGAN as the paper tells it: Adam, fixed steps, the lowest objective kept, gradients of everything throughout."""
+    G = copy.deepcopy(G).to(memory_format=torch.contiguous_format).requires_grad_()
+    best, kept = z, z
+    for steps, rate, theta in ((latent, 0.1, []), (joint, 1e-4, list(G.parameters()))):
+        z = best.clone().requires_grad_()
+        optimizer = torch.optim.Adam([{"params": [z], "lr": rate}, *([{"params": theta, "lr": 1e-4}] if theta else [])])
+        lowest = torch.full((), torch.inf, device=y.device)
+        for _ in range(steps):
+            x = G(z)
+            loss = (y - A(x)).abs().square().sum() / A.num_measurements
+            if loss.detach() < lowest:
+                lowest, best, kept = loss.detach(), z.detach().clone(), x.detach()
+            G.zero_grad()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return kept
+
+
+def solve(
+    method: str, y: Tensor, A: LinearOperator, G: Generator, noise_std: float, seed: int, device: str
+) -> tuple[Tensor, float, str]:
+    """Return the picture that is judged, the seconds it took and its evaluations."""
+    start = time.perf_counter()
+    if method == "plain loop":
+        joint = 600 if A.compressed_sensing else 500
+        steps = 1600, joint // 2 if noise_std else joint
+        z = G.sample_latent(1, seed).to(y)
+        x = plain_loop(y, A, G.to(y.device), z, *steps)
+        x = x if noise_std else A.back_project(x, y)
+        x, evaluations = x.cpu(), f"{steps[0]} + {steps[1]}"
+    else:
+        result = reconstruct(y, A, G, noise_std, method, seed=seed, accelerator=device)  # type: ignore[arg-type]
+        x = result.iagan if result.iagan_bp is None else result.iagan_bp
+        evaluations = f"{int(result.evaluations['latent'][0])} + {int(result.evaluations['joint'][0])}"
+    return x, time.perf_counter() - start, evaluations
+
+
+def main() -> None:
+    """Measure and print, or write the tables into a page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faces", required=True, type=Path)
+    parser.add_argument("--generators", nargs="+", default=["began64"])
+    parser.add_argument("--problems", nargs="+", default=["x4", "x4-noisy"], choices=[*PROBLEMS, "all"])
+    parser.add_argument("--presets", nargs="+", default=["plain loop", "paper", "fast"])
+    parser.add_argument("--first", type=int, default=50, help="settings are tuned on images 1 to 50")
+    parser.add_argument("--count", type=int, default=8)
+    parser.add_argument("--lpips", default="squeeze")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
+    parser.add_argument("--out", type=Path, help="page with <!-- NAME --> ... <!-- end -->")
+    parser.add_argument("--name", default="speed", help="which of the page's tables")
+    given = parser.parse_args()
+    device = torch.device("cuda" if given.device == "gpu" else "cpu")
+    where = torch.cuda.get_device_name() if given.device == "gpu" else f"CPU, {torch.get_num_threads()} threads"
+    first = given.presets[0]
+    lines = [
+        f"| prior | task | noise | method | PSNR | LPIPS ({given.lpips}) | residual | evaluations | s per image | ratio |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for generator in given.generators:
+        G = load_generator(generator)
+        paths = sorted(given.faces.glob("*.png"))[given.first : given.first + given.count]
+        faces = [fit_image(read_image(path), G.image_shape[1:])[None] for path in paths]
+        for name in PROBLEMS if "all" in given.problems else given.problems:
+            problem = PROBLEMS[name]
+            A = problem.operator(G.image_shape)
+            rows: dict[str, list[tuple[float, float, float, float]]] = {method: [] for method in given.presets}
+            evaluations: dict[str, str] = {}
+            for i, truth in enumerate(faces):
+                y = A.measure(truth, problem.noise_std, seed=i)
+                for method in given.presets:
+                    x, seconds, evaluations[method] = solve(
+                        method, y.to(device), A.to(device), G, problem.noise_std, i, given.device
+                    )
+                    [row] = evaluate(x, y, A.cpu(), truth, lpips=given.lpips)
+                    rows[method].append((row["psnr"], row[f"lpips_{given.lpips}"], row["residual"], seconds))
+            times = {method: [row[3] for row in rows[method]] for method in rows}
+            for method, measured in rows.items():
+                psnr, distance, residual, seconds = (statistics.fmean(column) for column in zip(*measured, strict=True))
+                ratio = statistics.median(a / b for a, b in zip(times[first], times[method], strict=True))
+                level = f"{problem.noise_std * 255:.0f}/255" if problem.noise_std else "0"
+                lines.append(
+                    f"| {Path(generator).stem} | {name} | {level} | {method} | {psnr:.2f} | {distance:.4f} | "
+                    f"{residual:.1e} | {evaluations[method]} | {seconds:.2f} | {ratio:.1f} |"
+                )
+                print(lines[-1], flush=True)
+    table = "\n".join(lines) + (
+        f"\n\nMeans over faces {given.first + 1} to {given.first + given.count} of the test folder, halved to 64 pixels "
+        f'where the prior has 64; the ratio is the median over the faces of the time of "{first}" over the method\'s. '
+        f"The evaluations are the last face's. {where}, float32, PyTorch {torch.__version__}, Python "
+        f"{platform.python_version()}."
+    )
+    if given.out:
+        text = given.out.read_text(encoding="utf-8")
+        block = f"<!-- {given.name} -->\n{table}\n<!-- end -->"
+        given.out.write_text(re.sub(rf"<!-- {given.name} -->.*?<!-- end -->", lambda _: block, text, flags=re.S))
+
+
+if __name__ == "__main__":
+    main()
