@@ -130,7 +130,8 @@ def main() -> None:
         print(lines[-1], flush=True)
     table = "\n".join(lines) + (
         f"\n\nMilliseconds, {BATCH} images of {SHAPE} ({DENSE} for Gaussian), float32; Python "
-        f"{platform.python_version()}, PyTorch {torch.__version__}, deepinv {deepinv.__version__}, {torch.get_num_threads()} threads."
+        f"{platform.python_version()}, PyTorch {torch.__version__}, deepinv {deepinv.__version__}, "
+        f"{torch.get_num_threads()} threads."
     )
     if given.out:
         text = given.out.read_text(encoding="utf-8")

@@ -106,7 +106,7 @@ def main() -> None:
     where = torch.cuda.get_device_name() if given.device == "gpu" else f"CPU, {torch.get_num_threads()} threads"
     first = given.presets[0]
     lines = [
-        f"| prior | task | noise | method | PSNR | LPIPS ({given.lpips}) | residual | evaluations | s per image | ratio |",
+        f"| prior | task | noise | method | PSNR | LPIPS {given.lpips} | residual | evaluations | s / image | ratio |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for generator in given.generators:
@@ -137,8 +137,8 @@ def main() -> None:
                 )
                 print(lines[-1], flush=True)
     table = "\n".join(lines) + (
-        f"\n\nMeans over faces {given.first + 1} to {given.first + given.count} of the test folder, halved to 64 pixels "
-        f'where the prior has 64; the ratio is the median over the faces of the time of "{first}" over the method\'s. '
+        f"\n\nMeans over faces {given.first + 1} to {given.first + given.count} of the folder at the prior's size; "
+        f"the ratio is the median over the faces of the time of {first} over the method's. "
         f"The evaluations are the last face's. {where}, float32, PyTorch {torch.__version__}, Python "
         f"{platform.python_version()}."
     )
