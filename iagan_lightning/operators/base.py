@@ -52,7 +52,7 @@ class LinearOperator(nn.Module):
             raise ValueError(f"image_shape is (channels, height, width), all at least 1; {image_shape} was given")
         self.image_shape = (int(image_shape[0]), int(image_shape[1]), int(image_shape[2]))
         self._measurement_shape: tuple[int, ...] | None = None
-        self._casts: dict[str, Tensor] = {}
+        self._casts: dict[str, tuple[torch.dtype, Tensor]] = {}
 
     # What a subclass writes ------------------------------------------------------------------------------------
 
@@ -223,12 +223,13 @@ class LinearOperator(nn.Module):
 
     def constant(self, name: str, like: Tensor) -> Tensor:
         """Return buffer ``name`` on the device and in the (real or complex) precision of ``like``."""
+        kept = self._casts.get(name)
+        if kept is not None and kept[0] == like.dtype and kept[1].device == like.device:
+            return kept[1]
         buffer = getattr(self, name)
         dtype = _real(like.dtype)
-        dtype = dtype.to_complex() if buffer.is_complex() else dtype
-        cast = self._casts.get(name)
-        if cast is None or cast.dtype != dtype or cast.device != like.device:
-            cast = self._casts[name] = buffer.to(device=like.device, dtype=dtype)
+        cast = buffer.to(device=like.device, dtype=dtype.to_complex() if buffer.is_complex() else dtype)
+        self._casts[name] = like.dtype, cast
         return cast
 
     def _apply(self, fn: Any, recurse: bool = True) -> LinearOperator:
