@@ -157,6 +157,28 @@ def test_noise_leaves_back_projection_out_unless_asked(command, pictures, tmp_pa
     assert "iagan_bp" in record(tmp_path / "asked", "a")["methods"]
 
 
+def test_noise_of_unknown_level(command, pictures, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    Image.fromarray(np.random.default_rng(5).integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(small / "a.png")
+    unknown = ["--data.measurements", small, "--noise_std", "unknown"]
+    assert command(*unknown, "--model.joint.patience", "1") == 0
+    content = record(tmp_path / "out", "a")
+    assert content["noise_std"] is None
+    assert set(content["methods"]) == {"naive", "csgm", "iagan"}, "no back-projection of noise"
+    assert 1 <= content["evaluations"]["joint"] <= content["evaluations"]["probe"] <= 4
+    assert set(content["objective"]) == {"latent", "joint"}
+    events = EventAccumulator(str(tmp_path / "out" / "tensorboard" / "a"))
+    events.Reload()
+    assert [event.value for event in events.Scalars("stage")] == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_unknown_noise_is_for_measurements_alone(command, pictures, capsys):
+    assert command("--data.root", pictures, "--noise_std", "unknown") == 2
+    assert "noise_std unknown is for measurements of your own" in capsys.readouterr().err
+
+
 def test_tensorboard_holds_both_stages(command, pictures, tmp_path):
     command("--data.root", pictures, "--tensorboard", "2")
     runs = tmp_path / "out" / "tensorboard"
