@@ -70,8 +70,8 @@ PAPER_COMPRESSED_SENSING_STEPS = 600
 
 # Found with benchmarks/fast_preset.py. Larger steps of the weights reach the same objective sooner, but worse pictures.
 FAST: dict[StageName, Stage] = {
-    "latent": Stage("lbfgs", 40, lr=0.1, restarts=1, spread=0.3, history=50, stop="auto"),
-    "joint": Stage("adam", 100, lr=1e-4, lr_weights=1e-4, beta2=0.95, restarts=1, stop="auto"),
+    "latent": Stage("lbfgs", 50, lr=0.1, restarts=1, spread=0.3, history=50, stop="auto"),
+    "joint": Stage("adam", 80, lr=1e-4, lr_weights=1e-4, beta2=0.9, restarts=1, stop="auto"),
 }
 FAST_NOISY_STEPS = 250  # a bound only: noise ends the stage itself, between some 20 and 200
 UNIVERSAL = Stage(beta2=0.999, spread=1.0, halve=0, history=20, stop="never", patience=20, tolerance=0.01)
