@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--lpips", default="squeeze")
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
-    parser.add_argument("--out", type=Path, help="page with <!-- NAME --> ... <!-- end -->")
+    parser.add_argument("--out", type=Path, nargs="*", default=[], help="pages with <!-- NAME --> ... <!-- end -->")
     parser.add_argument("--name", default="speed", help="which of the page's tables")
     given = parser.parse_args()
     device = torch.device("cuda" if given.device == "gpu" else "cpu")
@@ -142,10 +142,10 @@ def main() -> None:
         f"The evaluations are the last face's. {where}, float32, PyTorch {torch.__version__}, Python "
         f"{platform.python_version()}."
     )
-    if given.out:
-        text = given.out.read_text(encoding="utf-8")
-        block = f"<!-- {given.name} -->\n{table}\n<!-- end -->"
-        given.out.write_text(re.sub(rf"<!-- {given.name} -->.*?<!-- end -->", lambda _: block, text, flags=re.S))
+    block = f"<!-- {given.name} -->\n{table}\n<!-- end -->"
+    for page in given.out:
+        text = page.read_text(encoding="utf-8")
+        page.write_text(re.sub(rf"<!-- {given.name} -->.*?<!-- end -->", lambda _: block, text, flags=re.S))
 
 
 if __name__ == "__main__":

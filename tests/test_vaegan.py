@@ -113,6 +113,30 @@ def test_it_learns_its_pictures(folder, tmp_path):
     assert errors[1][0] < 0.85 * errors[1][1]  # each is its own picture, not the mean of all
 
 
+def test_without_a_discriminator(folder, tmp_path):
+    train(folder, tmp_path / "without", 2, "--model.adversarial", "0")
+    train(folder, tmp_path / "with", 2, "--model.adversarial", "0.01")
+    torch.manual_seed(0)
+    steps = {name: len(state(tmp_path / name)["optimizer_states"][1]["state"]) for name in ("without", "with")}
+    assert steps["without"] == 0 < steps["with"]
+    weights = [state(tmp_path / name)["state_dict"]["generator.l0.weight"] for name in ("without", "with")]
+    assert not torch.equal(*weights)
+
+
+def test_a_checkerboard_is_seen_better_at_some_shift():
+    """SqueezeNet looks at every second pixel, which is why training moves the pictures that it compares."""
+    module = VAEGANTraining(64, 4, 8)
+    module.on_fit_start()
+    rows = torch.arange(64) % 2
+    grid = 0.1 * ((rows[:, None] + rows) % 2 - 0.5).expand(1, 3, 64, 64)
+    plain = torch.zeros(1, 3, 64, 64)
+    distances = [
+        float(module.perceptual_distance(*(module.features(x[..., i:, j:]) for x in (plain, grid))).detach())
+        for i in (0, 1) for j in (0, 1)
+    ]  # fmt: skip
+    assert max(distances) > 1.5 * min(distances)
+
+
 def test_learning_rate_falls_to_zero(folder, tmp_path):
     train(folder, tmp_path / "out", 4, "--model.lr", "1e-3", "--model.cooldown", "2")
     rates = [group["lr"] for o in state(tmp_path / "out")["optimizer_states"] for group in o["param_groups"]]

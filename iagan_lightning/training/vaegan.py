@@ -197,7 +197,7 @@ class VAEGANTraining(PriorTraining):
         drawn = self.code_mean + self.latents(random) @ self._root().to(mean).T
         made = self.generator(torch.cat([code, drawn]))
 
-        # The network looks at every second pixel: moved by one now and then, it sees patterns of two pixels as well.
+        # The network looks at every second pixel: what it sees of fine patterns depends on where they lie.
         top, left = torch.randint(2, (2,), generator=self.draw("shift")).tolist()
         with torch.no_grad():
             features = self.features(x[..., top:, left:])
