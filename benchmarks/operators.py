@@ -32,7 +32,7 @@ from iagan_lightning.operators import (
     LinearOperator,
 )
 
-SHAPE, BATCH = (3, 128, 128), 4
+SHAPE, BATCH = (3, 128, 128), 16
 DENSE = (3, 64, 64)  # of dense matrices, whose pseudo-inverse takes deepinv minutes at the larger size
 
 

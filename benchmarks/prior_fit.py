@@ -26,7 +26,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("faces", type=Path, help="folder of faces, framed as in the priors' training")
     parser.add_argument("priors", nargs="+", help="names or files")
-    parser.add_argument("--limit", type=int, help="only the first so many faces")
+    parser.add_argument("--first", type=int, default=0, help="faces to leave out at the beginning")
+    parser.add_argument("--limit", type=int, help="only so many faces")
     parser.add_argument("--restarts", type=int, default=3)
     parser.add_argument("--steps", type=int, default=150, help="evaluations of L-BFGS for each start")
     parser.add_argument("--lpips", default="squeeze")
@@ -38,7 +39,7 @@ def main() -> None:
         G = load_generator(prior)
         A = Identity(G.image_shape)
         rows = table[Path(prior).stem] = []
-        for path in sorted(given.faces.glob("*.png"))[: given.limit]:
+        for path in sorted(given.faces.glob("*.png"))[given.first :][: given.limit]:
             x = fit_image(read_image(path), G.image_shape[1:])[None]
             start = time.perf_counter()
             result = reconstruct(x, A, G, seed=0, latent=latent, joint=Stage(steps=1), accelerator="cpu")

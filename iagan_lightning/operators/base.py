@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from iagan_lightning.operators.conjugate_gradients import solve_normal_equations
 
 
+HALF = (torch.float16, torch.bfloat16)
+
+
 class LinearOperator(nn.Module):
     r"""A linear map :math:`y = A x` from images to measurements.
 
@@ -102,8 +105,10 @@ class LinearOperator(nn.Module):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return A x, in full precision also under autocast."""
-        x = self._check_image(x)
-        if not torch.is_autocast_enabled(x.device.type):  # entering the context costs as much as a small operator
+        # Small operators take microseconds: nothing here may cost as many. Entering the context does.
+        if x.shape[1:] != self.image_shape or x.dtype in HALF:
+            x = self._check_image(x)
+        if not torch.is_autocast_enabled(x.device.type):
             return super().__call__(x)
         with torch.autocast(x.device.type, enabled=False):
             return super().__call__(x)
@@ -256,7 +261,7 @@ class LinearOperator(nn.Module):
         return _full_precision(x)
 
     def _check_measurement(self, y: Tensor) -> Tensor:
-        if tuple(y.shape[1:]) != self.measurement_shape:
+        if y.shape[1:] != self.measurement_shape:
             raise ValueError(
                 f"{type(self).__name__} gives measurements of shape "
                 f"(batch, {', '.join(map(str, self.measurement_shape))}); {tuple(y.shape)} was given"
@@ -266,7 +271,7 @@ class LinearOperator(nn.Module):
 
 def _full_precision(x: Tensor) -> Tensor:
     """Half precision would drown the measurements in rounding: float16 and bfloat16 become float32."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return x.float() if x.dtype in HALF else x
 
 
 def _energy(y: Tensor) -> Tensor:
