@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from iagan_lightning.operators.conjugate_gradients import solve_normal_equations
 
-
 HALF = (torch.float16, torch.bfloat16)
 
 
