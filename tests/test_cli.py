@@ -411,7 +411,7 @@ def refused(capsys, status):
         (["--operator.scale", "x"], "scale"),
         (["--operator.padding", "wrap"], "padding"),
         (["--operator", "Unknown"], "operator"),
-        (["--noise_std", "loud"], "such as 0.04 or 10/255; 'loud' was given"),
+        (["--noise_std", "loud"], "such as 0.04 or 10/255, or unknown; 'loud' was given"),
         (["--noise_std", "-1"], "noise_std"),
         (["--nonsense", "1"], "nonsense"),
         (["--model.preset", "quick"], "preset"),
