@@ -76,8 +76,7 @@ class ResultWriter(pl.Callback):
 
 
 def _variables(module: IAGAN, index: int) -> dict[str, torch.Tensor]:
-    names = [name for name, _ in module.generator.named_parameters()]
     tensors = {f"{stage}.z": kept.z[index] for stage, kept in module.kept.items()}
     weights = module.kept["joint"].weights
-    tensors.update({f"joint.weights.{name}": w[index] for name, w in zip(names, weights, strict=True)})
+    tensors.update({f"joint.weights.{name}": w[index] for name, w in zip(module.adapted, weights, strict=True)})
     return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.optim import Optimizer
 
-from iagan_lightning.generators import Generator
+from iagan_lightning.generators import Generator, full_resolution_weights
 from iagan_lightning.operators import LinearOperator
 from iagan_lightning.optim import BatchedLBFGS
 from iagan_lightning.stages import HELD_OUT, Preset, Stage, StageName, resolve
@@ -106,6 +106,8 @@ class IAGAN(pl.LightningModule):
         self.generator = own.to(memory_format=getattr(torch, f"{memory_format}_format", torch.channels_last))
         self.preset, self.given = preset, {"latent": latent, "joint": joint}
         self.weights: nn.ParameterList = nn.ParameterList()
+        self.adapted: list[str] = []
+        self._full_resolution: frozenset[str] | None = None
         self.stages: dict[StageName, Stage] = {}
         self.stage: FitName = "latent"
 
@@ -185,15 +187,18 @@ class IAGAN(pl.LightningModule):
             draws = [self.generator.sample_latent(self.starts, _derived(seed)) for seed in self.seeds]
             spread = 1.0 if self.settings.spread is None else self.settings.spread
             self.z = nn.Parameter(torch.cat(draws).to(parameters[0]) * spread)
-            self.weights = nn.ParameterList()
+            self.weights, self.adapted = nn.ParameterList(), []
         else:
             self.starts = 1
             self.z = nn.Parameter(self.kept["latent"].z.to(parameters[0]).clone())
             # One image's weights keep their memory format. Several lie side by side as one grouped convolution, for
             # which channels_last brings nothing, and in float64 wrong gradients of the weights (seen in torch 2.15).
             plain = torch.preserve_format if batch == 1 else torch.contiguous_format
-            stack = [p.detach()[None].expand(batch, *p.shape).clone(memory_format=plain) for p in parameters]
-            self.weights = nn.ParameterList([nn.Parameter(p) for p in stack])
+            pretrained = dict(self.generator.named_parameters())
+            self.adapted = [name for name in pretrained if name not in self._frozen()]
+            own = [pretrained[name].detach()[None] for name in self.adapted]
+            stacks = [w.expand(batch, *w.shape[1:]).clone(memory_format=plain) for w in own]
+            self.weights = nn.ParameterList([nn.Parameter(w) for w in stacks])
         # Buffers, so that they live beside the objective and no step waits for the device.
         self.register_buffer("active", torch.ones(len(self.z), dtype=torch.bool), persistent=False)
         self.register_buffer("spent", torch.zeros(batch, dtype=torch.long), persistent=False)
@@ -205,6 +210,14 @@ class IAGAN(pl.LightningModule):
         self.rows: Tensor | None = None
         self.evaluation: Iterate | None = None
         self.validation: Tensor | None = None
+
+    def _frozen(self) -> frozenset[str]:
+        """Return the weights that keep their pre-trained values."""
+        if self.settings.frozen != "full-resolution":
+            return frozenset()
+        if self._full_resolution is None:
+            self._full_resolution = full_resolution_weights(self.generator)
+        return self._full_resolution
 
     @property
     def settings(self) -> Stage:
@@ -225,15 +238,14 @@ class IAGAN(pl.LightningModule):
             z, stacks = z[rows], [w[rows] for w in stacks]
         if not stacks:
             return self.generator(z)
-        names = [name for name, _ in self.generator.named_parameters()]
         if len(z) == 1:  # squeeze, whose gradient is a view; that of w[0] would copy every weight
-            only = {n: w.squeeze(0) for n, w in zip(names, stacks, strict=True)}
+            only = {name: w.squeeze(0) for name, w in zip(self.adapted, stacks, strict=True)}
             return functional_call(self.generator, only, z)
 
         def one(weights: dict[str, Tensor], z: Tensor) -> Tensor:
             return functional_call(self.generator, weights, z[None])[0]
 
-        return vmap(one)(dict(zip(names, stacks, strict=True)), z)
+        return vmap(one)(dict(zip(self.adapted, stacks, strict=True)), z)
 
     def squares(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return the squared error of every measurement of each problem, ``(P, m)``."""
@@ -278,8 +290,12 @@ class IAGAN(pl.LightningModule):
         if len(self.weights):
             groups.append({"params": list(self.weights), "lr": self.settings.lr_weights})
         # Fused: one pass over all weights instead of a dozen small operations on each of them.
-        betas = (0.9, 0.999 if self.settings.beta2 is None else self.settings.beta2)
-        return torch.optim.Adam(groups, betas=betas, fused=self.device.type in ("cpu", "cuda"))
+        betas = (self.settings.beta1, self.settings.beta2)
+        return torch.optim.Adam(
+            groups,
+            betas=betas,  # type: ignore[arg-type] # nothing is left open
+            fused=self.device.type in ("cpu", "cuda"),
+        )
 
     def _iterate(self, objective: Tensor, image: Tensor) -> Iterate:
         return Iterate(objective, image, self.z, list(self.weights)).map(Tensor.detach)

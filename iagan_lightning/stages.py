@@ -19,7 +19,10 @@ class Stage:
         steps: evaluations of the objective, at most.
         lr: Adam's learning rate of the latent z.
         lr_weights: Adam's learning rate of the generator's weights (joint stage).
+        beta1: Adam's decay of the mean gradient.
         beta2: Adam's decay of the mean squared gradient. With a short memory the steps follow the falling gradients.
+        frozen: weights that keep their pre-trained values in the joint stage: ``none``, or those of hidden layers at
+            ``full-resolution``, whose gradients cost most and change the picture least.
         restarts: random starting points of the latent stage; the best result goes on.
         spread: what the random starting points are multiplied by. Nearer to the middle of the prior a search needs
             fewer evaluations.
@@ -39,7 +42,9 @@ class Stage:
     steps: int | None = None
     lr: float | None = None
     lr_weights: float | None = None
+    beta1: float | None = None
     beta2: float | None = None
+    frozen: Literal["none", "full-resolution"] | None = None
     restarts: int | None = None
     spread: float | None = None
     halve: int | None = None
@@ -57,8 +62,10 @@ class Stage:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} of a stage is at least 0; {value} was given")
-        if self.beta2 is not None and not 0 <= self.beta2 < 1:
-            raise ValueError(f"beta2 of a stage lies in [0, 1); {self.beta2} was given")
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"{name} of a stage lies in [0, 1); {value} was given")
 
 
 # The schedule of the AAAI 2020 paper for BEGAN: Adam, fixed numbers of steps, one start, no early stop.
@@ -71,10 +78,14 @@ PAPER_COMPRESSED_SENSING_STEPS = 600
 # Found with benchmarks/fast_preset.py. Larger steps of the weights reach the same objective sooner, but worse pictures.
 FAST: dict[StageName, Stage] = {
     "latent": Stage("lbfgs", 50, lr=0.1, restarts=1, spread=0.3, history=50, stop="auto"),
-    "joint": Stage("adam", 80, lr=1e-4, lr_weights=1e-4, beta2=0.9, restarts=1, stop="auto"),
+    "joint": Stage(
+        "adam", 60, lr=1e-4, lr_weights=1e-4, beta1=0.7, beta2=0.9, frozen="full-resolution", restarts=1, stop="auto"
+    ),
 }
 FAST_NOISY_STEPS = 250  # a bound only: noise ends the stage itself, between some 20 and 200
-UNIVERSAL = Stage(beta2=0.999, spread=1.0, halve=0, history=20, stop="never", patience=20, tolerance=0.01)
+UNIVERSAL = Stage(
+    beta1=0.9, beta2=0.999, frozen="none", spread=1.0, halve=0, history=20, stop="never", patience=20, tolerance=0.01
+)
 
 
 def resolve(

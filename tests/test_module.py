@@ -9,6 +9,7 @@ import torch
 from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping
 
 from iagan_lightning import IAGAN, Stage, adapt, reconstruct
+from iagan_lightning.generators import BEGAN, full_resolution_weights
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator
 from iagan_lightning.reconstruction import quiet_lightning, quiet_trainer
 
@@ -98,7 +99,7 @@ def test_public_weights_objective_is_recomputable(public, portraits):
         y, A, public, preset="fast", callbacks=[BestObjective()],
         latent=Stage(steps=15), joint=Stage(steps=6, stop="never"),
     )  # fmt: skip
-    weights = {n: w[0] for (n, _), w in zip(public.named_parameters(), module.kept["joint"].weights, strict=True)}
+    weights = {n: w[0] for n, w in zip(module.adapted, module.kept["joint"].weights, strict=True)}
     with torch.no_grad():
         x = torch.func.functional_call(public, weights, module.kept["joint"].z)
     objective = (A(x) - y).double().square().mean().item()
@@ -457,3 +458,30 @@ def test_unknown_noise_needs_a_rule_that_does_without(tiny, y, A):
     for settings in ({"joint": Stage(stop="noise")}, {"latent": Stage(stop="held-out")}):
         with pytest.raises(ValueError, match=r"needs a noise_std|a rule of the joint stage"):
             IAGAN(tiny, **settings).begin(y, A, None)
+
+
+def test_frozen_layers_keep_the_pretrained_weights(y, A, tiny):
+    """With frozen layers of full resolution the others adapt as if alone, and the kept picture is theirs."""
+    settings = {"latent": Stage(steps=5), "joint": Stage("adam", 6, lr_weights=1e-2, frozen="full-resolution")}
+    module = run(y, A, tiny, callbacks=[BestObjective()], **settings)
+    names = [name for name, _ in tiny.named_parameters()]
+    assert sorted(set(names) - set(module.adapted)) == ["l3.bias", "l3.weight", "l4.bias", "l4.weight"]
+    kept = module.kept["joint"]
+    for i in range(2):
+        weights = {n: w[i] for n, w in zip(module.adapted, kept.weights, strict=True)}
+        assert all(not torch.equal(weights[n], tiny.get_parameter(n)) for n in module.adapted)
+        with torch.no_grad():
+            assert torch.allclose(
+                torch.func.functional_call(tiny, weights, kept.z[i : i + 1])[0], kept.image[i], atol=1e-5
+            )
+    assert bool((module.objective["joint"] < module.objective["latent"]).all())
+
+
+def test_presets_differ_in_what_adapts(y, A, tiny):
+    assert "l3.weight" in run(y, A, tiny, preset="paper").adapted
+    fast = run(y, A, tiny, preset="fast", latent=Stage(steps=3), joint=Stage(steps=3))
+    assert "l3.weight" not in fast.adapted and "l5.weight" in fast.adapted
+
+
+def test_a_generator_of_one_resolution_adapts_whole():
+    assert full_resolution_weights(BEGAN(8, 4, 8)) == frozenset()

@@ -160,3 +160,35 @@ def test_plateau_needs_patience():
     flat = falling + [falling[-1]] * 5
     assert bool(reached_plateau(flat, patience=5, tolerance=0.01))
     assert reached_plateau(flat[-3:], patience=5, tolerance=0.01) is False
+
+
+def test_direction_is_that_of_the_two_loops():
+    """The compact form against Nocedal and Wright's Algorithm 7.4, with full, partly filled and wrapped histories."""
+    torch.manual_seed(0)
+    scales = torch.logspace(0, 2, 6, dtype=torch.float64)
+    x = torch.nn.Parameter(torch.randn(3, 6, dtype=torch.float64))
+    optimizer = BatchedLBFGS([x], history_size=4)
+
+    def closure():
+        optimizer.zero_grad()
+        values = (scales * x.square() + x.pow(4) * torch.tensor([[0.0], [1.0], [5.0]])).sum(1)
+        values.sum().backward()
+        return values
+
+    for step in range(14):
+        optimizer.step(closure)
+        state, g = optimizer._state, torch.randn(3, 6, dtype=torch.float64)
+        compact = state._times_inverse_hessian(g)
+        for i in range(3):
+            count = int(state.filled[i].sum())
+            slots = [(int(state.newest[i]) - age) % 4 for age in range(count)]
+            pairs = [(state.s[i, k], state.y[i, k]) for k in slots]
+            q, alphas = g[i], []
+            for s, y in pairs:
+                alphas.append((s @ q) / (s @ y))
+                q = q - alphas[-1] * y
+            q = q * state.gamma[i]
+            for (s, y), alpha in zip(reversed(pairs), reversed(alphas), strict=True):
+                q = q + (alpha - (y @ q) / (s @ y)) * s
+            assert torch.allclose(compact[i], q, rtol=1e-8), step
+    assert int(state.filled.sum()) == 12

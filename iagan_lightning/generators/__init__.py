@@ -6,6 +6,7 @@ Pure PyTorch (and safetensors); nothing here imports the rest of the package.
 from iagan_lightning.generators.base import Generator
 from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.files import WeightsError, bundled_priors, load_generator, save_generator
+from iagan_lightning.generators.layers import full_resolution_weights
 from iagan_lightning.generators.module import ModuleGenerator
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "ModuleGenerator",
     "WeightsError",
     "bundled_priors",
+    "full_resolution_weights",
     "load_generator",
     "save_generator",
 ]

@@ -109,10 +109,13 @@ class _Search:
         self.x, self.value, self.gradient = x, value, gradient  # last accepted point
         self.every = torch.arange(batch, device=x.device)
         self.finished = torch.zeros(batch, dtype=torch.bool, device=x.device)
-        # Ring buffers of curvature pairs; rho = 1 / s.y is 0 in an empty slot, which then takes no part.
-        self.s = x.new_zeros(settings.history_size, batch, n)
+        # Ring buffers of curvature pairs, which slots count, and all inner products s_i.y_j and y_i.y_j.
+        self.s = x.new_zeros(batch, settings.history_size, n)
         self.y = torch.zeros_like(self.s)
-        self.rho = x.new_zeros(settings.history_size, batch)
+        self.sy = x.new_zeros(batch, settings.history_size, settings.history_size, dtype=torch.float64)
+        self.yy = torch.zeros_like(self.sy)
+        self.filled = torch.zeros(batch, settings.history_size, dtype=torch.bool, device=x.device)
+        self.ages = torch.arange(settings.history_size, device=x.device)
         self.gamma = x.new_ones(batch)
         self.newest = torch.full_like(self.every, -1)
         # The line search: its direction, the slope at its start, the trial step t, and the two ends of its bracket.
@@ -194,17 +197,21 @@ class _Search:
         curvature = (step * change).sum(1)
         keeps = ends & (curvature > 1e-10 * (step.norm(dim=1) * change.norm(dim=1)))
         self.newest = torch.where(keeps, (self.newest + 1) % self.settings.history_size, self.newest)
-        slot = self.newest.clamp_min(0), self.every
-        self.s[slot] = torch.where(keeps[:, None], step, self.s[slot])
-        self.y[slot] = torch.where(keeps[:, None], change, self.y[slot])
-        self.rho[slot] = torch.where(keeps, 1 / curvature, self.rho[slot])
+        slot = self.every, self.newest.clamp_min(0)
+        s = torch.where(keeps[:, None], step, self.s[slot])
+        y = torch.where(keeps[:, None], change, self.y[slot])
+        self.s[slot], self.y[slot] = s, y
+        self.filled[slot] |= keeps
+        with_y = (self.y @ torch.stack([s, y], 2)).double()
+        self.sy[slot], self.sy[self.every, :, slot[1]] = with_y[..., 0], _times(self.s, y).double()
+        self.yy[slot] = self.yy[self.every, :, slot[1]] = with_y[..., 1]
         self.gamma = torch.where(keeps, curvature / change.square().sum(1), self.gamma)
 
         stuck = ends & (step.abs().amax(1) == 0)
         # Without progress the curvature is not to be trusted: forget it once, and end when that does not help.
-        fresh = self.rho.sum(0) == 0
+        fresh = ~self.filled.any(1)
         self.finished = self.finished | (stuck & fresh)
-        self.rho = torch.where(stuck, 0, self.rho)
+        self.filled &= ~stuck[:, None]
         self.gamma = torch.where(stuck, 1, self.gamma)
         self.newest = torch.where(stuck, -1, self.newest)
 
@@ -221,7 +228,7 @@ class _Search:
         uphill = ~(slope < 0)
         direction = torch.where(uphill[:, None], -self.gradient, direction)
         slope = torch.where(uphill, -self.gradient.square().sum(1), slope)
-        first = self.rho.sum(0) == 0
+        first = ~self.filled.any(1)
         t = torch.where(first, (1 / self.gradient.abs().sum(1)).clamp_max(1), torch.ones_like(slope))
         self.direction = torch.where(which[:, None], direction, self.direction)
         self.slope, self.t = torch.where(which, slope, self.slope), torch.where(which, t, self.t)
@@ -232,20 +239,32 @@ class _Search:
         self.phase = torch.where(which, BRACKETING, self.phase)
         self.tries = torch.where(which, 0, self.tries)
 
-    def _times_inverse_hessian(self, q: Tensor) -> Tensor:
-        """Two-loop recursion (Algorithm 7.4), each problem through its own ring buffer, newest pair first."""
+    def _times_inverse_hessian(self, g: Tensor) -> Tensor:
+        """Return H g, all pairs at once: the compact form of the inverse (Byrd, Nocedal and Schnabel 1994, Eq. 3.1).
+
+        It equals the two loops over the pairs (Nocedal and Wright, Algorithm 7.4) in a dozen operations. Products of
+        the long vectors keep their precision, the small triangular systems are solved in float64.
+        """
         size = self.settings.history_size
-        pairs = []
-        for age in range(min(size, int((self.rho != 0).sum(0).amax()))):
-            slot = (self.newest - age) % size, self.every
-            s, y, rho = self.s[slot], self.y[slot], self.rho[slot]
-            alpha = rho * (s * q).sum(1)
-            q = q - alpha[:, None] * y
-            pairs.append((s, y, rho, alpha))
-        q = q * self.gamma[:, None]
-        for s, y, rho, alpha in reversed(pairs):
-            q = q + (alpha - rho * (y * q).sum(1))[:, None] * s
-        return q
+        order = (self.newest[:, None] + 1 + self.ages) % size  # the oldest pair first, empty slots before it
+        filled = self.filled.gather(1, order)
+        both = filled[:, :, None] & filled[:, None, :]
+        sy, yy = (
+            m.gather(1, order[:, :, None].expand_as(m)).gather(2, order[:, None, :].expand_as(m)).where(both, 0)
+            for m in (self.sy, self.yy)
+        )
+        p, q = (_times(m, g).double().gather(1, order).where(filled, 0)[..., None] for m in (self.s, self.y))
+        gamma = self.gamma.double()[:, None, None]
+        upper = sy.triu() + torch.diag_embed((~filled).double())
+        w = torch.linalg.solve_triangular(upper, p, upper=True)
+        right = sy.diagonal(dim1=1, dim2=2)[..., None] * w + gamma * (yy @ w - q)
+        u = torch.linalg.solve_triangular(upper.mT, right, upper=False)
+        u, w = (torch.zeros_like(v[..., 0]).scatter(1, order, v[..., 0]).to(g.dtype) for v in (u, gamma * w))
+        return self.gamma[:, None] * g + _times(self.s.mT, u) - _times(self.y.mT, w)
+
+
+def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    return (matrices @ vectors[..., None])[..., 0]
 
 
 def _rows(p: Tensor) -> Tensor:
