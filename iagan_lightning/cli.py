@@ -59,6 +59,9 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     if args[0] not in COMMANDS:
         return _refuse(f"unknown task {args[0]!r}: choose one of {', '.join(COMMANDS)} (iagan --help)")
+    # Waiting threads of OpenMP spin for milliseconds by default; where other programs want the cores too, that makes
+    # every operation several times slower. Read when PyTorch is loaded, which has not happened yet.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         if args[0] == "train-prior":
             from iagan_lightning.train_prior import run_train_prior
