@@ -1,0 +1,32 @@
+"""Several networks of one kind side by side, each with its own weights and its own input. Pure torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+
+def call_stacked(network: nn.Module, stacks: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    """Return ``network(inputs[i][None])[0]`` with the i-th of the stacked weights for every i, in one call.
+
+    Args:
+        network: says how to compute; its own weights are not used.
+        stacks: ``(B, *shape)`` for each of its parameters, in their order.
+        inputs: ``(B, ...)``.
+
+    Example:
+        >>> import torch
+        >>> stacks = [torch.tensor([[[2.0]], [[3.0]]]), torch.tensor([[0.0], [1.0]])]
+        >>> call_stacked(nn.Linear(1, 1), stacks, torch.ones(2, 1)).tolist()
+        [[2.0], [4.0]]
+    """
+    names = [name for name, _ in network.named_parameters()]
+    if len(inputs) == 1:  # squeeze, whose gradient is a view; that of w[0] would copy every weight
+        return functional_call(network, {n: w.squeeze(0) for n, w in zip(names, stacks, strict=True)}, inputs)
+
+    def one(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+        return functional_call(network, weights, x[None])[0]
+
+    return vmap(one)(dict(zip(names, stacks, strict=True)), inputs)
