@@ -1,7 +1,8 @@
 """Lightning callbacks around the ``IAGAN`` module; import them as ``iagan_lightning.callbacks``.
 
 Each one is independent: taking it out of the list takes its output away. Where order matters, results are made
-(``BestObjective``, ``BackProjection``, ``DIPBaseline``) before they are measured (``ImageMetrics``) and written (``ResultWriter``).
+(``BestObjective``, ``BackProjection``, ``DIPBaseline``) before they are measured (``ImageMetrics``) and written
+(``ResultWriter``).
 """
 
 from iagan_lightning.callbacks.back_projection import BackProjection

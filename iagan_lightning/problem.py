@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from iagan_lightning.operators import LinearOperator
@@ -41,6 +40,7 @@ def squared_errors(operator: LinearOperator, images: Tensor, y: Tensor) -> Tenso
     r"""Return :math:`|y - A x|^2` of every measurement, ``(B, m)``; the objective is its sum over num_measurements.
 
     Example:
+        >>> import torch
         >>> from iagan_lightning.operators import Identity
         >>> squared_errors(Identity((1, 1, 2)), torch.zeros(1, 1, 1, 2), torch.tensor([[[[1.0, 2.0]]]]))
         tensor([[1., 4.]])

@@ -62,9 +62,7 @@ class Level(nn.Module):
         self.down = nn.Sequential(convolution(inputs, width, 3, stride=2), convolution(width, width, 3))
         self.deeper = deeper
         merged = skip + width
-        self.merge = nn.Sequential(
-            normalisation(merged), convolution(merged, width, 3), convolution(width, width, 1)
-        )
+        self.merge = nn.Sequential(normalisation(merged), convolution(merged, width, 3), convolution(width, width, 1))
         self.upsampling = upsampling
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,10 +73,8 @@ class Level(nn.Module):
 
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
     """Return a convolution with reflected borders, normalised and rectified."""
-    padding = {"padding": size // 2, "padding_mode": "reflect"} if size > 1 else {}
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, stride, **padding), normalisation(outputs), nn.LeakyReLU(0.2)
-    )
+    convolve = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, padding_mode="reflect")
+    return nn.Sequential(convolve, normalisation(outputs), nn.LeakyReLU(0.2))
 
 
 def normalisation(channels: int) -> nn.BatchNorm2d:

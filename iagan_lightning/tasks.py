@@ -152,8 +152,8 @@ OPTIONS = """
                 measurements that are held out decide how long to adapt.
             back_projection: add csgm_bp and iagan_bp, which agree with y exactly; by default where noise_std is 0.
                 discrepancy: with noise too, but only as far as the noise allows.
-            dip: also reconstruct with Deep Image Prior, an untrained network. The preset paper takes its official steps,
-                fast an eighth of them, called DIP (short). Compressed sensing and deblurring have no official
+            dip: also reconstruct with Deep Image Prior, an untrained network. The preset paper takes its official
+                steps, fast an eighth of them, called DIP (short). Compressed sensing and deblurring have no official
                 settings; those of x4 super-resolution are used.
             dip_settings: settings of Deep Image Prior that replace those of the preset.
             lpips: backbone of the perceptual distance: alex, vgg, squeeze or none.

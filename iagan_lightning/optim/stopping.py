@@ -65,7 +65,7 @@ def window_variance(total: Tensor, energy: Tensor, count: int) -> Tensor:
     r"""Return the variance of the last W outputs of each image, from sums over the window.
 
     :math:`\frac{1}{W} \sum_w |x_w - \bar x|^2 / n = \frac{1}{W} \sum_w |x_w|^2 / n - |\bar x|^2 / n`, so that a step
-    costs one addition and one subtraction whatever W is. Give the sums in float64: they are differences of large numbers.
+    costs one addition and one subtraction whatever W is. Give the sums in float64: large numbers are subtracted.
 
     Args:
         total: sum of the outputs in the window, ``(B, ...)``.
