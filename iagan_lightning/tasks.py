@@ -324,7 +324,12 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
         "memory_format": config["model"].get("memory_format"),
         "weights": fingerprint(run.model.generator),
         "generator": describe(run.model.generator),
-        "data": {"fit": run.data.fit, "align": run.data.align, "measured": run.data.measurements is None},
+        "data": {
+            "fit": run.data.fit,
+            "align": run.data.align,
+            "shift": run.data.shift or None,
+            "measured": run.data.measurements is None,
+        },
         "precision": config.get("trainer", {}).get("precision"),
     }
 
