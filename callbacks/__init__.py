@@ -1,11 +1,13 @@
 """Lightning callbacks around the ``IAGAN`` module; import them as ``iagan_lightning.callbacks``.
 
 Each one is independent: taking it out of the list takes its output away. Where order matters, results are made
-(``BestObjective``, ``BackProjection``) before they are measured (``ImageMetrics``) and written (``ResultWriter``).
+(``BestObjective``, ``BackProjection``, ``DIPBaseline``) before they are measured (``ImageMetrics``) and written
+(``ResultWriter``).
 """
 
 from iagan_lightning.callbacks.back_projection import BackProjection
 from iagan_lightning.callbacks.best_objective import BestObjective
+from iagan_lightning.callbacks.dip_baseline import DIPBaseline
 from iagan_lightning.callbacks.metrics import ImageMetrics
 from iagan_lightning.callbacks.progress import RunProgress
 from iagan_lightning.callbacks.result_writer import ResultWriter
@@ -15,6 +17,7 @@ from iagan_lightning.callbacks.tensorboard import TensorBoardImages
 __all__ = [
     "BackProjection",
     "BestObjective",
+    "DIPBaseline",
     "ImageMetrics",
     "ResultWriter",
     "RunProgress",

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from iagan_lightning.dip import DIP
 from iagan_lightning.module import IAGAN, METHOD
 
 REDRAW_SECONDS = 0.25
@@ -61,8 +62,11 @@ class RunProgress(pl.Callback):
         now = time.perf_counter()
         if self._progress is None or self._task is None or now - self._drawn < REDRAW_SECONDS:
             return
-        assert isinstance(pl_module, IAGAN) and pl_module.evaluation is not None
         self._drawn = now
+        if isinstance(pl_module, DIP):
+            self._progress.update(self._task, state=f"dip {batch_idx + 1}/{pl_module.settings.steps}")
+            return
+        assert isinstance(pl_module, IAGAN) and pl_module.evaluation is not None
         steps_of = {stage: settings.steps or 1 for stage, settings in pl_module.stages.items()}
         budget = {fit: steps_of["latent" if fit == "latent" else "joint"] for fit in pl_module.fits}
         before = sum(budget[fit] for fit in pl_module.fits[: pl_module.fits.index(pl_module.stage)])

@@ -55,7 +55,7 @@ class ResultWriter(pl.Callback):
             write_picture(folder / "truth.png", to_pillow(truth))
         for method, image in results.items():
             write_picture(folder / f"{method}.png", to_pillow(image))
-        write_picture(folder / "comparison.png", sheet_of(results, truth, picture, metrics))
+        write_picture(folder / "comparison.png", sheet_of(results, truth, picture, metrics, module.titles))
         if self.save == "weights":
             write_bytes(folder / "weights.safetensors", to_safetensors(_variables(module, index)))
         (folder / "error.txt").unlink(missing_ok=True)
@@ -71,6 +71,7 @@ class ResultWriter(pl.Callback):
             "evaluations": {stage: int(n[index]) for stage, n in module.evaluations.items()},
             "objective": {stage: float(value[index]) for stage, value in module.objective.items()},
             "methods": metrics,
+            **({"titles": module.titles} if module.titles else {}),
         }
         write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
 

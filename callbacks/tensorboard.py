@@ -82,7 +82,7 @@ class TensorBoardImages(pl.Callback):
             results = {method: images[index].cpu() for method, images in pl_module.results.items()}
             truth = None if pl_module.truth is None else pl_module.truth[index]
             picture = pl_module.operator.picture(pl_module.y[index])
-            sheet = np.asarray(sheet_of(results, truth, picture, metrics))
+            sheet = np.asarray(sheet_of(results, truth, picture, metrics, pl_module.titles))
             writer.add_image("final/comparison", sheet, self._steps, dataformats="HWC")
             for method, row in metrics.items():
                 for name, value in row.items():

@@ -26,6 +26,7 @@ tasks:
 
   train-prior         train a generator on your own pictures
   import-prior        convert a generator's weights from elsewhere
+  reproduce           the paper's tables and figures, ours beside the published ones
   check-operator      is your operator linear, are its adjoint and pseudo-inverse right
 
   iagan TASK --help             the options of a task
@@ -39,7 +40,7 @@ exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad argum
 """
 
 TASKS = ("super-resolution", "compressed-sensing", "deblurring", "inpainting", "denoising")
-COMMANDS = (*TASKS, "train-prior", "import-prior", "check-operator")
+COMMANDS = (*TASKS, "train-prior", "import-prior", "reproduce", "check-operator")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -71,6 +72,10 @@ def main(args: Sequence[str] | None = None) -> int:
             from iagan_lightning.import_prior import run_import_prior
 
             return run_import_prior(args[1:])
+        if args[0] == "reproduce":
+            from iagan_lightning.reproduce import run_reproduce
+
+            return run_reproduce(args[1:])
         if args[0] == "check-operator":
             from iagan_lightning.check_operator import run_check_operator
 

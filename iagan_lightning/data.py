@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.align import align_face, require_detector
-from iagan_lightning.images import SUFFIXES, Fit, check_large_enough, fit_image, picture_size, read_image
+from iagan_lightning.images import SUFFIXES, Fit, check_large_enough, fit_image, picture_size, read_image, shift_rows
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator
 
 OperatorFactory = Callable[..., LinearOperator]
@@ -60,6 +60,8 @@ class ImageData(pl.LightningDataModule):
         fit: how pictures are brought to that size: crop (the centre), resize (stretch) or pad.
         align: find the face in each picture, level it and cut it out as the bundled priors were trained
             (needs OpenCV: pip install 'iagan-lightning[align]').
+        shift: pixels by which true pictures are moved down once they have their size, the top row repeated; negative
+            moves them up. Priors trained on aligned pictures know none that are not.
         limit: use only the first so many pictures.
         images_per_fit: pictures adapted side by side; auto takes as many as a GPU's memory holds (one on a CPU), and a
             number that turns out too large is halved.
@@ -72,6 +74,7 @@ class ImageData(pl.LightningDataModule):
         size: int | None = None,
         fit: Fit = "crop",
         align: bool = False,
+        shift: int = 0,
         limit: int | None = None,
         images_per_fit: int | Literal["auto"] = 1,
     ) -> None:
@@ -82,6 +85,8 @@ class ImageData(pl.LightningDataModule):
         if root is None and measurements is None:
             root = str(EXAMPLES)
         self.root, self.measurements = root, measurements
+        if shift and measurements is not None:
+            raise ValueError("data.shift moves true pictures before they are measured; data.measurements were given")
         if align:
             if root is not None and measurements is not None:
                 raise ValueError(
@@ -89,7 +94,7 @@ class ImageData(pl.LightningDataModule):
                     "give only one of the two"
                 )
             require_detector()
-        self.size, self.fit, self.align = size, fit, align
+        self.size, self.fit, self.align, self.shift = size, fit, align, shift
         self.limit, self.images_per_fit = limit, images_per_fit
 
     def samples(self, seed: int, image_shape: tuple[int, int, int]) -> list[Sample]:
@@ -141,6 +146,7 @@ class ImageData(pl.LightningDataModule):
         truth = None
         if sample.truth is not None:
             truth = fit_image(self._picture(sample.truth, image_shape[0]), image_shape[1:], self.fit)[None]
+            truth = shift_rows(truth, self.shift)
         if sample.measurement is None:
             assert truth is not None
             A = operator(image_shape)

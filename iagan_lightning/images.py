@@ -72,6 +72,22 @@ def fit_image(x: Tensor, size: tuple[int, int], how: Fit = "crop") -> Tensor:
     return _resample(x, size)
 
 
+def shift_rows(x: Tensor, pixels: int) -> Tensor:
+    """Return images ``(..., H, W)`` moved down (or up), the row that is left at the border repeated.
+
+    Raises:
+        ValueError: where nothing of the images would be left.
+
+    Example:
+        >>> shift_rows(torch.tensor([[1.0], [2.0], [3.0]]), 1).tolist()
+        [[1.0], [1.0], [2.0]]
+    """
+    height = x.shape[-2]
+    if abs(pixels) >= height:
+        raise ValueError(f"a shift of {pixels} pixels leaves nothing of a picture of {height} rows: choose less")
+    return x[..., (torch.arange(height) - pixels).clamp(0, height - 1), :]
+
+
 def check_large_enough(given: tuple[int, int], size: tuple[int, int]) -> None:
     """Raise ValueError for a picture that cropping cannot bring to ``size``."""
     if given[0] < size[0] or given[1] < size[1]:

@@ -7,23 +7,26 @@ the objective; everything else (keeping the best iterate, stopping, back-project
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 from torch.optim import Optimizer
 
 from iagan_lightning.generators import Generator, full_resolution_weights
 from iagan_lightning.operators import LinearOperator
 from iagan_lightning.optim import BatchedLBFGS
+from iagan_lightning.problem import check_problem, derived_seed, squared_errors
+from iagan_lightning.stacking import call_stacked
 from iagan_lightning.stages import HELD_OUT, Preset, Stage, StageName, resolve
+
+if TYPE_CHECKING:
+    from iagan_lightning.dip import DIP
 
 METHOD: dict[StageName, str] = {"latent": "csgm", "joint": "iagan"}
 FitName = Literal["latent", "probe", "joint"]  # a probe finds out how long the joint stage should last
@@ -74,6 +77,7 @@ class IAGAN(pl.LightningModule):
         objective: the objective of each result by stage, ``(B,)``.
         evaluations: evaluations spent by stage, ``(B,)``, all restarts together.
         seconds: wall time by stage, setting it up included.
+        titles: what results are called where their usual titles would mislead (filled by callbacks).
         metrics: one dictionary per image, method name to metrics (filled by a callback).
         hparams: preset and settings of both stages as they were resolved for the measurements at hand.
         stage: ``latent``, ``joint``, or ``probe`` while a joint stage on a part of the measurements finds out how many
@@ -140,17 +144,7 @@ class IAGAN(pl.LightningModule):
                 f"the generator makes images of shape {self.generator.image_shape}, the operator takes "
                 f"{operator.image_shape}: give both the same image_shape"
             )
-        if tuple(y.shape[1:]) != operator.measurement_shape or len(y) == 0:
-            raise ValueError(
-                f"y must have shape (batch, {', '.join(map(str, operator.measurement_shape))}); "
-                f"{tuple(y.shape)} was given (for one image add a batch axis: y[None])"
-            )
-        if noise_std is not None and not noise_std >= 0:
-            raise ValueError(f"noise_std is at least 0 (on the [0, 1] scale); {noise_std} was given")
-        seeds = [seeds + i for i in range(len(y))] if isinstance(seeds, int) else list(seeds)
-        names = [f"image-{i}" for i in range(len(y))] if names is None else list(names)
-        if not len(seeds) == len(names) == len(y):
-            raise ValueError(f"{len(y)} measurements came with {len(seeds)} seeds and {len(names)} names")
+        seeds, names = check_problem(y, operator, noise_std, seeds, names)
         self.register_buffer("y", y.detach().clone(), persistent=False)
         self.operator, self.seeds, self.names, self.truth = operator, seeds, names, truth
         self.noise_std = None if noise_std is None else float(noise_std)
@@ -159,9 +153,10 @@ class IAGAN(pl.LightningModule):
             {"preset": self.preset, **{name: asdict(stage) for name, stage in self.stages.items()}}, logger=False
         )
         self.results: dict[str, Tensor] = {}
-        self.objective: dict[StageName, Tensor] = {}
-        self.evaluations: dict[FitName, Tensor] = {}
-        self.seconds: dict[FitName, float] = {}
+        self.titles: dict[str, str] = {}
+        self.objective: dict[str, Tensor] = {}
+        self.evaluations: dict[str, Tensor] = {}
+        self.seconds: dict[str, float] = {}
         self.limit: Tensor | None = None
         self.kept: dict[StageName, Iterate] = {}
         self.metrics: list[dict[str, dict[str, float]]] = []
@@ -184,7 +179,7 @@ class IAGAN(pl.LightningModule):
         batch = len(self.y)
         if stage == "latent":
             self.starts = self.settings.restarts or 1
-            draws = [self.generator.sample_latent(self.starts, _derived(seed)) for seed in self.seeds]
+            draws = [self.generator.sample_latent(self.starts, derived_seed(seed, "latent")) for seed in self.seeds]
             spread = 1.0 if self.settings.spread is None else self.settings.spread
             self.z = nn.Parameter(torch.cat(draws).to(parameters[0]) * spread)
             self.weights, self.adapted = nn.ParameterList(), []
@@ -204,7 +199,7 @@ class IAGAN(pl.LightningModule):
         self.register_buffer("spent", torch.zeros(batch, dtype=torch.long), persistent=False)
         held = None
         if stage == "probe":
-            masks = [self.operator.held_out(HELD_OUT, _derived(seed, "held-out")) for seed in self.seeds]
+            masks = [self.operator.held_out(HELD_OUT, derived_seed(seed, "held-out")) for seed in self.seeds]
             held = torch.stack(masks).flatten(1).to(self.z.device)
         self.register_buffer("held", held, persistent=False)
         self.rows: Tensor | None = None
@@ -238,21 +233,12 @@ class IAGAN(pl.LightningModule):
             z, stacks = z[rows], [w[rows] for w in stacks]
         if not stacks:
             return self.generator(z)
-        if len(z) == 1:  # squeeze, whose gradient is a view; that of w[0] would copy every weight
-            only = {name: w.squeeze(0) for name, w in zip(self.adapted, stacks, strict=True)}
-            return functional_call(self.generator, only, z)
-
-        def one(weights: dict[str, Tensor], z: Tensor) -> Tensor:
-            return functional_call(self.generator, weights, z[None])[0]
-
-        return vmap(one)(dict(zip(self.adapted, stacks, strict=True)), z)
+        return call_stacked(self.generator, dict(zip(self.adapted, stacks, strict=True)), z)
 
     def squares(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return the squared error of every measurement of each problem, ``(P, m)``."""
         every = torch.arange(len(self.z), device=images.device) if rows is None else rows
-        measured = self.operator(images)
-        difference = measured - self.y.to(measured.dtype)[every // self.starts]
-        return (difference.abs().square() if difference.is_complex() else difference.square()).flatten(1)
+        return squared_errors(self.operator, images, self.y[every // self.starts])
 
     def misfit(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
         r"""Return :math:`|y - A x|^2 / m` for each problem, ``(P,)``."""
@@ -332,10 +318,13 @@ class IAGAN(pl.LightningModule):
                 self.keep(self._iterate(self.misfit(image), image))
 
 
-def adapt(module: IAGAN, trainer: pl.Trainer) -> IAGAN:
-    """Run both stages of a module that has begun: fits on one Trainer, each one epoch of its steps.
+Module = TypeVar("Module", "IAGAN", "DIP")
 
-    ``global_step`` goes on through both; the optimiser is fresh in each. The Trainer works on one device: gradients
+
+def adapt(module: Module, trainer: pl.Trainer) -> Module:
+    """Run all stages of a module that has begun: fits on one Trainer, each one epoch of its steps.
+
+    ``global_step`` goes on through all; the optimiser is fresh in each. The Trainer works on one device: gradients
     of different images must never be averaged.
     """
     check_precision(trainer.precision)
@@ -363,11 +352,6 @@ def check_precision(precision: object) -> None:
             f"precision {precision} rounds the latents and weights that are being fitted: choose 32-true, 64-true, or "
             "bf16-mixed for half precision in the generator alone"
         )
-
-
-def _derived(seed: int, purpose: str = "latent") -> int:
-    """Starting latents must not share their random numbers with the noise drawn from the same seed."""
-    return int.from_bytes(hashlib.sha256(f"{purpose} {seed}".encode()).digest()[:7], "big")
 
 
 def _into(last: Tensor | None, rows: Tensor | None, now: Tensor) -> Tensor:

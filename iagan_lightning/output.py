@@ -79,13 +79,18 @@ class OutputFolder:
 
     def write_summary(self, failed: dict[str, str] | None = None) -> dict[str, Any]:
         """Rebuild summary.csv and summary.json from the metrics of all finished images, and return the latter."""
+        finished = list(self.done())
+        titles = {method: title for done in finished for method, title in done.get("titles", {}).items()}
         rows = [
             {"image": done["image"], "method": method, **metrics}
-            for done in self.done()
+            for done in finished
             for method, metrics in done["methods"].items()
         ]
         summary = summarise(rows)
+        summary["titles"] = titles  # of methods whose usual title would mislead
         summary["failed"] = failed or {}
+        if titles:
+            rows = [{**row, "title": titles.get(row["method"], "")} for row in rows]
         columns = list(dict.fromkeys(key for row in rows for key in row)) or ["image", "method"]
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, columns, lineterminator="\n")

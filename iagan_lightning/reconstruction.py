@@ -14,9 +14,9 @@ from torch import Tensor
 
 from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping
 from iagan_lightning.generators import Generator, load_generator
-from iagan_lightning.module import IAGAN, FitName, adapt
+from iagan_lightning.module import IAGAN, adapt
 from iagan_lightning.operators import LinearOperator
-from iagan_lightning.stages import Preset, Stage, StageName
+from iagan_lightning.stages import Preset, Stage
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Reconstruction:
         csgm_bp: csgm back-projected, or None.
         iagan: joint stage.
         iagan_bp: iagan back-projected, or None.
+        dip: Deep Image Prior, where the callback ``DIPBaseline`` was given.
         objective: ``|y - A x|^2 / m`` by stage, ``(B,)`` each.
         evaluations: evaluations of the objective by stage, ``(B,)`` each.
         seconds: wall time by stage, and ``total``.
@@ -37,9 +38,10 @@ class Reconstruction:
     csgm_bp: Tensor | None
     iagan: Tensor
     iagan_bp: Tensor | None
-    objective: dict[StageName, Tensor]
-    evaluations: dict[FitName, Tensor]
+    objective: dict[str, Tensor]
+    evaluations: dict[str, Tensor]
     seconds: dict[str, float]
+    dip: Tensor | None = None
 
 
 def reconstruct(
@@ -95,13 +97,10 @@ def reconstruct(
     with quiet_lightning():
         adapt(module, quiet_trainer(callbacks=[*ours, *callbacks], **trainer))
     results = {name: image.cpu() for name, image in module.results.items()}
-    seconds: dict[str, float] = {
-        "total": sum(module.seconds.values()),
-        **{str(k): v for k, v in module.seconds.items()},
-    }
+    seconds = {"total": sum(module.seconds.values()), **module.seconds}
     return Reconstruction(
         results["csgm"], results.get("csgm_bp"), results["iagan"], results.get("iagan_bp"),
-        module.objective, module.evaluations, seconds,
+        module.objective, module.evaluations, seconds, results.get("dip"),
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def print_summary(
                 mean = values.get(key, {}).get("mean")
                 text = "" if mean is None else _format(key, mean)
                 cells.append(f"[bold]{text}[/bold]" if text and text == _format(key, best[key]) else text)
-            table.add_row(TITLES.get(name, name), *cells)
+            table.add_row((TITLES | summary["titles"]).get(name, name), *cells)
         console.print(table)
     strangers = [record["image"] for record in folder.done() if unexplained(record) > MISFIT]
     if strangers:

@@ -18,6 +18,7 @@ from iagan_lightning.batching import images_that_fit, out_of_memory
 from iagan_lightning.callbacks import (
     BackProjection,
     BestObjective,
+    DIPBaseline,
     ImageMetrics,
     ResultWriter,
     RunProgress,
@@ -25,6 +26,7 @@ from iagan_lightning.callbacks import (
     TensorBoardImages,
 )
 from iagan_lightning.data import ImageData, Measured, OperatorFactory, Sample
+from iagan_lightning.dip import DIPSettings
 from iagan_lightning.metrics import Backbone, load_lpips
 from iagan_lightning.module import IAGAN, adapt
 from iagan_lightning.operators import LinearOperator
@@ -46,6 +48,7 @@ class Run:
         seed: what the seeds of all images are derived from.
         lpips: backbone of LPIPS, or ``none``.
         back_projection: see ``BackProjection``.
+        dip: settings of Deep Image Prior, which is left out where they are None.
         save: see ``ResultWriter``.
         tensorboard: number of images that get a TensorBoard run, the first ones.
         trainer: arguments of the Trainer of each image.
@@ -60,6 +63,7 @@ class Run:
     seed: int = 0
     lpips: Backbone = "alex"
     back_projection: bool | Literal["discrepancy"] | None = None
+    dip: DIPSettings | None = None
     save: Literal["images", "weights"] = "images"
     tensorboard: int = 64
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -183,6 +187,8 @@ class Run:
             names=names,
         )
         callbacks: list[pl.Callback] = [BestObjective(), StageStopping(), BackProjection(self.back_projection)]
+        if self.dip is not None:
+            callbacks.append(DIPBaseline(self.dip, [progress]))
         callbacks += copy.deepcopy(list(self.callbacks))  # fresh for each image, like everything else
         callbacks.append(ImageMetrics(self.lpips))
         if with_tensorboard.issuperset(names):

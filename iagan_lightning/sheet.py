@@ -21,7 +21,9 @@ TITLES = {
 CELL, MARGIN, CAPTION = 192, 8, 22
 
 
-def comparison_sheet(pictures: dict[str, Tensor], captions: dict[str, str], cell: int = CELL) -> Image.Image:
+def comparison_sheet(
+    pictures: dict[str, Tensor], captions: dict[str, str], cell: int = CELL, titles: dict[str, str] | None = None
+) -> Image.Image:
     """Return one row of pictures with a caption under each.
 
     Args:
@@ -29,6 +31,7 @@ def comparison_sheet(pictures: dict[str, Tensor], captions: dict[str, str], cell
             whole pixels, so that a measurement looks as coarse as it is.
         captions: a line for some of the names, shown after the title.
         cell: width and height of a picture in pixels.
+        titles: what to call some of the names instead of their usual titles.
     """
     sheet = Image.new("RGB", (len(pictures) * (cell + MARGIN) + MARGIN, cell + CAPTION + 2 * MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
@@ -40,7 +43,7 @@ def comparison_sheet(pictures: dict[str, Tensor], captions: dict[str, str], cell
         size = (round(picture.width * enlarge), round(picture.height * enlarge))
         picture = picture.resize(size, Image.Resampling.NEAREST if enlarge >= 1 else Image.Resampling.LANCZOS)
         sheet.paste(picture, (left + (cell - size[0]) // 2, MARGIN + (cell - size[1]) // 2))
-        text = " ".join(filter(None, (TITLES.get(name, name), captions.get(name))))
+        text = " ".join(filter(None, ((TITLES | (titles or {})).get(name, name), captions.get(name))))
         draw.text((left, MARGIN + cell + 4), text, fill="black", font=font)
     return sheet
 
@@ -71,6 +74,7 @@ def sheet_of(
     truth: Tensor | None,
     measurement: Tensor | None,
     methods: dict[str, dict[str, float]],
+    titles: dict[str, str] | None = None,
 ) -> Image.Image:
     """Return the comparison sheet of one image: truth, measurement where it is a picture, then every method."""
     pictures: dict[str, Tensor] = {} if truth is None else {"truth": truth}
@@ -78,4 +82,5 @@ def sheet_of(
         pictures["measurement"] = measurement
     order = [name for name in TITLES if name in results] + [name for name in results if name not in TITLES]
     pictures.update({name: results[name] for name in order})
-    return comparison_sheet({name: torch.as_tensor(x) for name, x in pictures.items()}, captions_of(methods))
+    images = {name: torch.as_tensor(x) for name, x in pictures.items()}
+    return comparison_sheet(images, captions_of(methods), titles=titles)

@@ -1,7 +1,8 @@
-"""Stopping rules as pure functions of objective values."""
+"""Stopping rules as pure functions of objective values, or of the outputs themselves."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import torch
@@ -58,3 +59,62 @@ def better_half(best: Tensor, active: Tensor) -> Tensor:
     """
     rank = best.masked_fill(~active | best.isnan(), torch.inf).argsort(1).argsort(1)
     return active & (rank < (active.sum(1, keepdim=True) + 1) // 2)
+
+
+def window_variance(total: Tensor, energy: Tensor, count: int) -> Tensor:
+    r"""Return the variance of the last W outputs of each image, from sums over the window.
+
+    :math:`\frac{1}{W} \sum_w |x_w - \bar x|^2 / n = \frac{1}{W} \sum_w |x_w|^2 / n - |\bar x|^2 / n`, so that a step
+    costs one addition and one subtraction whatever W is. Give the sums in float64: large numbers are subtracted.
+
+    Args:
+        total: sum of the outputs in the window, ``(B, ...)``.
+        energy: sum of their mean squares, ``(B,)``.
+        count: W, the number of outputs in the window.
+
+    Source: Wang et al., Early Stopping for Deep Image Prior, 2021 (arXiv:2112.06074), Eq. (3), per pixel.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([[1.0], [3.0]], dtype=torch.float64)  # two outputs of one image of one pixel
+        >>> window_variance(x.sum(0, keepdim=True), x.square().sum(0), 2).tolist()
+        [1.0]
+    """
+    return (energy / count - (total / count).square().flatten(1).mean(1)).clamp_min(0)
+
+
+class MovingVariance:
+    """The last W outputs of a batch of images and the variance of each image over them.
+
+    Args:
+        window: W.
+
+    Example:
+        >>> import torch
+        >>> variance = MovingVariance(2)
+        >>> [variance.push(torch.tensor([[value]])) for value in (1.0, 3.0, 3.0)]
+        [None, tensor([1.], dtype=torch.float64), tensor([0.], dtype=torch.float64)]
+    """
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self._outputs: deque[Tensor] = deque()
+        self._total: Tensor | None = None
+        self._energy: Tensor | None = None
+
+    def push(self, x: Tensor) -> Tensor | None:
+        """Take the next outputs ``(B, ...)``; return the variances ``(B,)``, None while the window fills."""
+        self._add(x, 1)
+        self._outputs.append(x.clone())
+        if len(self._outputs) > self.window:
+            self._add(self._outputs.popleft(), -1)
+        if len(self._outputs) < self.window:
+            return None
+        assert self._total is not None and self._energy is not None
+        return window_variance(self._total, self._energy, self.window)
+
+    def _add(self, x: Tensor, sign: int) -> None:
+        x = x.double()
+        energy = x.square().flatten(1).mean(1)
+        self._total = x * sign if self._total is None else self._total.add_(x, alpha=sign)
+        self._energy = energy * sign if self._energy is None else self._energy + sign * energy

@@ -1,0 +1,184 @@
+"""What the paper ran: tables, their rows and columns, schedules, and the figures that it published."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Dataset = Literal["CelebA", "CelebA-HQ"]
+IMAGES = 100  # over which the paper averages
+SIZES: dict[str, int] = {"CelebA": 128, "CelebA-HQ": 1024}
+MISALIGNED = 0.04  # "a few pixels", as a share of the height: 5 of 128
+
+# Seconds per image at ratio 0.5 on an RTX 2080 Ti, "Inference run-time".
+RUN_TIMES: dict[str, dict[str, float]] = {
+    "CelebA": {"dip": 100.0, "csgm": 30.0, "iagan": 35.0},
+    "CelebA-HQ": {"dip": 1400.0, "csgm": 120.0, "iagan": 140.0},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: a task with its operator and noise.
+
+    Attributes:
+        name: as in published.csv, and the folder's name.
+        title: as in the paper.
+        task: the command that runs it.
+        options: its options.
+    """
+
+    name: str
+    title: str
+    task: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table, or the runs behind a figure.
+
+    Attributes:
+        title: what it shows.
+        methods: its columns.
+        rows: its rows for each data set.
+        sheet: the paper's figures of the same runs.
+    """
+
+    title: str
+    methods: tuple[str, ...]
+    rows: dict[Dataset, tuple[Row, ...]]
+    sheet: str = ""
+
+    @property
+    def dip(self) -> bool:
+        """Tell whether Deep Image Prior is one of the columns."""
+        return "dip" in self.methods
+
+
+def super_resolution(scale: int, noise_std: str = "0") -> Row:
+    """Return a row of Tables 2 and 3; the public code pads with zeros."""
+    operator = ("--operator", "BicubicDownsampling", "--operator.scale", str(scale), "--operator.padding", "zero")
+    return Row(f"sr-{scale}", f"SR x{scale}", "super-resolution", (*operator, "--noise_std", noise_std))
+
+
+def fourier(ratio: float) -> Row:
+    """Return a row of Table 1."""
+    operator = ("--operator", "FourierSensing", "--operator.ratio", str(ratio), "--operator.design", "quadrant")
+    options = (*operator, "--noise_std", "10/255")
+    return Row(f"fourier-{ratio}", f"CS ratio {ratio}", "compressed-sensing", options)
+
+
+def gaussian(ratio: float) -> Row:
+    """Return a point of Figure 2."""
+    operator = ("--operator", "GaussianSensing", "--operator.ratio", str(ratio))
+    options = (*operator, "--noise_std", "0")
+    return Row(f"gaussian-{ratio}", f"m/n {ratio}", "compressed-sensing", options)
+
+
+def misaligned(height: int) -> Row:
+    """Return the row of the super-resolution of misaligned images: moved down by a few pixels."""
+    row = super_resolution(4)
+    shift = max(1, round(MISALIGNED * height))
+    return Row("sr-4-misaligned", f"SR x4, {shift} px down", row.task, (*row.options, "--data.shift", str(shift)))
+
+
+_BLUR = ("--operator", "Blur", "--operator.kernel", "uniform", "--operator.size", "9", "--noise_std", "10/255")
+_UNIFORM_9 = Row("deblur-uniform-9", "Deb U(9x9)", "deblurring", _BLUR)
+
+RATIOS = (0.03, 0.061, 0.122, 0.244, 0.366, 0.488, 0.61, 0.75, 0.9)
+NOISY = ("naive", "dip", "csgm", "iagan")
+EXACT = ("naive", "dip", "csgm", "csgm_bp", "iagan", "iagan_bp")
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "1": Experiment(
+        "Compressed sensing with subsampled Fourier measurements, noise 10/255",
+        NOISY,
+        {"CelebA": (fourier(0.3), fourier(0.5)), "CelebA-HQ": (fourier(0.3), fourier(0.5))},
+        "Figures 3 and 4",
+    ),
+    "2": Experiment(
+        "Super-resolution with bicubic kernel, no noise",
+        EXACT,
+        {
+            "CelebA": (super_resolution(4), super_resolution(8)),
+            "CelebA-HQ": (super_resolution(8), super_resolution(16)),
+        },
+        "Figures 6 and 8",
+    ),
+    "3": Experiment(
+        "Super-resolution with bicubic kernel, noise 10/255",
+        NOISY,
+        {
+            "CelebA": (super_resolution(4, "10/255"), super_resolution(8, "10/255")),
+            "CelebA-HQ": (super_resolution(8, "10/255"), super_resolution(16, "10/255")),
+        },
+        "Figure 7",
+    ),
+    "4": Experiment(
+        "Deblurring with 9x9 uniform filter, noise 10/255",
+        NOISY,
+        {"CelebA": (_UNIFORM_9,), "CelebA-HQ": (_UNIFORM_9,)},
+        "Figure 10",
+    ),
+    "fig2": Experiment(
+        "Compressed sensing with Gaussian measurement matrix, no noise",
+        ("csgm", "csgm_bp", "iagan", "iagan_bp"),
+        {},  # its rows are the ratios that are asked for
+        "Figure 1",
+    ),
+    "misaligned": Experiment(
+        "Super-resolution of misaligned images, scale 4, no noise",
+        ("naive", "csgm", "iagan"),
+        {},  # its row depends on the size of the images
+        "Figure 9",
+    ),
+}
+
+
+def rows_of(table: str, dataset: Dataset, height: int, ratios: Sequence[float] = RATIOS) -> tuple[Row, ...]:
+    """Return the rows of a table for a data set and images of a height.
+
+    Example:
+        >>> [row.name for row in rows_of("2", "CelebA-HQ", 1024)]
+        ['sr-8', 'sr-16']
+    """
+    if table == "fig2":
+        return tuple(gaussian(ratio) for ratio in sorted(set(ratios)))
+    return (misaligned(height),) if table == "misaligned" else EXPERIMENTS[table].rows[dataset]
+
+
+def schedule(dataset: Dataset, row: Row) -> tuple[str, ...]:
+    """Return the options of the published schedule that the preset ``paper``, which is BEGAN's, does not say.
+
+    For deblurring the paper names no number of steps; that of super-resolution is used.
+
+    Example:
+        >>> schedule("CelebA-HQ", fourier(0.5))[:4]
+        ('--model.latent.steps', '1800', '--model.joint.steps', '250')
+    """
+    if dataset == "CelebA":
+        return ()
+    joint = 500 if row.task == "compressed-sensing" else 300
+    if row.options[row.options.index("--noise_std") + 1] != "0":
+        joint //= 2
+    steps = ("--model.latent.steps", "1800", "--model.joint.steps", str(joint))
+    return (*steps, "--model.joint.lr", "1e-4", "--model.joint.lr_weights", "1e-3")
+
+
+def published_figures(table: str, dataset: str) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return the published PSNR in dB (of the mean MSE) and PS (LPIPS, AlexNet) by row and method.
+
+    Example:
+        >>> published_figures("2", "CelebA")["sr-4", "iagan_bp"]
+        (27.14, 0.092)
+    """
+    text = (Path(__file__).parent / "published.csv").read_text(encoding="utf-8")
+    return {
+        (line["task"], line["method"]): (float(line["psnr_db"]), float(line["ps"]))
+        for line in csv.DictReader(text.splitlines())
+        if (line["table"], line["dataset"]) == (table, dataset)
+    }

@@ -1,0 +1,239 @@
+"""``iagan reproduce``: the paper's tables and figures, ours beside the published ones.
+
+Every row is a run of the task's own command in a folder of its own, so it is resumed, checked and read like any other
+run, and its ``config.yaml`` repeats it alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+import torch
+
+from iagan_lightning.generators import load_generator
+from iagan_lightning.output import OutputFolder, write_bytes, write_picture, write_text
+from iagan_lightning.paper import EXPERIMENTS, figures, tables
+from iagan_lightning.paper.experiments import RATIOS, Dataset, Experiment, Row, published_figures, rows_of, schedule
+from iagan_lightning.stages import Preset
+from iagan_lightning.tasks import run_task
+
+EPILOG = """\
+All other options are handed to every run: --lpips squeeze, --seed_everything 1, --trainer.accelerator cpu,
+--model.latent.restarts 5, --dip_settings.steps 500, --config configs/paper/public_code.yaml ... (iagan TASK --help).
+
+written to OUT/table-N/ (or OUT/fig2/, OUT/misaligned/): one run folder per row, table.csv, table.md, table.tex with our
+figures beside the published ones, sheet PNGs in the arrangement of the paper's figures; the masks with table 1, the
+curve with fig2. The same command again goes on where it stopped; with a higher --limit it adds images.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"reproduce: {message}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the options that are not handed on."""
+    parser = _Parser(
+        prog="iagan reproduce",
+        description="Run a table or figure of the paper and write our figures beside the published ones.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--table", required=True, metavar="|".join(EXPERIMENTS), help="what to run")
+    parser.add_argument("--data.root", dest="root", required=True, metavar="DIR", help="folder of true images")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only the first N images")
+    parser.add_argument("--preset", default="paper", metavar="paper|fast", help="paper (the default) takes hours a row")
+    parser.add_argument("--generator", default="began64", metavar="NAME|PATH", help="its size is that of the images")
+    parser.add_argument(
+        "--dataset", metavar="|".join(get_args(Dataset)), help="whose rows; CelebA-HQ from 512 pixels on by default"
+    )
+    parser.add_argument(
+        "--dip", default="true", metavar="true|false", help="false leaves out Deep Image Prior, the slowest column"
+    )
+    parser.add_argument("--ratios", metavar="R,R,...", help=f"of fig2; {','.join(map(str, RATIOS))} by default")
+    parser.add_argument("--out", metavar="DIR", help="runs/reproduce-GENERATOR-PRESET by default")
+    return parser
+
+
+def run_reproduce(args: Sequence[str]) -> int:
+    """Run a table and return the exit status: 1 where an image or a row failed.
+
+    Raises:
+        ValueError: for arguments that do not parse or do not fit, and where no row could be run at all.
+    """
+    given, others = parser().parse_known_args(list(args))
+    table = _choice("table", given.table, list(EXPERIMENTS))
+    preset = _choice("preset", given.preset, get_args(Preset))
+    with_dip = _choice("dip", given.dip, ["true", "false"]) == "true"
+    ratios = _ratios(given.ratios)
+    if given.limit is not None and given.limit < 1:
+        raise ValueError(f"limit is at least 1; {given.limit} was given")
+    if not Path(given.root).exists():
+        raise ValueError(f"no such folder or file: {given.root}")
+    image_shape = load_generator(given.generator).image_shape
+    dataset: Any = given.dataset or ("CelebA-HQ" if image_shape[1] >= 512 else "CelebA")
+    _choice("dataset", dataset, get_args(Dataset))
+
+    experiment = EXPERIMENTS[table]
+    name = f"table-{table}" if table.isdigit() else table
+    out = Path(given.out or Path("runs") / f"reproduce-{Path(given.generator).stem}-{preset}") / name
+    config, options = _config_first(others)
+    status, problems = 0, {}
+    rows = rows_of(table, dataset, image_shape[1], ratios)
+    report = Report(table, experiment, dataset, rows, with_dip, out, image_shape)
+    for row in rows:
+        common = ["--data.root", given.root, "--model.generator", given.generator, "--model.preset", preset]
+        limit = [] if given.limit is None else ["--data.limit", str(given.limit)]
+        dip = ["--dip", "true"] if experiment.dip and with_dip else []
+        own = [*row.options, *(schedule(dataset, row) if preset == "paper" else ())]
+        print(f"{report.name}, {row.title}: {report.folder(row).root}", file=sys.stderr)
+        try:
+            out_option = ["--out", str(report.folder(row).root)]
+            done = run_task([row.task, *config, *common, *limit, *own, *dip, *options, *out_option])
+        except ValueError as error:  # too large for the memory, say: the other rows are worth having
+            problems[row.title] = str(error)
+            print(f"{row.title} is left out: {error}", file=sys.stderr)
+            continue
+        status = max(status, done)
+        report.write()
+    if len(problems) == len(rows):
+        raise ValueError(next(iter(problems.values())))
+    print("\n" + report.write())
+    return 1 if problems else status
+
+
+class Report:
+    """What is written of an experiment, from the run folders of its rows."""
+
+    def __init__(
+        self,
+        table: str,
+        experiment: Experiment,
+        dataset: Dataset,
+        rows: Sequence[Row],
+        with_dip: bool,
+        out: Path,
+        image_shape: tuple[int, int, int],
+    ) -> None:
+        self.table, self.experiment, self.dataset, self.rows, self.out = table, experiment, dataset, rows, out
+        self.methods = tuple(method for method in experiment.methods if with_dip or method != "dip")
+        self.image_shape = image_shape
+        self.name = {"fig2": "Figure 2", "misaligned": "Misaligned images"}.get(table, f"Table {table}")
+
+    def folder(self, row: Row) -> OutputFolder:
+        """Return the run folder of a row."""
+        return OutputFolder(self.out / row.name)
+
+    def write(self) -> str:
+        """Write tables and figures of everything that is done, and return the Markdown."""
+        published = published_figures(self.table, self.dataset)
+        cells: list[tables.Cell] = []
+        titles: dict[str, str] = {}
+        for row in self.rows:
+            own, called = tables.cells_of(row, self.methods, self.folder(row), published)
+            cells += own
+            titles |= called
+        about = self._about()
+        grids = []
+        if self.table == "fig2":
+            grids.append(tables.curves(cells, self.methods, titles))
+        grids.append(tables.quality(cells, self.methods, titles, self.dataset))
+        grids.append(tables.run_time(cells, titles, self.dataset, str(about["device"])))
+        caption = " ".join([f"{self.name}: {self.experiment.title}.", *self._notes(about, titles)])
+        page = "\n\n".join([f"## {self.name}, {self.dataset}", *map(tables.as_markdown, grids), caption]) + "\n"
+        latex = "\n\n".join([f"% {caption}", *map(tables.as_latex, grids)]) + "\n"
+        write_text(self.out / "table.csv", tables.as_csv(self.table, self.dataset, cells, titles, about))
+        write_text(self.out / "table.md", page)
+        write_text(self.out / "table.tex", latex)
+        self._draw(cells, titles)
+        return page
+
+    def _about(self) -> dict[str, Any]:
+        """Return what all cells share, as the runs themselves have recorded it."""
+        about: dict[str, Any] = {"generator": "", "size": self.image_shape[1], "preset": "", "device": "cpu"}
+        for row in self.rows:
+            record = next(self.folder(row).done(), None)
+            if record is not None:
+                settings = json.loads((self.folder(row).root / "settings.json").read_text(encoding="utf-8"))
+                device = torch.cuda.get_device_name() if record["device"].startswith("cuda") else record["device"]
+                generator = f"{settings['generator']['class']} {settings['weights'][:8]}"
+                return about | {"generator": generator, "preset": record["preset"], "device": device}
+        return about
+
+    def _notes(self, about: dict[str, Any], titles: dict[str, str]) -> list[str]:
+        notes = [
+            f"Ours: generator {about['generator']}, {about['size']} x {about['size']} pixels, preset "
+            f"{about['preset']}. PSNR is 10 log10(1 / mean MSE) in dB, the paper's average; N is the number of images. "
+            "LPIPS of different backbones cannot be compared with one another; the paper's is AlexNet's. "
+            "CSGM's time is the latent stage's, IAGAN's that and the joint stage's."
+        ]
+        if titles.get("dip", "DIP") != "DIP":
+            notes.append("DIP (short) took fewer steps than the official schedule.")
+        if "dip" in self.methods and self.table in ("1", "4"):
+            notes.append("DIP has no official settings for this task; those of x4 super-resolution were used.")
+        return notes
+
+    def _draw(self, cells: Sequence[tables.Cell], titles: dict[str, str]) -> None:
+        if self.table == "fig2":
+            runs = {row.title: self.folder(row) for row in self.rows if row.name in ("gaussian-0.122", "gaussian-0.61")}
+            self._save("sheet.png", {label: run for label, run in runs.items() if run.root.exists()})
+            try:
+                write_bytes(self.out / "figure2.png", figures.curve(cells, self.methods, titles))
+            except ImportError:
+                warnings.warn("no plot of Figure 2: pip install 'iagan-lightning[plot]'", stacklevel=2)
+            return
+        for row in self.rows:
+            self._save(f"sheet-{row.name}.png", {"": self.folder(row)})
+        if self.table == "1":
+            write_picture(self.out / "figure5-masks.png", figures.masks(self.image_shape))
+
+    def _save(self, name: str, runs: dict[str, OutputFolder]) -> None:
+        picture = figures.sheet(runs, self.methods) if runs else None
+        if picture is not None:
+            write_picture(self.out / name, picture)
+
+
+def _choice(name: str, value: str, allowed: Sequence[str]) -> Any:
+    if value not in allowed:
+        raise ValueError(f"{name} is one of {', '.join(allowed)}; {value!r} was given")
+    return value
+
+
+def _ratios(text: str | None) -> tuple[float, ...]:
+    if text is None:
+        return RATIOS
+    try:
+        ratios = tuple(float(part) for part in text.strip("[]").split(","))
+    except ValueError:
+        ratios = ()
+    if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
+        raise ValueError(f"ratios are numbers in (0, 1] with commas between, such as 0.122,0.61; {text!r} was given")
+    return ratios
+
+
+def _config_first(options: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return --config with its file, which rows override, and all other options, which override rows.
+
+    Example:
+        >>> _config_first(["--lpips", "none", "--config", "a.yaml"])
+        (['--config', 'a.yaml'], ['--lpips', 'none'])
+    """
+    config: list[str] = []
+    rest: list[str] = []
+    words = iter(options)
+    for word in words:
+        if word == "--config":
+            config += [word, next(words, "")]
+        elif word.startswith("--config="):
+            config.append(word)
+        else:
+            rest.append(word)
+    return config, rest

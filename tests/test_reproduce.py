@@ -1,0 +1,226 @@
+"""iagan reproduce: tiny real runs of every table, read back from what they wrote."""
+
+import csv
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from iagan_lightning.cli import main
+from iagan_lightning.images import read_image
+from iagan_lightning.paper import EXPERIMENTS, published_figures
+from iagan_lightning.paper.experiments import misaligned, rows_of, schedule
+
+ROOT = Path(__file__).parent.parent
+STEPS = ["--model.latent.steps", 4, "--model.joint.steps", 3, "--dip_settings.steps", 2, "--trainer.accelerator", "cpu"]
+
+
+@pytest.fixture
+def faces(tmp_path):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def reproduce(tiny_weights, tmp_path, faces):
+    def run(table, *options, limit=2, steps=STEPS):
+        common = ["--data.root", faces, "--generator", tiny_weights, "--out", tmp_path / "out", "--limit", limit]
+        return main(
+            [str(word) for word in ["reproduce", "--table", table, *common, "--lpips", "none", *steps, *options]]
+        )
+
+    return run
+
+
+def lines(out):
+    return list(csv.DictReader((out / "table.csv").read_text().splitlines()))
+
+
+@pytest.mark.parametrize(("table", "rows"), [("1", 2), ("2", 2), ("3", 2), ("4", 1)])
+def test_tables(reproduce, tmp_path, capsys, table, rows):
+    assert reproduce(table) == 0
+    out = tmp_path / "out" / f"table-{table}"
+    written = lines(out)
+    methods = EXPERIMENTS[table].methods
+    assert len(written) == rows * len(methods)
+    published = published_figures(table, "CelebA")
+    for line in written:
+        folder = out / line["task"] / "images"
+        records = [json.loads((folder / name / "metrics.json").read_text()) for name in ("0", "1")]
+        values = [record["methods"][line["method"]] for record in records]
+        assert line["n"] == "2"
+        assert float(line["mean_psnr"]) == pytest.approx(np.mean([v["psnr"] for v in values]))
+        mean_mse = np.mean([v["mse"] for v in values])
+        assert float(line["psnr_of_mean_mse"]) == pytest.approx(10 * np.log10(1 / mean_mse))
+        shown = (float(line["published_psnr"]), float(line["published_lpips_alex"]))
+        assert shown == published[line["task"], line["method"]]
+        if line["method"] == "iagan":
+            seconds = [r["seconds"]["latent"] + r["seconds"]["joint"] for r in records]
+            assert float(line["seconds"]) == pytest.approx(np.mean(seconds))
+        assert {record["preset"] for record in records} == {"paper"}
+    page, latex, printed = (out / "table.md").read_text(), (out / "table.tex").read_text(), capsys.readouterr().out
+    assert page in printed
+    for line in written:
+        assert f"{float(line['psnr_of_mean_mse']):.2f} (N=2)" in page
+        figure = f"{float(line['published_psnr']):.2f} / {float(line['published_lpips_alex']):.3f} (N=100)"
+        assert figure in page
+        assert figure in latex
+        with Image.open(out / f"sheet-{line['task']}.png") as sheet:
+            assert sheet.size == ((len(methods) + 1) * 200 + 8, 2 * 230)
+    assert "DIP (short)" in page
+    assert ("no official settings" in page) == (table in "14")
+    assert ("~100" in page) == (table == "1")
+
+
+def test_the_masks_of_figure_5(reproduce, tmp_path):
+    assert reproduce("1", "--dip", "false") == 0
+    with Image.open(tmp_path / "out" / "table-1" / "figure5-masks.png") as picture:
+        pixels = np.asarray(picture.convert("L"))
+    for left, ratio in ((8, 0.3), (208, 0.5)):
+        mask = pixels[8:200, left : left + 192] > 127
+        assert mask.mean() == pytest.approx(ratio, abs=0.02)
+        assert mask[96:108, 96:108].all(), "low frequencies lie in the middle"
+    assert "dip" not in {line["method"] for line in lines(tmp_path / "out" / "table-1")}
+
+
+def test_misaligned_pictures_are_moved(reproduce, tmp_path, faces):
+    assert reproduce("misaligned") == 0
+    out = tmp_path / "out" / "misaligned"
+    assert {line["method"]: line["published_psnr"] for line in lines(out)} == {
+        "naive": "", "csgm": "19.18", "iagan": "26.73"
+    }  # fmt: skip
+    truth = read_image(out / "sr-4-misaligned" / "images" / "0" / "truth.png")
+    whole = read_image(faces / "0.png")
+    assert (truth[:, 1:] == whole[:, :-1]).all()
+    assert (truth[:, 0] == whole[:, 0]).all()
+    assert misaligned(128).options[-2:] == ("--data.shift", "5")
+
+
+def test_figure_2(reproduce, tmp_path):
+    assert reproduce("fig2", "--ratios", "0.61,0.122") == 0
+    out = tmp_path / "out" / "fig2"
+    written = lines(out)
+    assert [line["task"] for line in written] == ["gaussian-0.122"] * 4 + ["gaussian-0.61"] * 4
+    for line in written:
+        folder = out / line["task"] / "images"
+        mse = [json.loads((folder / n / "metrics.json").read_text())["methods"][line["method"]]["mse"] for n in "01"]
+        assert float(line["mse"]) == pytest.approx(np.mean(mse))
+    assert f"{float(written[0]['mse']):.2e} (N=2)" in (out / "table.md").read_text()
+    with Image.open(out / "sheet.png") as sheet:
+        assert sheet.width == 9 * 200 + 8  # the truth and four methods at two ratios, as in Figure 1
+    if importlib.util.find_spec("matplotlib"):
+        with Image.open(out / "figure2.png") as plot:
+            assert plot.width > 400
+            assert len(np.unique(np.asarray(plot.convert("RGB")).reshape(-1, 3), axis=0)) > 20
+
+
+def test_the_same_command_goes_on(reproduce, tmp_path, capsys):
+    options = ["--dip", "false"]
+    assert reproduce("4", *options, limit=1) == 0
+    out = tmp_path / "out" / "table-4"
+    first = out / "deblur-uniform-9" / "images" / "0" / "metrics.json"
+    before = first.stat().st_mtime_ns
+    capsys.readouterr()
+    assert reproduce("4", *options, limit=3) == 0
+    assert "1 of 3 images are done already" in capsys.readouterr().err
+    assert first.stat().st_mtime_ns == before
+    assert {line["n"] for line in lines(out)} == {"3"}
+    assert reproduce("4", *options, "--seed_everything", 5) == 2
+    assert "holds results of other settings (seed_everything was 0, now 5)" in capsys.readouterr().err
+
+
+def test_a_row_that_cannot_run_leaves_the_others(reproduce, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("iagan_lightning.operators.memory.free_memory", lambda: 1_000_000)
+    assert reproduce("fig2", "--ratios", "0.05,0.9") == 1
+    assert "m/n 0.9 is left out" in capsys.readouterr().err
+    page = (tmp_path / "out" / "fig2" / "table.md").read_text()
+    assert "not run" in page
+    assert "(N=2)" in page
+
+
+def test_a_failed_image_shows_in_the_exit_status(reproduce, faces, tmp_path):
+    (faces / "1.png").write_bytes(b"no picture")
+    assert reproduce("4", "--dip", "false") == 1
+    assert {line["n"] for line in lines(tmp_path / "out" / "table-4")} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        ("5", [], "table is one of 1, 2, 3, 4, fig2, misaligned; '5' was given"),
+        ("2", ["--preset", "slow"], "preset is one of fast, paper; 'slow' was given"),
+        ("2", ["--limit", 0], "limit is at least 1; 0 was given"),
+        ("2", ["--limit", "few"], "argument --limit: invalid int value: 'few'"),
+        ("2", ["--dataset", "FFHQ"], "dataset is one of CelebA, CelebA-HQ; 'FFHQ' was given"),
+        ("2", ["--dip", "maybe"], "dip is one of true, false; 'maybe' was given"),
+        ("fig2", ["--ratios", "0.1,2"], "ratios are numbers in (0, 1]"),
+        ("2", ["--data.root", "/nowhere"], "no such folder or file: /nowhere"),
+        ("2", ["--generator", "no-such-prior"], "no-such-prior"),
+        ("2", ["--no_such_option", "1"], "no_such_option"),
+    ],
+)
+def test_bad_options_are_one_line(reproduce, capsys, tmp_path, table, options, message):
+    assert reproduce(table, *options) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert sum("iagan: error:" in line for line in printed.splitlines()) == 1
+    assert "Traceback" not in printed
+
+
+def test_a_missing_table_is_one_line(capsys):
+    assert main(["reproduce"]) == 2
+    assert "--table, --data.root" in capsys.readouterr().err
+
+
+def test_every_published_figure_has_its_row():
+    for table, experiment in EXPERIMENTS.items():
+        for dataset in ("CelebA", "CelebA-HQ"):
+            rows = rows_of(table, dataset, 128)
+            published = published_figures(table, dataset)
+            assert {name for name, _ in published} <= {row.name for row in rows}
+            assert {method for _, method in published} <= set(experiment.methods)
+    assert sum(len(published_figures(t, d)) for t in EXPERIMENTS for d in ("CelebA", "CelebA-HQ")) == 66
+
+
+def test_published_figures_are_those_of_the_paper(shared):
+    ours, theirs = ROOT / "iagan_lightning" / "paper" / "published.csv", shared / "paper" / "published.csv"
+    assert ours.read_text(encoding="utf-8") == theirs.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("dataset", ["CelebA", "CelebA-HQ"])
+def test_configs_say_what_reproduce_runs(dataset):
+    folder = ROOT / "configs" / "paper"
+    configs = [yaml.safe_load(path.read_text()) for path in folder.glob("*.yaml")]
+    for table in EXPERIMENTS:
+        for row in rows_of(table, dataset, 128, ratios=(0.122, 0.61)):
+            words = [*row.options, *schedule(dataset, row)]
+            options = dict(zip(words[::2], words[1::2], strict=True))
+            wanted = {
+                "class": "iagan_lightning.operators." + options.pop("--operator"),
+                "noise": options.pop("--noise_std"),
+                "shift": options.pop("--data.shift", "0"),
+                **{key: float(value) if key.startswith("--model") else value for key, value in options.items()},
+            }
+            assert wanted in [_described(config) for config in configs], (table, row.name)
+
+
+def _described(config):
+    model = config["model"]
+    stages = {stage: model.get(stage, {}) for stage in ("latent", "joint")}
+    assert model["preset"] == "paper"
+    noise = str(config["noise_std"])
+    return {
+        "class": config["operator"]["class_path"],
+        "noise": "0" if noise == "0.0" else noise,
+        "shift": str(config.get("data", {}).get("shift", 0)),
+        **{f"--operator.{key}": str(value) for key, value in config["operator"].get("init_args", {}).items()},
+        **{f"--model.{stage}.{key}": float(value) for stage, given in stages.items() for key, value in given.items()},
+    }
