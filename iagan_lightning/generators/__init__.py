@@ -8,9 +8,11 @@ from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.files import WeightsError, bundled_priors, load_generator, save_generator
 from iagan_lightning.generators.layers import full_resolution_weights
 from iagan_lightning.generators.module import ModuleGenerator
+from iagan_lightning.generators.pggan import PGGAN
 
 __all__ = [
     "BEGAN",
+    "PGGAN",
     "Generator",
     "ModuleGenerator",
     "WeightsError",

@@ -20,11 +20,13 @@ class Generator(nn.Module):
         latent_shape: shape of one z.
         image_shape: ``(C, H, W)``.
         latent_distribution: ``"uniform"`` on [-1, 1] or ``"normal"``, what z was drawn from in training.
+        paper_schedule: which of the AAAI 2020 paper's schedules the preset ``paper`` uses, ``"began"`` or ``"pggan"``.
     """
 
     latent_shape: tuple[int, ...]
     image_shape: tuple[int, int, int]
     latent_distribution: LatentDistribution = "normal"
+    paper_schedule: Literal["began", "pggan"] = "began"
 
     def sample_latent(self, n: int, seed: int = 0) -> Tensor:
         """Return n latents from the training distribution, drawn on the CPU so that every device gets the same.
