@@ -198,8 +198,10 @@ def test_published_figures_are_those_of_the_paper(shared):
 @pytest.mark.parametrize("dataset", ["CelebA", "CelebA-HQ"])
 def test_configs_say_what_reproduce_runs(dataset):
     folder = ROOT / "configs" / "paper"
-    configs = [yaml.safe_load(path.read_text()) for path in folder.glob("*.yaml")]
+    configs = [yaml.safe_load(path.read_text()) for path in folder.glob("*.yaml") if path.stem != "public_code"]
     for table in EXPERIMENTS:
+        if dataset == "CelebA-HQ" and not table.isdigit():
+            continue  # run with BEGAN only
         for row in rows_of(table, dataset, 128, ratios=(0.122, 0.61)):
             words = [*row.options, *schedule(dataset, row)]
             options = dict(zip(words[::2], words[1::2], strict=True))
