@@ -114,6 +114,10 @@ def test_figure_2(reproduce, tmp_path):
         mse = [json.loads((folder / n / "metrics.json").read_text())["methods"][line["method"]]["mse"] for n in "01"]
         assert float(line["mse"]) == pytest.approx(np.mean(mse))
     assert f"{float(written[0]['mse']):.2e} (N=2)" in (out / "table.md").read_text()
+    points = list(csv.DictReader((out / "figure2.csv").read_text().splitlines()))
+    assert [(point["ratio"], point["n"]) for point in points] == [("0.122", "2"), ("0.61", "2")]
+    assert float(points[0]["csgm"]) == pytest.approx(float(written[0]["mse"]), rel=1e-5)
+    assert float(points[1]["iagan_bp"]) == pytest.approx(float(written[7]["mse"]), rel=1e-5)
     with Image.open(out / "sheet.png") as sheet:
         assert sheet.width == 9 * 200 + 8  # the truth and four methods at two ratios, as in Figure 1
     if importlib.util.find_spec("matplotlib"):
