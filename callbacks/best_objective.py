@@ -13,8 +13,8 @@ class BestObjective(pl.Callback):
     """End each stage with the iterate of lowest objective: z, weights and image of one and the same forward pass.
 
     A snapshot is taken before the optimiser moves on; one taken after the update would pair an objective with
-    weights that never had it. Problems that are no longer ``active`` keep the iterate they ended with. Without this
-    callback a stage ends with its last iterate.
+    weights that never had it. Problems that are no longer ``active`` keep the iterate they ended with. A stage whose
+    ``keep`` is ``last``, like all stages without this callback, ends with its last iterate.
     """
 
     def __init__(self) -> None:
@@ -27,6 +27,8 @@ class BestObjective(pl.Callback):
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Compare the evaluation at hand with the best so far."""
         assert isinstance(pl_module, IAGAN) and pl_module.evaluation is not None
+        if pl_module.settings.keep == "last":
+            return
         now = pl_module.evaluation
         if self._best is None:
             self._best = now.map(Tensor.clone)

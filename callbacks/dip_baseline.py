@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import pytorch_lightning as pl
@@ -15,7 +16,8 @@ class DIPBaseline(pl.Callback):
 
     The schedule comes from the module's preset; where it is shorter than the official one, the result is entitled
     ``DIP (short)``. There are official settings for super-resolution, denoising and inpainting; all other tasks use
-    those of x4 super-resolution.
+    those of x4 super-resolution. Where DIP fails on a single image, out of memory perhaps, a warning says so and the
+    other results stay; several images are then tried in smaller batches by the run.
 
     Args:
         settings: what replaces the preset's settings.
@@ -41,8 +43,15 @@ class DIPBaseline(pl.Callback):
             precision=trainer.precision,
             callbacks=list(self.callbacks),
         )
-        adapt(dip, own)
-        pl_module.operator.to(device)  # Lightning takes a module to the CPU when its fit has ended
+        try:
+            adapt(dip, own)
+        except (RuntimeError, MemoryError) as error:
+            if len(pl_module.y) > 1:
+                raise
+            warnings.warn(f"no dip: {error}", stacklevel=2)
+            return
+        finally:
+            pl_module.operator.to(device)  # Lightning takes a module to the CPU when its fit has ended
         pl_module.results["dip"] = dip.results["dip"].to(device)
         pl_module.titles["dip"] = dip.title
         pl_module.objective |= dip.objective

@@ -233,15 +233,11 @@ class DIP(pl.LightningModule):
                     ).to(dtype)
                 )
         self.network = networks[0].requires_grad_(False)
-        # As in IAGAN: one network is faster with its channels last, several make grouped convolutions.
-        form = torch.channels_last if len(networks) == 1 else torch.contiguous_format
-        stacks = zip(*(network.to(memory_format=form).parameters() for network in networks), strict=True)
         device = self.y.device
-        self.weights = nn.ParameterList(
-            nn.Parameter((torch.stack(same) if len(same) > 1 else same[0][None]).detach().to(device)) for same in stacks
-        )
+        stacks = zip(*(network.parameters() for network in networks), strict=True)
+        self.weights = nn.ParameterList(nn.Parameter(torch.stack(same).detach().to(device)) for same in stacks)
         self.network.to(device)
-        self.register_buffer("inputs", torch.stack(inputs).to(device, dtype).contiguous(memory_format=form), False)
+        self.register_buffer("inputs", torch.stack(inputs).to(device, dtype), False)
         self.register_buffer("spent", torch.zeros(len(self.y), dtype=torch.long, device=device), False)
         self.register_buffer("rows", torch.arange(len(self.y), device=device), False)  # images that are still fitted
         self.fitted = list(range(len(self.y)))  # the same, known without waiting for the device

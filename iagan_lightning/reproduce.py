@@ -29,7 +29,7 @@ All other options are handed to every run: --lpips squeeze, --seed_everything 1,
 
 written to OUT/table-N/ (or OUT/fig2/, OUT/misaligned/): one run folder per row, table.csv, table.md, table.tex with our
 figures beside the published ones, sheet PNGs in the arrangement of the paper's figures; the masks with table 1, the
-curve with fig2. The same command again goes on where it stopped; with a higher --limit it adds images.
+curve, as PNG and CSV, with fig2. The same command again goes on where it stopped; with a higher --limit it adds images.
 """
 
 
@@ -185,6 +185,7 @@ class Report:
         if self.table == "fig2":
             runs = {row.title: self.folder(row) for row in self.rows if row.name in ("gaussian-0.122", "gaussian-0.61")}
             self._save("sheet.png", {label: run for label, run in runs.items() if run.root.exists()})
+            write_text(self.out / "figure2.csv", tables.as_curves(cells, self.methods))
             try:
                 write_bytes(self.out / "figure2.png", figures.curve(cells, self.methods, titles))
             except ImportError:

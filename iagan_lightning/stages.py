@@ -36,6 +36,7 @@ class Stage:
             plateau.
         patience: evaluations over which a plateau is judged, or without progress on held-out measurements.
         tolerance: relative decrease of the objective that counts as progress.
+        keep: ``best``, the iterate of lowest objective (also where it is None), or ``last``.
     """
 
     optimizer: Literal["adam", "lbfgs"] | None = None
@@ -52,6 +53,7 @@ class Stage:
     stop: Literal["auto", "noise", "plateau", "held-out", "never"] | None = None
     patience: int | None = None
     tolerance: float | None = None
+    keep: Literal["best", "last"] | None = None
 
     def __post_init__(self) -> None:
         for name, lowest in (("steps", 1), ("restarts", 1), ("halve", 0), ("history", 1), ("patience", 1)):

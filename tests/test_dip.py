@@ -330,6 +330,18 @@ def test_callback_adds_dip_to_a_reconstruction(tiny):
     assert torch.equal(both.dip, alone)
 
 
+def test_a_failure_of_dip_leaves_the_other_results(tiny):
+    A = BicubicDownsampling(SHAPE, scale=4)
+    y = A(torch.zeros(1, *SHAPE))
+    broken = DIPBaseline(DIPSettings(steps=3, lr=float("inf")))
+    with pytest.warns(UserWarning, match="no dip: .*not a number"):
+        result = reconstruct(
+            y, A, tiny, latent=Stage(steps=2), joint=Stage(steps=2), accelerator="cpu", callbacks=[broken]
+        )
+    assert result.dip is None
+    assert result.iagan_bp.isfinite().all()
+
+
 @pytest.fixture
 def folder(tmp_path):
     folder = tmp_path / "pictures"

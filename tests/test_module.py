@@ -92,6 +92,18 @@ def test_kept_iterate_is_consistent(y, A, tiny, callbacks):
             assert kept.objective[i].item() == pytest.approx(objective.item(), rel=1e-4)
 
 
+def test_a_stage_may_keep_its_last_iterate(y, A, tiny):
+    """The public code does; without the callback that keeps the best one, every stage does."""
+    last = {"latent": Stage(steps=12, keep="last"), "joint": Stage(steps=9, keep="last")}
+    asked, without, best = (
+        run(y, A, tiny, callbacks=callbacks, **settings)
+        for callbacks, settings in (([BestObjective()], last), ([], stages()), ([BestObjective()], stages()))
+    )
+    for name in ("csgm", "iagan"):
+        assert torch.equal(asked.results[name], without.results[name])
+        assert not torch.equal(asked.results[name], best.results[name])
+
+
 def test_public_weights_objective_is_recomputable(public, portraits):
     A = BicubicDownsampling((3, 64, 64), scale=4, padding="zero")
     y = A(portraits[:1])

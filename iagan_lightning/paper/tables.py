@@ -187,6 +187,17 @@ def as_csv(table: str, dataset: str, cells: Sequence[Cell], titles: dict[str, st
     return text.getvalue()
 
 
+def as_curves(cells: Sequence[Cell], methods: Sequence[str]) -> str:
+    """Return Figure 2 as CSV: one line per ratio, the mean MSE of every method on the [0, 1] scale."""
+    lines = [",".join(["ratio", "n", *methods])]
+    for row in dict.fromkeys(cell.row for cell in cells):
+        own = {cell.method: cell for cell in cells if cell.row == row}
+        values = ["" if (mse := own[method].mse) is None else f"{mse:.6g}" for method in methods]
+        ratio = row.name.removeprefix("gaussian-")
+        lines.append(",".join([ratio, str(max(cell.n for cell in own.values())), *values]))
+    return "\n".join(lines) + "\n"
+
+
 def as_markdown(grid: Sequence[Sequence[str]]) -> str:
     """Return a grid as a Markdown table.
 
