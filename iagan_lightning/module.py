@@ -165,7 +165,8 @@ class IAGAN(pl.LightningModule):
     def resolve(self, noise_std: float | None, operator: LinearOperator | None = None) -> dict[StageName, Stage]:
         """Return the settings of both stages with nothing left open."""
         longer = operator is not None and operator.compressed_sensing
-        return {name: resolve(name, self.given[name], self.preset, noise_std, longer) for name in METHOD}
+        schedule = self.generator.paper_schedule
+        return {name: resolve(name, self.given[name], self.preset, noise_std, longer, schedule) for name in METHOD}
 
     @property
     def fits(self) -> list[FitName]:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 Preset = Literal["fast", "paper"]
 StageName = Literal["latent", "joint"]
+Schedule = Literal["began", "pggan"]
 HELD_OUT = 0.05  # share of the measurements that a probe is not shown
 
 
@@ -70,18 +71,24 @@ class Stage:
                 raise ValueError(f"{name} of a stage lies in [0, 1); {value} was given")
 
 
-# The schedule of the AAAI 2020 paper for BEGAN: Adam, fixed numbers of steps, one start, no early stop.
-PAPER: dict[StageName, Stage] = {
-    "latent": Stage("adam", 1600, lr=0.1, restarts=1, stop="never"),
-    "joint": Stage("adam", 500, lr=1e-4, lr_weights=1e-4, restarts=1, stop="never"),
+# The schedules of the AAAI 2020 paper for its two generators: Adam, fixed numbers of steps, one start, no early stop.
+PAPER: dict[Schedule, dict[StageName, Stage]] = {
+    "began": {
+        "latent": Stage("adam", 1600, lr=0.1, restarts=1, stop="never"),
+        "joint": Stage("adam", 500, lr=1e-4, lr_weights=1e-4, restarts=1, stop="never"),
+    },
+    "pggan": {
+        "latent": Stage("adam", 1800, lr=0.1, restarts=1, stop="never"),
+        "joint": Stage("adam", 300, lr=1e-4, lr_weights=1e-3, restarts=1, stop="never"),
+    },
 }
-PAPER_COMPRESSED_SENSING_STEPS = 600
+PAPER_COMPRESSED_SENSING_STEPS: dict[Schedule, int] = {"began": 600, "pggan": 500}
 
 # Found with benchmarks/fast_preset.py. Larger steps of the weights reach the same objective sooner, but worse pictures.
 FAST: dict[StageName, Stage] = {
-    "latent": Stage("lbfgs", 50, lr=0.1, restarts=1, spread=0.3, history=50, stop="auto"),
-    "joint": Stage(
-        "adam", 60, lr=1e-4, lr_weights=1e-4, beta1=0.7, beta2=0.9, frozen="full-resolution", restarts=1, stop="auto"
+    "latent": Stage("lbfgs", 50, restarts=1, spread=0.3, history=50, stop="auto"),
+    "joint": Stage(  # learning rates: those of the generator's schedule
+        "adam", 60, beta1=0.7, beta2=0.9, frozen="full-resolution", restarts=1, stop="auto"
     ),
 }
 FAST_NOISY_STEPS = 250  # a bound only: noise ends the stage itself, between some 20 and 200
@@ -96,22 +103,26 @@ def resolve(
     preset: Preset,
     noise_std: float | None = 0.0,
     compressed_sensing: bool = False,
+    schedule: Schedule = "began",
 ) -> Stage:
     """Return the settings of a stage with nothing left open, the rule behind ``auto`` included.
 
-    A ``noise_std`` of None stands for noise of unknown level.
+    A ``noise_std`` of None stands for noise of unknown level, ``schedule`` for the generator's in the paper.
 
     Example:
         >>> resolve("joint", Stage(), "paper").steps, resolve("joint", Stage(), "paper", noise_std=10 / 255).steps
         (500, 250)
         >>> resolve("joint", Stage(steps=7), "paper", noise_std=10 / 255).steps
         7
+        >>> resolve("joint", Stage(), "fast", schedule="pggan").lr_weights
+        0.001
     """
     if preset not in get_args(Preset):
         raise ValueError(f"preset is fast or paper; {preset!r} was given")
-    base = (PAPER if preset == "paper" else FAST)[name]
+    published = PAPER[schedule][name]
+    base = published if preset == "paper" else replace(FAST[name], lr=published.lr, lr_weights=published.lr_weights)
     if preset == "paper" and name == "joint":
-        steps = PAPER_COMPRESSED_SENSING_STEPS if compressed_sensing else base.steps
+        steps = PAPER_COMPRESSED_SENSING_STEPS[schedule] if compressed_sensing else base.steps
         assert steps is not None
         base = replace(base, steps=steps if noise_std == 0 else steps // 2)
     elif name == "joint" and noise_std != 0:

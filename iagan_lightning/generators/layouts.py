@@ -77,7 +77,7 @@ def _zoo(state: Mapping[str, Tensor]) -> tuple[Generator, State] | None:
         scale = math.sqrt(2 / weight[0].numel())
         if name == "layers.0":
             weight, bias = _to_convolution(weight), bias.reshape(-1, 4, 4)
-        own |= {f"{name}.weight": weight, f"{name}.scale": torch.tensor(scale)}
+        own |= {f"{name}.weight": weight, f"{name}.scale": _number(scale)}
         own[f"{name}.bias"] = (bias if bias.ndim == 3 else bias.reshape(-1, 1, 1)) * scale
     return _pggan(own), own
 
@@ -110,12 +110,16 @@ def _tensorflow(state: Mapping[str, Tensor]) -> tuple[Generator, State] | None:
         else:
             weight = weight.permute(3, 2, 0, 1)
             fan_in = weight[0].numel()
-        own |= {f"{name}.weight": weight.contiguous(), f"{name}.scale": torch.tensor(gain / math.sqrt(fan_in))}
+        own |= {f"{name}.weight": weight.contiguous(), f"{name}.scale": _number(gain / math.sqrt(fan_in))}
         own[f"{name}.bias"] = bias.reshape(-1, 1, 1)
     return _pggan(own), own
 
 
 LAYOUTS: list[Callable[[Mapping[str, Tensor]], tuple[Generator, State] | None]] = [_began, _features, _zoo, _tensorflow]
+
+
+def _number(value: float) -> Tensor:
+    return torch.tensor(value, device="cpu")  # also where networks are being built on the meta device
 
 
 def _to_convolution(dense: Tensor) -> Tensor:
