@@ -1,4 +1,4 @@
-"""Ending a stage early: at the noise level, on a plateau, on held-out measurements, or when the optimiser converged."""
+"""Ending a stage early: at the noise level, on a plateau, after a decrease, on held-out measurements, or converged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.module import IAGAN
-from iagan_lightning.optim import BatchedLBFGS, better_half, noise_power, reached_plateau
+from iagan_lightning.optim import BatchedLBFGS, better_half, decreased, noise_power, reached_plateau
 
 
 class StageStopping(pl.Callback):
@@ -26,13 +26,14 @@ class StageStopping(pl.Callback):
     def __init__(self, check_every: int = 8) -> None:
         self.check_every = check_every
         self._best: deque[Tensor] = deque()
+        self._first: Tensor | None = None
         self._validated: tuple[Tensor, Tensor] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the previous stage."""
         assert isinstance(pl_module, IAGAN)
         self._best = deque(maxlen=(pl_module.settings.patience or 1) + 1)
-        self._validated = None
+        self._validated, self._first = None, None
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -44,6 +45,9 @@ class StageStopping(pl.Callback):
         rule = settings.stop
         self._best.append(torch.fmin(objective, self._best[-1]) if self._best else objective.clone())
 
+        if self._first is None:
+            self._first = objective.clone()
+
         ended: Tensor | bool = False
         if pl_module.validation is not None:
             ended = self._validate(pl_module, batch_idx + 1)
@@ -54,6 +58,8 @@ class StageStopping(pl.Callback):
             ended = self._best[-1] <= noise_power(pl_module.noise_std, pl_module.y.is_complex())
         elif rule == "plateau":
             ended = reached_plateau(tuple(self._best), settings.patience or 1, settings.tolerance or 0.0)
+        elif rule == "decrease":
+            ended = decreased(self._first, self._best[-1], settings.decrease or 1.0)
         optimizer = trainer.optimizers[0]
         if isinstance(optimizer, BatchedLBFGS) and optimizer.finished is not None:
             ended = optimizer.finished | ended

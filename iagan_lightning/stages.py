@@ -31,12 +31,14 @@ class Stage:
             keeps all of them to the end.
         history: curvature pairs that L-BFGS remembers.
         stop: ``never``; ``noise``, when the objective reaches the power of the noise (discrepancy principle);
-            ``plateau``, when it falls by less than ``tolerance`` in ``patience`` evaluations; ``held-out`` (joint stage
-            only), after as many evaluations as explained best some measurements that a first run was not shown; or
-            ``auto``, the noise level where noise_std > 0, held-out measurements where it is unknown, otherwise the
-            plateau.
+            ``plateau``, when it falls by less than ``tolerance`` in ``patience`` evaluations; ``decrease``, when it has
+            fallen by the factor ``decrease`` since the stage began; ``held-out`` (joint stage only), after as many
+            evaluations as explained best some measurements that a first run was not shown; or ``auto``, the noise
+            level where noise_std > 0, held-out measurements where it is unknown, otherwise the plateau in the latent
+            stage and the decrease in the joint stage.
         patience: evaluations over which a plateau is judged, or without progress on held-out measurements.
         tolerance: relative decrease of the objective that counts as progress.
+        decrease: how many times smaller the objective has to become for the rule of that name.
         keep: ``best``, the iterate of lowest objective (also where it is None), or ``last``.
     """
 
@@ -51,9 +53,10 @@ class Stage:
     spread: float | None = None
     halve: int | None = None
     history: int | None = None
-    stop: Literal["auto", "noise", "plateau", "held-out", "never"] | None = None
+    stop: Literal["auto", "noise", "plateau", "decrease", "held-out", "never"] | None = None
     patience: int | None = None
     tolerance: float | None = None
+    decrease: float | None = None
     keep: Literal["best", "last"] | None = None
 
     def __post_init__(self) -> None:
@@ -65,6 +68,8 @@ class Stage:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} of a stage is at least 0; {value} was given")
+        if self.decrease is not None and not self.decrease >= 1:
+            raise ValueError(f"decrease of a stage is at least 1; {self.decrease} was given")
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -87,13 +92,21 @@ PAPER_COMPRESSED_SENSING_STEPS: dict[Schedule, int] = {"began": 600, "pggan": 50
 # Found with benchmarks/fast_preset.py. Larger steps of the weights reach the same objective sooner, but worse pictures.
 FAST: dict[StageName, Stage] = {
     "latent": Stage("lbfgs", 50, restarts=1, spread=0.3, history=50, stop="auto"),
-    "joint": Stage(  # learning rates: those of the generator's schedule
-        "adam", 60, beta1=0.7, beta2=0.9, frozen="full-resolution", restarts=1, stop="auto"
+    "joint": Stage(  # learning rates: those of the generator's schedule; steps: a bound, the rules end it much sooner
+        "adam", 250, beta1=0.7, beta2=0.9, frozen="full-resolution", restarts=1, stop="auto"
     ),
 }
-FAST_NOISY_STEPS = 250  # a bound only: noise ends the stage itself, between some 20 and 200
 UNIVERSAL = Stage(
-    beta1=0.9, beta2=0.999, frozen="none", spread=1.0, halve=0, history=20, stop="never", patience=20, tolerance=0.01
+    beta1=0.9,
+    beta2=0.999,
+    frozen="none",
+    spread=1.0,
+    halve=0,
+    history=20,
+    stop="never",
+    patience=20,
+    tolerance=0.01,
+    decrease=40.0,
 )
 
 
@@ -125,8 +138,6 @@ def resolve(
         steps = PAPER_COMPRESSED_SENSING_STEPS[schedule] if compressed_sensing else base.steps
         assert steps is not None
         base = replace(base, steps=steps if noise_std == 0 else steps // 2)
-    elif name == "joint" and noise_std != 0:
-        base = replace(base, steps=FAST_NOISY_STEPS)
     settled = {key: value for key, value in asdict(given).items() if value is not None}
     if name == "joint" and settled.get("restarts", 1) != 1:
         raise ValueError(f"only the latent stage has restarts; {settled['restarts']} were given for the joint stage")
@@ -134,7 +145,8 @@ def resolve(
     stage = Stage(**{**asdict(UNIVERSAL), **filled, **settled})
     if stage.stop == "auto":
         unknown = noise_std is None and name == "joint"
-        stage = replace(stage, stop="noise" if noise_std else "held-out" if unknown else "plateau")
+        exact: Literal["plateau", "decrease"] = "plateau" if name == "latent" else "decrease"
+        stage = replace(stage, stop="noise" if noise_std else "held-out" if unknown else exact)
     if stage.stop == "held-out" and name != "joint":
         raise ValueError("stop: held-out is a rule of the joint stage, where noise is fitted; latent.stop cannot be it")
     if stage.stop == "noise" and noise_std is None:

@@ -276,6 +276,17 @@ def test_plateau_stop(y, A, tiny):
     assert without.evaluations["latent"].item() == 500
 
 
+def test_decrease_stop(y, A, tiny):
+    """Each image ends at the first evaluation that is small enough beside its own first one."""
+    joint = Stage("adam", 200, lr_weights=1e-2, stop="decrease", decrease=3)
+    module = run(y, A, tiny, callbacks=[BestObjective(), StageStopping()], latent=Stage(steps=5), joint=joint)
+    assert bool((3 * module.objective["joint"] <= module.objective["latent"] * 1.0001).all())
+    for i, steps in enumerate(module.evaluations["joint"].tolist()):
+        shorter = dataclasses.replace(joint, steps=steps - 1)
+        almost = run(y, A, tiny, callbacks=[BestObjective()], latent=Stage(steps=5), joint=shorter)
+        assert 3 * almost.objective["joint"][i] > module.objective["latent"][i] * 0.9999
+
+
 def test_callbacks_bring_their_own_output_only(y, A, tiny):
     assert set(run(y, A, tiny, callbacks=[BestObjective()]).results) == {"csgm", "iagan"}
     module = run(y, A, tiny, callbacks=[BestObjective(), BackProjection()])

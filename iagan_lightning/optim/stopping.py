@@ -42,6 +42,21 @@ def reached_plateau(best: Sequence[Tensor], patience: int, tolerance: float) -> 
     return best[-1] > (1 - tolerance) * best[-1 - patience]
 
 
+def decreased(first: Tensor, best: Tensor, factor: float) -> Tensor:
+    r"""Tell for each problem whether its best objective is at least ``factor`` times smaller than its first.
+
+    Without noise the joint stage has no level to stop at. It begins with what the prior leaves unexplained; once
+    little of that is left, back-projection supplies the rest, and further steps change the picture no more. How many
+    steps that takes depends on the operator: more where many measurements constrain the image.
+
+    Example:
+        >>> import torch
+        >>> decreased(torch.tensor([4.0, 4.0]), torch.tensor([1.0, 0.1]), factor=40).tolist()
+        [False, True]
+    """
+    return best * factor <= first
+
+
 def better_half(best: Tensor, active: Tensor) -> Tensor:
     r"""Return which of several attempts at each problem go on: the better half of those still active (halving).
 
