@@ -165,7 +165,7 @@ class IAGAN(pl.LightningModule):
     def resolve(self, noise_std: float | None, operator: LinearOperator | None = None) -> dict[StageName, Stage]:
         """Return the settings of both stages with nothing left open."""
         longer = operator is not None and operator.compressed_sensing
-        schedule = self.generator.paper_schedule
+        schedule = self.generator.schedule
         return {name: resolve(name, self.given[name], self.preset, noise_std, longer, schedule) for name in METHOD}
 
     @property

@@ -3,9 +3,9 @@
 Pure PyTorch (and safetensors); nothing here imports the rest of the package.
 """
 
-from iagan_lightning.generators.base import Generator
+from iagan_lightning.generators.base import Generator, WeightsError
 from iagan_lightning.generators.began import BEGAN
-from iagan_lightning.generators.files import WeightsError, bundled_priors, load_generator, save_generator
+from iagan_lightning.generators.files import bundled_priors, load_generator, save_generator
 from iagan_lightning.generators.layers import full_resolution_weights
 from iagan_lightning.generators.module import ModuleGenerator
 from iagan_lightning.generators.pggan import PGGAN

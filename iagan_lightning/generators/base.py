@@ -10,6 +10,10 @@ from torch import Tensor, nn
 LatentDistribution = Literal["uniform", "normal"]
 
 
+class WeightsError(ValueError):
+    """A weight file that is missing, damaged, or of another network."""
+
+
 class Generator(nn.Module):
     """A pre-trained map G from latents z ``(n, *latent_shape)`` to images ``(n, C, H, W)`` in [-1, 1].
 
@@ -20,13 +24,13 @@ class Generator(nn.Module):
         latent_shape: shape of one z.
         image_shape: ``(C, H, W)``.
         latent_distribution: ``"uniform"`` on [-1, 1] or ``"normal"``, what z was drawn from in training.
-        paper_schedule: which of the AAAI 2020 paper's schedules the preset ``paper`` uses, ``"began"`` or ``"pggan"``.
+        schedule: the generator of the AAAI 2020 paper whose numbers of steps and learning rates suit this one.
     """
 
     latent_shape: tuple[int, ...]
     image_shape: tuple[int, int, int]
     latent_distribution: LatentDistribution = "normal"
-    paper_schedule: Literal["began", "pggan"] = "began"
+    schedule: Literal["began", "pggan"] = "began"
 
     def sample_latent(self, n: int, seed: int = 0) -> Tensor:
         """Return n latents from the training distribution, drawn on the CPU so that every device gets the same.

@@ -1,8 +1,8 @@
 """Reading and writing generator weights.
 
-Nothing in a weight file is ever executed: safetensors holds only numbers, and older files go through PyTorch's
-restricted unpickler, which builds tensors and plain containers, or through our own for TensorFlow's. What network a
-file holds is read from its header, or recognised from the names and shapes of its tensors.
+Nothing in a weight file is ever executed: safetensors holds only numbers, older files go through PyTorch's restricted
+unpickler, which builds tensors and plain containers, and pickles of TensorFlow networks through one of our own. What
+network a file holds is read from its header, or recognised from the names and shapes of its tensors.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,25 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from iagan_lightning.generators.base import Generator
+from iagan_lightning.generators import pggan_layouts
+from iagan_lightning.generators.base import Generator, WeightsError
 from iagan_lightning.generators.began import BEGAN
-from iagan_lightning.generators.layouts import recognise
 from iagan_lightning.generators.module import ModuleGenerator, build_generator
 from iagan_lightning.generators.pggan import PGGAN
-from iagan_lightning.generators.tensorflow import RefusedError, read_tensorflow
+from iagan_lightning.generators.tensorflow_pickle import read_tensorflow_pickle
 
 PRIORS = Path(__file__).parent.parent / "priors"
 ARCHITECTURES: dict[str, type[Generator]] = {"BEGAN": BEGAN, "PGGAN": PGGAN}
 
 HEADER = "iagan_lightning"
-NEEDED = "a state dict (torch.save), a safetensors file or a TensorFlow pickle of a PGGAN is needed"
+TORCH_PICKLE = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how torch.save began before it wrote zip files
 
 
-class WeightsError(ValueError):
-    """A weight file that is missing, damaged, or of another network."""
+class BaseConfig:
+    """Stands in for the settings in files of pytorch_GAN_zoo: it keeps them as attributes, and nobody reads them."""
+
+
+BaseConfig.__module__ = "models.utils.config"  # PyTorch's restricted unpickler goes by the full name
 
 
 def bundled_priors() -> dict[str, Path]:
@@ -69,7 +73,7 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Genera
     path = bundled_priors().get(str(source), Path(source))
     state, header = _load(path)
     with torch.device("meta"):  # sizes come from the file: nothing is allocated before they are checked
-        generator, state = (_from_header(header, path), state) if header else _recognise(state, path)
+        generator = _from_header(header, path) if header else _recognise(state, path)
     _fill(generator, state, path)
     return generator.eval()
 
@@ -131,43 +135,45 @@ def _load(path: Path) -> tuple[dict[str, Tensor], Any]:
 def _read(path: Path) -> tuple[Any, Any]:
     """Return the content of a file and its header (None where it has none)."""
     with path.open("rb") as file:
-        start = file.read(9)
-    if len(start) == 9 and start[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
+        start = file.read(len(TORCH_PICKLE))
+    if start[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
         try:
             with safe_open(path, framework="pt") as stored:
                 metadata = stored.metadata() or {}
                 return {key: stored.get_tensor(key) for key in stored.keys()}, metadata.get(HEADER)  # noqa: SIM118
         except SafetensorError as error:
             raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
+    if start[:1] == b"\x80" and start != TORCH_PICKLE:  # a pickle, but not one of torch
+        with _about(path):
+            return read_tensorflow_pickle(path), None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True), None
+        with torch.serialization.safe_globals([BaseConfig]):
+            return torch.load(path, map_location="cpu", weights_only=True), None
     except Exception as error:  # torch raises a different kind for each way in which a file can be broken
-        if start[:1] == b"\x80" and (variables := _tensorflow(path)) is not None:
-            return variables, None
         refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
         reason = f"wants to build {refused[1]}, which is refused" if refused else "is damaged or no weight file"
-        raise WeightsError(f"{path} {reason}: {NEEDED}") from error
-
-
-def _tensorflow(path: Path) -> dict[str, Tensor] | None:
-    """Return the variables of a TensorFlow pickle, None where the pickle holds something else."""
-    try:
-        return read_tensorflow(path)
-    except RefusedError as error:
-        raise WeightsError(f"{path} wants to build {error}, which is refused: {NEEDED}") from error
-    except ValueError as error:
-        raise WeightsError(f"{path} {error}: {NEEDED}") from error
+        raise WeightsError(f"{path} {reason}: a state dict (torch.save) or a safetensors file is needed") from error
 
 
 def _unwrap(state: Any, path: Path) -> dict[str, Tensor]:
     """Return the plain state dict, without the wrappings of training scripts."""
-    for key in ("state_dict", "model", "generator", "g_ema", "netG"):
+    for key in ("state_dict", "model", "generator", "g_ema", "avgG", "netG"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
             break
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path} holds {_summary(state)}, not a state dict of a generator")
-    return {re.sub(r"^(module\.)+", "", str(key)): value for key, value in state.items()}
+    with _about(path):
+        return dict(pggan_layouts.canonical({re.sub(r"^(module\.)+", "", str(k)): v for k, v in state.items()}))
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Put the file's name before what is wrong with it."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}") from error
 
 
 def _summary(content: Any) -> str:
@@ -186,19 +192,23 @@ def _from_header(header: str, path: Path) -> Generator:
         ) from error
 
 
-def _recognise(state: dict[str, Tensor], path: Path) -> tuple[Generator, dict[str, Tensor]]:
-    """Return an empty network of the layout that the names and shapes belong to, and the tensors by its names."""
-    try:
-        found = recognise(state)
-    except ValueError as error:
-        raise WeightsError(f"{path} holds weights whose sizes fit no generator: {error}") from error
-    if found is None:
-        raise WeightsError(
-            f"{path} holds another network ({len(state)} tensors, the first is {next(iter(state))!r}): known layouts "
-            "are BEGAN (l0.weight, l0.bias, l1.weight ...), PGGAN (features.0.conv.weight ..., "
-            "formatLayer.module.weight ..., or 4x4/Dense/weight ...) and safetensors files written by this package"
-        )
-    return found
+def _recognise(state: Mapping[str, Tensor], path: Path) -> Generator:
+    """Return an empty network of the layout that the names and shapes belong to."""
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    first = shapes.get("l0.weight", ())
+    if len(first) == 2 and first[0] % 64 == 0 and len(shapes.get("l1.weight", ())) == 4:
+        last = max(int(m[1]) for key in shapes if (m := re.fullmatch(r"l(\d+)\.weight", key)))
+        channels, resolution = first[0] // 64, 8 << max((last - 1) // 2 - 1, 0)
+        skip = shapes.get("l3.weight", (0, 0))[1:2] == (2 * channels,)
+        return BEGAN(resolution=resolution, channels=channels, latent=first[1], skip=skip)
+    with _about(path):
+        if (network := pggan_layouts.recognise(state)) is not None:
+            return network
+    raise WeightsError(
+        f"{path} holds another network ({len(shapes)} tensors, the first is {next(iter(shapes))!r}): known layouts "
+        "are BEGAN (l0.weight, l0.bias, l1.weight ...), PGGAN (features.0.conv.weight ..., formatLayer.weight ..., "
+        "4x4/Dense/weight ...) and safetensors files written by this package"
+    )
 
 
 def _fill(generator: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

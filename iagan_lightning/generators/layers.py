@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from iagan_lightning.generators.base import Generator
 
@@ -23,25 +23,30 @@ def full_resolution_weights(generator: Generator) -> frozenset[str]:
         >>> sorted(full_resolution_weights(BEGAN(16, 4, 8)))
         ['l3.bias', 'l3.weight', 'l4.bias', 'l4.weight']
     """
-    features: dict[nn.Module, torch.Size] = {}
+    outputs: dict[str, list[int]] = {}  # of every module that is called: its channels and size, empty for other tensors
 
-    def note(module: nn.Module, given: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4:
-            features[module] = output.shape[1:]
+    def note(name: str, output: Any) -> None:
+        outputs[name] = list(output.shape[1:]) if isinstance(output, Tensor) and output.ndim == 4 else []
 
-    layers = {name: m for name, m in generator.named_modules() if next(m.parameters(recurse=False), None) is not None}
-    hooks = [layer.register_forward_hook(note) for layer in layers.values()]
+    hooks = [
+        module.register_forward_hook(lambda _module, _given, output, name=name: note(name, output))
+        for name, module in generator.named_modules()
+    ]
     try:
         generator(generator.sample_latent(1, 0).to(next(generator.parameters())))
     finally:
         for hook in hooks:
             hook.remove()
+
+    def layer(weight: str) -> list[int]:
+        """Return the output of the innermost module around a weight that is called: not every holder of weights is."""
+        holder = weight
+        while holder not in outputs:
+            holder = holder.rpartition(".")[0]
+        return outputs[holder]
+
     channels, *size = generator.image_shape
-    if all(list(shape[1:]) == size for shape in features.values()):
+    shapes = {weight: layer(weight) for weight, _ in generator.named_parameters()}
+    if not any(shape and shape[1:] != size for shape in shapes.values()):
         return frozenset()
-    return frozenset(
-        f"{name}.{weight}" if name else weight
-        for name, layer in layers.items()
-        if layer in features and list(features[layer][1:]) == size and features[layer][0] != channels
-        for weight, _ in layer.named_parameters(recurse=False)
-    )
+    return frozenset(weight for weight, shape in shapes.items() if shape[1:] == size and shape[0] != channels)

@@ -1,4 +1,4 @@
-"""The generator of progressive growing (Karras, Aila, Laine and Lehtinen, ICLR 2018), at its final resolution."""
+"""The generator of PGGAN at its final resolution (Karras, Aila, Laine and Lehtinen 2018, arXiv:1710.10196, Table 2)."""
 
 from __future__ import annotations
 
@@ -10,117 +10,131 @@ from torch import Tensor, nn
 
 from iagan_lightning.generators.base import Generator
 
+HIGHEST = 1024
+SLOPE = 0.2  # of the leaky rectifier below zero
+
 
 class PGGAN(Generator):
-    r"""Progressively grown generator: two convolutions per resolution, from 4 x 4 up to the image.
+    r"""Generator of progressive GANs: from 4 x 4 pixels, pairs of 3 x 3 convolutions with nearest upsampling between.
 
-    Before each convolution features are normalised over channels,
-    :math:`x / \sqrt{\mathrm{mean}_c\, x_c^2 + 10^{-8}}`, after it come a learned scale, a bias and a leaky ReLU of
-    slope 0.2; between resolutions nearest-neighbour enlargement. The image is a 1 x 1 convolution of the normalised
-    features, without a tanh: trained weights give about [-1, 1]. The latent is normalised too, so its length does not
-    matter.
+    Every layer divides each pixel's features by their root mean square, convolves, scales by one number and adds a
+    bias, :math:`x \mapsto s \, (w * x / \mathrm{rms}(x)) + b`, and all but the last end in a leaky rectifier (.2). The
+    latent is divided by its root mean square too, so its length does not matter. There is no tanh: images may leave
+    [-1, 1] a little. Parameters are called as in the PyTorch weights the AAAI paper used, ``features.N.conv.weight``,
+    ``features.N.wscale.scale``, ``features.N.wscale.b`` and the same of ``output``.
 
     Args:
-        resolution: height and width of the image, 4 times a power of two, at most 1024.
+        resolution: height and width of the image: 4, 8, 16 ... 1024.
+        channels: of the layers at 4, 8, 16 ... pixels; by default min(512, 16384 / pixels), as published.
         latent: length of z (512).
-        channels: features at 4, 8, 16 ... pixels; by default those of the paper, 512 up to 32 pixels, then halved
-            with every doubling down to 16 at 1024.
-        pixel_bias: the first layer has a bias for each of its 4 x 4 pixels instead of one for all (a layout in
-            circulation has).
+        positional_bias: the first layer has a bias for each of its 4 x 4 pixels instead of one per channel, as in
+            weights of pytorch_GAN_zoo.
 
-    Shapes: z ``(n, latent)`` -> images ``(n, 3, resolution, resolution)``.
+    Shapes: z ``(n, latent)``, standard normal -> images ``(n, 3, resolution, resolution)``, about [-1, 1].
 
     Raises:
-        ValueError: for other resolutions, or channels that do not belong to them.
+        ValueError: for a resolution, channels or latents that are not allowed.
 
-    Source: Karras et al. 2018, arXiv:1710.10196, Table 2.
+    Source: arXiv:1710.10196, Section 4 and Table 2; equalised learning rate, Section 4.1.
 
     Example:
-        >>> G = PGGAN(resolution=16, latent=8, channels=(8, 4, 4))
-        >>> tuple(G(G.sample_latent(2, seed=0)).shape)
-        (2, 3, 16, 16)
+        >>> G = PGGAN(resolution=16, channels=(8, 8, 4), latent=6)
+        >>> tuple(G(G.sample_latent(2, seed=0)).shape), G.latent_distribution
+        ((2, 3, 16, 16), 'normal')
     """
 
     latent_distribution = "normal"
-    paper_schedule = "pggan"
+    schedule = "pggan"
 
     def __init__(
         self,
-        resolution: int = 1024,
-        latent: int = 512,
+        resolution: int = HIGHEST,
         channels: Sequence[int] | None = None,
-        pixel_bias: bool = False,
+        latent: int = 512,
+        positional_bias: bool = False,
     ) -> None:
         super().__init__()
         levels = levels_of(resolution)
-        self.channels = tuple(min(512, 8192 >> level) for level in range(1, levels + 1))
-        if channels is not None:
-            self.channels = tuple(channels)
-        if len(self.channels) != levels or min(self.channels) < 1 or latent < 1:
-            raise ValueError(
-                f"a PGGAN of {resolution} pixels has {levels} numbers of channels and a latent size, all at least 1; "
-                f"{self.channels} and {latent} were given"
-            )
-        self.resolution, self.latent, self.pixel_bias = resolution, latent, pixel_bias
+        widths = [min(512, 16384 // (4 << level)) for level in range(levels)] if channels is None else list(channels)
+        if len(widths) != levels:
+            raise ValueError(f"{resolution} pixels take {levels} numbers of channels; {len(widths)} were given")
+        if min(widths) < 1 or latent < 1:
+            raise ValueError(f"channels and latent are at least 1; {widths} and {latent} were given")
+        self.resolution, self.channels, self.latent, self.positional_bias = resolution, widths, latent, positional_bias
         self.latent_shape, self.image_shape = (latent,), (3, resolution, resolution)
-        layers = [ScaledConv(latent, self.channels[0], 4, padding=3, pixel_bias=pixel_bias)]
-        layers.append(ScaledConv(self.channels[0], self.channels[0], 3, padding=1))
-        for before, after in zip(self.channels, self.channels[1:], strict=False):
-            layers += [ScaledConv(before, after, 3, padding=1), ScaledConv(after, after, 3, padding=1)]
-        self.layers = nn.ModuleList(layers)
-        self.image = ScaledConv(self.channels[-1], 3, 1)
+        layers = []
+        for level, width in enumerate(widths):
+            if level == 0:
+                layers.append(
+                    Layer(latent, width, kernel=4, padding=3, bias=(width, 4, 4) if positional_bias else None)
+                )
+            else:
+                layers.append(Layer(widths[level - 1], width, upsample=True))
+            layers.append(Layer(width, width))
+        self.features = nn.ModuleList(layers)
+        self.output = Layer(widths[-1], 3, kernel=1, padding=0, gain=1.0)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return G(z)."""
         x = z[:, :, None, None]
-        for number, layer in enumerate(self.layers):
-            x = pixel_norm(x)
-            if number > 1 and number % 2 == 0:
-                x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = F.leaky_relu(layer(x), 0.2)
-        return self.image(pixel_norm(x))
+        for layer in self.features:
+            x = F.leaky_relu(layer(x), SLOPE)
+        return self.output(x)
 
     def architecture(self) -> dict[str, object]:
         """Return the constructor arguments that rebuild this network."""
         return {
             "resolution": self.resolution,
+            "channels": self.channels,
             "latent": self.latent,
-            "channels": list(self.channels),
-            "pixel_bias": self.pixel_bias,
+            "positional_bias": self.positional_bias,
         }
 
 
-class ScaledConv(nn.Module):
-    r"""A convolution with a learned scale :math:`s` for all weights: :math:`s\,(w * x) + b`."""
+class Layer(nn.Module):
+    """Normalised pixels, enlarged where asked for, then a convolution with one learned scale, and a bias."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, padding: int = 0, pixel_bias: bool = False) -> None:
+    def __init__(
+        self,
+        incoming: int,
+        outgoing: int,
+        kernel: int = 3,
+        padding: int = 1,
+        gain: float = 2**0.5,
+        bias: tuple[int, int, int] | None = None,
+        upsample: bool = False,
+    ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
-        self.scale = nn.Parameter(torch.tensor((2 / (inputs * (size * size if padding < 3 else 1))) ** 0.5))
-        self.bias = nn.Parameter(torch.zeros(outputs, 4, 4) if pixel_bias else torch.zeros(outputs, 1, 1))
-        self.padding = padding
+        self.upsample = upsample
+        self.conv = nn.Conv2d(incoming, outgoing, kernel, padding=padding, bias=False)
+        nn.init.normal_(self.conv.weight)
+        self.wscale = nn.ParameterDict(
+            {
+                "scale": nn.Parameter(torch.full((1,), gain / (incoming * kernel**2) ** 0.5)),
+                "b": nn.Parameter(torch.zeros(bias or (outgoing,))),
+            }
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the scaled convolution. Scaling the weights costs less than scaling the features."""
-        weight = self.weight * self.scale
-        if self.bias.shape[-1] == 1:
-            return F.conv2d(x, weight, self.bias.flatten(), padding=self.padding)
-        return F.conv2d(x, weight, padding=self.padding) + self.bias
+        """Return s (w * x) + b."""
+        x = normalise_pixels(x)
+        if self.upsample:
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        bias = self.wscale["b"]
+        # s (w * x) = (s w) * x: the weights are scaled, which are fewer than the pixels and need not be kept.
+        weight, per_channel = self.conv.weight * self.wscale["scale"], bias.ndim == 1
+        x = F.conv2d(x, weight, bias if per_channel else None, padding=self.conv.padding)
+        return x if per_channel else x + bias
 
 
-def pixel_norm(x: Tensor) -> Tensor:
-    """Return features of unit mean square over channels, pixel by pixel.
-
-    Example:
-        >>> pixel_norm(torch.tensor([3.0, 4.0]).reshape(1, 2, 1, 1)).square().mean().item()
-        1.0
-    """
+def normalise_pixels(x: Tensor) -> Tensor:
+    """Return x with every pixel's features divided by their root mean square over channels (Section 4.2)."""
     return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
 
 def levels_of(resolution: int) -> int:
-    """Return the number of resolutions from 4 x 4 on: 9 for 1024 pixels."""
-    levels = max(resolution // 4, 0).bit_length()
-    if not 4 <= resolution <= 1024 or 4 << (levels - 1) != resolution:
-        raise ValueError(f"resolution is 4, 8, 16 ... 1024; {resolution} was given")
+    """Return how many resolutions there are from 4 x 4 up to this one: 9 at 1024."""
+    levels = (resolution // 4).bit_length()
+    if not 4 <= resolution <= HIGHEST or 4 << (levels - 1) != resolution:
+        raise ValueError(f"resolution of a PGGAN is 4, 8, 16 ... {HIGHEST}; {resolution} was given")
     return levels
