@@ -177,7 +177,8 @@ class Report:
             f"Ours: generator {about['generator']}, {about['size']} x {about['size']} pixels, preset "
             f"{about['preset']}. PSNR is 10 log10(1 / mean MSE) in dB, the paper's average; N is the number of images. "
             "LPIPS of different backbones cannot be compared with one another; the paper's is AlexNet's. "
-            "CSGM's time is the latent stage's, IAGAN's that and the joint stage's."
+            "CSGM's time is the latent stage's, IAGAN's that and the joint stage's. "
+            f"The sheets are arranged as {self.experiment.shown}."
         ]
         if titles.get("dip", "DIP") != "DIP":
             notes.append("DIP (short) took fewer steps than the official schedule.")
