@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Sequence
 
@@ -57,3 +58,5 @@ class DIPBaseline(pl.Callback):
         pl_module.objective |= dip.objective
         pl_module.evaluations |= dip.evaluations
         pl_module.seconds |= dip.seconds
+        del dip, own  # they refer to each other: weights and moments would stay until Python happens to look for cycles
+        gc.collect()

@@ -88,7 +88,7 @@ def run_reproduce(args: Sequence[str]) -> int:
     config, options = _config_first(others)
     status, problems = 0, {}
     rows = rows_of(table, dataset, image_shape[1], ratios)
-    report = Report(table, experiment, dataset, rows, with_dip, out, image_shape)
+    report = Report(table, experiment, dataset, rows, with_dip, out, image_shape, Path(given.generator).stem)
     for row in rows:
         common = ["--data.root", given.root, "--model.generator", given.generator, "--model.preset", preset]
         limit = [] if given.limit is None else ["--data.limit", str(given.limit)]
@@ -122,10 +122,11 @@ class Report:
         with_dip: bool,
         out: Path,
         image_shape: tuple[int, int, int],
+        generator: str,
     ) -> None:
         self.table, self.experiment, self.dataset, self.rows, self.out = table, experiment, dataset, rows, out
         self.methods = tuple(method for method in experiment.methods if with_dip or method != "dip")
-        self.image_shape = image_shape
+        self.image_shape, self.generator = image_shape, generator
         self.name = {"fig2": "Figure 2", "misaligned": "Misaligned images"}.get(table, f"Table {table}")
 
     def folder(self, row: Row) -> OutputFolder:
@@ -158,14 +159,17 @@ class Report:
 
     def _about(self) -> dict[str, Any]:
         """Return what all cells share, as the runs themselves have recorded it."""
-        about: dict[str, Any] = {"generator": "", "size": self.image_shape[1], "preset": "", "device": "cpu"}
+        about: dict[str, Any] = {"generator": self.generator, "size": self.image_shape[1], "preset": "", "device": ""}
         for row in self.rows:
             record = next(self.folder(row).done(), None)
             if record is not None:
                 settings = json.loads((self.folder(row).root / "settings.json").read_text(encoding="utf-8"))
-                device = torch.cuda.get_device_name() if record["device"].startswith("cuda") else record["device"]
-                generator = f"{settings['generator']['class']} {settings['weights'][:8]}"
-                return about | {"generator": generator, "preset": record["preset"], "device": device}
+                generator = f"{self.generator} ({settings['generator']['class']} {settings['weights'][:8]})"
+                return about | {
+                    "generator": generator,
+                    "preset": record["preset"],
+                    "device": device_name(record["device"]),
+                }
         return about
 
     def _notes(self, about: dict[str, Any], titles: dict[str, str]) -> list[str]:
@@ -173,7 +177,8 @@ class Report:
             f"Ours: generator {about['generator']}, {about['size']} x {about['size']} pixels, preset "
             f"{about['preset']}. PSNR is 10 log10(1 / mean MSE) in dB, the paper's average; N is the number of images. "
             "LPIPS of different backbones cannot be compared with one another; the paper's is AlexNet's. "
-            "CSGM's time is the latent stage's, IAGAN's that and the joint stage's."
+            "CSGM's time is the latent stage's, IAGAN's that and the joint stage's. "
+            f"The sheets are arranged as {self.experiment.shown}."
         ]
         if titles.get("dip", "DIP") != "DIP":
             notes.append("DIP (short) took fewer steps than the official schedule.")
@@ -200,6 +205,19 @@ class Report:
         picture = figures.sheet(runs, self.methods) if runs else None
         if picture is not None:
             write_picture(self.out / name, picture)
+
+
+def device_name(device: str) -> str:
+    """Return what a run time belongs to: a GPU's name, or how many threads of the CPU.
+
+    Example:
+        >>> device_name("cpu").startswith("CPU, ")
+        True
+    """
+    if device.startswith("cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else device
 
 
 def _choice(name: str, value: str, allowed: Sequence[str]) -> Any:

@@ -183,8 +183,8 @@ def test_fit_explains_measurements():
     torch.manual_seed(0)
     A = BicubicDownsampling(SHAPE, scale=4)
     y = A(torch.rand(2, *SHAPE) * 2 - 1)
-    first, last = (fitted(y, A, DIPSettings(steps=n)).objective["dip"] for n in (1, 60))
-    assert (last < 0.1 * first).all()
+    first, last = (fitted(y, A, DIPSettings(steps=n)).objective["dip"] for n in (1, 40))
+    assert (last < 0.2 * first).all()
 
 
 def test_one_training_step_is_one_evaluation():
@@ -204,7 +204,7 @@ def test_images_side_by_side_are_images_one_at_a_time():
     torch.manual_seed(0)
     A = Inpainting((3, 20, 28), ratio=0.6)
     y = A(torch.rand(3, 3, 20, 28, dtype=torch.float64) * 2 - 1)
-    settings = DIPSettings(steps=4, average=0.5)
+    settings = DIPSettings(steps=3, average=0.5)
     together = fitted(y, A, settings, seeds=[5, 6, 7]).results["dip"]
     for i in (2, 0, 1):  # nor does the order matter
         alone = fitted(y[i : i + 1], A, settings, seeds=[5 + i]).results["dip"]

@@ -34,6 +34,7 @@ def test_an_installed_copy_is_complete(tmp_path):
     assert done.stdout.split() == [str(site / "iagan_lightning" / "callbacks" / "__init__.py"), "2"], done.stderr
     modules = {path.relative_to(ROOT) for path in (ROOT / "iagan_lightning").rglob("*.py")}
     assert {path.relative_to(site) for path in (site / "iagan_lightning").rglob("*.py")} >= modules
+    assert (site / "iagan_lightning" / "paper" / "published.csv").is_file()
     assert not (site / "callbacks").exists(), "the callbacks have no name of their own"
     assert not (site / "tests").exists()
     done = python("-m", "iagan_lightning", "super-resolution", "--help", cwd=tmp_path, PYTHONPATH=str(site))

@@ -45,13 +45,13 @@ class Experiment:
         title: what it shows.
         methods: its columns.
         rows: its rows for each data set.
-        sheet: the paper's figures of the same runs.
+        shown: the paper's figures of the same runs.
     """
 
     title: str
     methods: tuple[str, ...]
     rows: dict[Dataset, tuple[Row, ...]]
-    sheet: str = ""
+    shown: str
 
     @property
     def dip(self) -> bool:

@@ -12,7 +12,7 @@ from iagan_lightning.images import read_image
 from iagan_lightning.operators import FourierSensing
 from iagan_lightning.output import OutputFolder
 from iagan_lightning.paper.tables import Cell
-from iagan_lightning.sheet import TITLES, captions_of, comparison_sheet, stack_sheets
+from iagan_lightning.sheet import CELL, TITLES, captions_of, comparison_sheet, stack_sheets
 
 IMAGES = 5  # rows of a sheet
 
@@ -56,7 +56,8 @@ def masks(image_shape: tuple[int, int, int], ratios: Sequence[float] = (0.3, 0.5
     for ratio in ratios:
         mask = FourierSensing(image_shape, ratio=ratio, design="quadrant").mask
         pictures[f"{ratio:.0%} of the coefficients"] = torch.fft.fftshift(mask)[None].float() * 2 - 1
-    return comparison_sheet(pictures, {})
+    height = image_shape[1]
+    return comparison_sheet(pictures, {}, cell=height * -(-CELL // height))  # whole pixels, all of one size
 
 
 def curve(cells: Sequence[Cell], methods: Sequence[str], titles: dict[str, str]) -> bytes:
