@@ -19,7 +19,7 @@ import torch
 from iagan_lightning.generators import load_generator
 from iagan_lightning.output import OutputFolder, write_bytes, write_picture, write_text
 from iagan_lightning.paper import EXPERIMENTS, figures, tables
-from iagan_lightning.paper.experiments import RATIOS, Dataset, Experiment, Row, published_figures, rows_of, schedule
+from iagan_lightning.paper.experiments import RATIOS, Dataset, Experiment, Row, published_figures, rows_of
 from iagan_lightning.stages import Preset
 from iagan_lightning.tasks import run_task
 
@@ -93,11 +93,11 @@ def run_reproduce(args: Sequence[str]) -> int:
         common = ["--data.root", given.root, "--model.generator", given.generator, "--model.preset", preset]
         limit = [] if given.limit is None else ["--data.limit", str(given.limit)]
         dip = ["--dip", "true"] if experiment.dip and with_dip else []
-        own = [*row.options, *(schedule(dataset, row) if preset == "paper" else ())]
+
         print(f"{report.name}, {row.title}: {report.folder(row).root}", file=sys.stderr)
         try:
             out_option = ["--out", str(report.folder(row).root)]
-            done = run_task([row.task, *config, *common, *limit, *own, *dip, *options, *out_option])
+            done = run_task([row.task, *config, *common, *limit, *row.options, *dip, *options, *out_option])
         except ValueError as error:  # too large for the memory, say: the other rows are worth having
             problems[row.title] = str(error)
             print(f"{row.title} is left out: {error}", file=sys.stderr)

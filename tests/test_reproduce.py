@@ -13,7 +13,7 @@ from PIL import Image
 from iagan_lightning.cli import main
 from iagan_lightning.images import read_image
 from iagan_lightning.paper import EXPERIMENTS, published_figures
-from iagan_lightning.paper.experiments import misaligned, rows_of, schedule
+from iagan_lightning.paper.experiments import misaligned, rows_of
 from iagan_lightning.paper.figures import masks
 
 ROOT = Path(__file__).parent.parent
@@ -207,7 +207,7 @@ def test_configs_say_what_reproduce_runs(dataset):
         if dataset == "CelebA-HQ" and not table.isdigit():
             continue  # run with BEGAN only
         for row in rows_of(table, dataset, 128, ratios=(0.122, 0.61)):
-            words = [*row.options, *schedule(dataset, row)]
+            words = row.options
             options = dict(zip(words[::2], words[1::2], strict=True))
             wanted = {
                 "class": "iagan_lightning.operators." + options.pop("--operator"),

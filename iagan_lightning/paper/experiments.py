@@ -1,4 +1,4 @@
-"""What the paper ran: tables, their rows and columns, schedules, and the figures that it published."""
+"""What the paper ran: tables, their rows and columns, and the figures that it published."""
 
 from __future__ import annotations
 
@@ -149,24 +149,6 @@ def rows_of(table: str, dataset: Dataset, height: int, ratios: Sequence[float] =
     if table == "fig2":
         return tuple(gaussian(ratio) for ratio in sorted(set(ratios)))
     return (misaligned(height),) if table == "misaligned" else EXPERIMENTS[table].rows[dataset]
-
-
-def schedule(dataset: Dataset, row: Row) -> tuple[str, ...]:
-    """Return the options of the published schedule that the preset ``paper``, which is BEGAN's, does not say.
-
-    For deblurring the paper names no number of steps; that of super-resolution is used.
-
-    Example:
-        >>> schedule("CelebA-HQ", fourier(0.5))[:4]
-        ('--model.latent.steps', '1800', '--model.joint.steps', '250')
-    """
-    if dataset == "CelebA":
-        return ()
-    joint = 500 if row.task == "compressed-sensing" else 300
-    if row.options[row.options.index("--noise_std") + 1] != "0":
-        joint //= 2
-    steps = ("--model.latent.steps", "1800", "--model.joint.steps", str(joint))
-    return (*steps, "--model.joint.lr", "1e-4", "--model.joint.lr_weights", "1e-3")
 
 
 def published_figures(table: str, dataset: str) -> dict[tuple[str, str], tuple[float, float]]:
