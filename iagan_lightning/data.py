@@ -92,8 +92,13 @@ class ImageData(pl.LightningDataModule):
         self.size, self.fit, self.align = size, fit, align
         self.limit, self.images_per_fit = limit, images_per_fit
 
-    def samples(self, seed: int, image_shape: tuple[int, int, int]) -> list[Sample]:
+    def samples(self, seed: int, image_shape: tuple[int, int, int], check: bool = True) -> list[Sample]:
         """Return the samples in the order of their names.
+
+        Args:
+            seed: that of the run.
+            image_shape: that of the generator.
+            check: look at the sizes of all pictures; one of several processes is enough for that.
 
         Raises:
             ValueError: when a folder is missing or holds no pictures, when pairs do not match, or when a picture is
@@ -113,7 +118,7 @@ class ImageData(pl.LightningDataModule):
                 f"data.root and data.measurements must be pairs of the same names: {name} is not in {where}"
             )
         names = sorted(truths or measured)[: self.limit]
-        for path in (path for name in names if (path := truths.get(name))):
+        for path in (path for name in names if check and (path := truths.get(name))):
             if self.fit == "crop" and not self.align and (size := picture_size(path)):
                 try:
                     check_large_enough(size, image_shape[1:])
@@ -237,7 +242,9 @@ def image_seed(seed: int, relative_path: str) -> int:
         >>> image_seed(0, "a.png") == image_seed(0, "a.png"), image_seed(0, "a.png") == image_seed(1, "a.png")
         (True, False)
     """
-    return int.from_bytes(hashlib.sha256(f"{seed} {relative_path}".encode()).digest()[:4], "big")
+    return int.from_bytes(
+        hashlib.sha256(f"{seed} {relative_path}".encode("utf-8", "surrogateescape")).digest()[:4], "big"
+    )
 
 
 def _relative(path: Path, base: Path) -> str:

@@ -37,11 +37,15 @@ def print_summary(
                 cells.append(f"[bold]{text}[/bold]" if text and text == _format(key, best[key]) else text)
             table.add_row(TITLES.get(name, name), *cells)
         console.print(table)
-    strangers = [record["image"] for record in folder.done() if unexplained(record) > MISFIT]
-    if strangers:
-        names = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
+    number, strangers = 0, []  # of many pictures only the first are named
+    for row in folder.rows():
+        if row["method"] == "csgm" and unexplained({"methods": {"csgm": row}}) > MISFIT:
+            number += 1
+            strangers += [row["image"]] if number <= 3 else []
+    if number:
+        names = ", ".join(strangers) + (" ..." if number > 3 else "")
         console.print(
-            f"{len(strangers)} of {summary['images']} pictures are none that the prior can show: CSGM leaves more than "
+            f"{number} of {summary['images']} pictures are none that the prior can show: CSGM leaves more than "
             f"{MISFIT:.0%} of y unexplained ({names}). A prior knows only the subjects and the framing that it was "
             "trained on; for photographs of faces try --data.align true.",
             markup=False,
