@@ -61,7 +61,8 @@ class ResultWriter(pl.Callback):
         write_picture(folder / "comparison.png", sheet_of(results, truth, picture, metrics))
         if self.save == "weights":
             write_bytes(folder / "weights.safetensors", to_safetensors(_variables(module, index)))
-        (folder / "error.txt").unlink(missing_ok=True)
+        for remnant in (folder / "error.txt", *folder.glob(".*.part")):  # of attempts that failed or were killed
+            remnant.unlink(missing_ok=True)
         seconds = {stage: time / len(module.names) for stage, time in module.seconds.items()}
         record = {
             "image": name,

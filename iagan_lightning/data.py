@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from iagan_lightning.align import align_face, require_detector
 from iagan_lightning.images import SUFFIXES, Fit, check_large_enough, fit_image, picture_size, read_image
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator
+from iagan_lightning.operators.files import read_tensor
 
 OperatorFactory = Callable[..., LinearOperator]
 ARRAYS = {".pt", ".npy"}
@@ -223,15 +223,7 @@ def read_array(path: Path) -> Tensor:
     Raises:
         ValueError: for a file that holds anything but one numeric array.
     """
-    try:
-        if path.suffix.lower() == ".npy":
-            y = torch.from_numpy(np.load(path, allow_pickle=False))
-        else:
-            y = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as an array: {error}") from error
-    if not isinstance(y, Tensor):
-        raise ValueError(f"{path} holds a {type(y).__name__}; one tensor of measurements is needed")
+    y = read_tensor(path)
     return y.to(torch.complex64) if y.is_complex() else y.float()
 
 

@@ -58,7 +58,10 @@ class TaskTrainer(pl.Trainer):
                 f"an image is adapted on one device, so trainer.strategy is auto; {kwargs['strategy']!r} was given. "
                 "trainer.devices and trainer.num_nodes share the images out"
             )
-        super().__init__(devices=devices, num_nodes=num_nodes, **kwargs)
+        try:
+            super().__init__(devices=devices, num_nodes=num_nodes, **kwargs)
+        except RuntimeError as error:  # settings of srun that Lightning does not take
+            raise ValueError(str(error)) from error
         self.place = find_place(self.num_devices, num_nodes)
         self.settings: dict[str, Any] = {}  # filled by TaskCLI: arguments of the Trainer of each image
         self.config: dict[str, Any] = {}  # filled by TaskCLI: everything that was set

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from iagan_lightning.generators.base import Generator
 from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.module import ModuleGenerator, build_generator
+from iagan_lightning.limits import check_archive, check_dense
 
 PRIORS = Path(__file__).parent.parent / "priors"
 ARCHITECTURES: dict[str, type[Generator]] = {"BEGAN": BEGAN}
@@ -136,6 +137,10 @@ def _read(path: Path) -> tuple[Any, Any]:
         except SafetensorError as error:
             raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
     try:
+        check_archive(path)
+    except ValueError as error:
+        raise WeightsError(f"{path} is refused: {error}") from error
+    try:
         return torch.load(path, map_location="cpu", weights_only=True), None
     except Exception as error:  # torch raises a different kind for each way in which a file can be broken
         refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
@@ -151,6 +156,11 @@ def _unwrap(state: Any, path: Path) -> dict[str, Tensor]:
             break
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path} holds {_summary(state)}, not a state dict of a generator")
+    for key, value in state.items():
+        try:
+            check_dense(value)
+        except ValueError as error:
+            raise WeightsError(f"{path}, {key}: {error}") from error
     return {re.sub(r"^(module\.)+", "", str(key)): value for key, value in state.items()}
 
 
