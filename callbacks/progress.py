@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from iagan_lightning.module import IAGAN, METHOD
+from iagan_lightning.output import printable
 
 REDRAW_SECONDS = 0.25
 LOOK_SECONDS = 1.0
@@ -43,9 +44,9 @@ class RunProgress(pl.Callback):
     def __enter__(self) -> RunProgress:
         if self.shown and self.console.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.fields[image]}"),
+                TextColumn("{task.fields[image]}", markup=False),
                 BarColumn(),
-                TextColumn("{task.fields[state]}"),
+                TextColumn("{task.fields[state]}", markup=False),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 console=self.console,
@@ -84,7 +85,7 @@ class RunProgress(pl.Callback):
         self._progress.update(
             self._task,
             completed=self.done + share,
-            image=pl_module.names[0] + (f" +{len(pl_module.names) - 1}" if len(pl_module.names) > 1 else ""),
+            image=printable(pl_module.names[0]) + (f" +{len(pl_module.names) - 1}" if len(pl_module.names) > 1 else ""),
             state=f"{doing} {steps}  objective {objective:.2e}  {self._tally()}",
         )
 
@@ -108,13 +109,3 @@ class RunProgress(pl.Callback):
         rate = self.done / max(time.perf_counter() - self._start, 1e-9)
         failures = f"  {self.failed} failed" if self.failed else ""
         return f"{self.done}/{self.total} images  {rate:.2g}/s{failures}"
-
-
-def printable(text: str) -> str:
-    r"""Return a text without control characters: a file's name must not steer the terminal.
-
-    Example:
-        >>> print(printable("a\x1b[2Jb\udcff"))
-        a\x1b[2Jb\udcff
-    """
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

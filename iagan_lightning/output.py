@@ -209,6 +209,16 @@ def _finished(folder: Path, prefix: str) -> Iterator[str]:
         yield from _finished(folder / name, f"{prefix}{name}/")
 
 
+def printable(text: str) -> str:
+    r"""Return a text without control characters: a file's name must not steer the terminal.
+
+    Example:
+        >>> print(printable("a\x1b[2Jb\udcff"))
+        a\x1b[2Jb\udcff
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 # Files, whole or not at all --------------------------------------------------------------------------------------
 
 

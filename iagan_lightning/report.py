@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from iagan_lightning.output import OutputFolder
+from iagan_lightning.output import OutputFolder, printable
 from iagan_lightning.sheet import TITLES
 
 BEST = {"psnr": max, "ssim": max, "lpips_alex": min, "lpips_vgg": min, "lpips_squeeze": min, "residual": min}
@@ -41,7 +41,7 @@ def print_summary(
     for row in folder.rows():
         if row["method"] == "csgm" and unexplained({"methods": {"csgm": row}}) > MISFIT:
             number += 1
-            strangers += [row["image"]] if number <= 3 else []
+            strangers += [printable(row["image"])] if number <= 3 else []
     if number:
         names = ", ".join(strangers) + (" ..." if number > 3 else "")
         console.print(
@@ -53,7 +53,7 @@ def print_summary(
             soft_wrap=True,
         )
     for name, reason in summary["failed"].items():
-        console.print(f"failed: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"failed: {printable(name)}: {printable(reason)}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"pictures: {folder.root / 'images'}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"tensorboard --logdir {folder.root / 'tensorboard'}", markup=False, highlight=False, soft_wrap=True)
 
