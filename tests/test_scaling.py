@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,14 @@ def results(out):
         pictures = {p.name: p.read_bytes() for p in path.parent.glob("*.png")}
         y = torch.load(path.parent / "measurement.pt")
         found[content["image"]] = (content, pictures, y.numpy().tobytes())
+    return found
+
+
+def claims_in(out):
+    found = set()
+    for path in out.glob("images/*/.claim"):
+        with suppress(OSError):
+            found.add((path, path.read_bytes()))
     return found
 
 
@@ -408,22 +417,27 @@ def test_failures_of_other_processes_are_in_the_summary(tiny_weights, tmp_path):
 
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing(tiny_weights, tmp_path):
-    """SIGKILL at random moments, of one process or of all; then one run finishes what is left."""
-    pictures, out, chance = draw(tmp_path / "pictures", 60), tmp_path / "out", random.Random(0)
+    """SIGKILL of all processes at random moments while they work; then one run finishes what is left."""
+    pictures, out, chance = draw(tmp_path / "pictures", 100), tmp_path / "out", random.Random(0)
     args = arguments(tiny_weights, pictures, out, "--trainer.devices", "2")
     end(start(arguments(tiny_weights, pictures, tmp_path / "expected")))
     for _ in range(20):
+        before = claims_in(out)
         process = start(args)
-        time.sleep(chance.uniform(3, 8))
+        while claims_in(out) <= before:
+            assert process.poll() is None, "it ended before it was killed"
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 0.8))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         for path in out.rglob("metrics.json"):
             assert json.loads(path.read_text())["methods"], "whole or not there"
+    assert 0 < len(results(out)) < 100
     end(start(args))
     assert results(out) == results(tmp_path / "expected")
     rows = [(row["image"], row["method"]) for row in OutputFolder(out).rows()]
-    assert len(rows) == len(set(rows)) == 5 * 60
-    assert not [path for path in leftovers(out / "images") if path.name != ".progress"]
+    assert len(rows) == len(set(rows)) == 5 * 100
+    assert not leftovers(out / "images")
 
 
 @pytest.mark.slow
