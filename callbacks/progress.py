@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -12,33 +13,41 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from iagan_lightning.dip import DIP
 from iagan_lightning.module import IAGAN, METHOD
+from iagan_lightning.output import printable
 
 REDRAW_SECONDS = 0.25
+LOOK_SECONDS = 1.0
 
 
 class RunProgress(pl.Callback):
-    """Show image name, stage, objective, images done and remaining time.
+    """Show image name, stage, objective, images done (by all processes), failures, images per second, remaining time.
 
     One instance serves all Trainers of a run; use it as a context manager around them.
 
     Args:
         total: images to do.
         console: where to print; standard error by default, so that standard output stays for results.
+        shown: False for processes that leave the display to another one.
+
+    Attributes:
+        look: called about once a second while an image is being adapted, to hear of other processes.
     """
 
-    def __init__(self, total: int, console: Console | None = None) -> None:
-        self.total, self.done = total, 0
-        self.console = console or Console(stderr=True)
+    def __init__(self, total: int, console: Console | None = None, shown: bool = True) -> None:
+        self.total, self.done, self.failed = total, 0, 0
+        self.console = console or Console(stderr=True, quiet=not shown)
+        self.shown = shown
+        self.look: Callable[[], None] = lambda: None
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._start = self._drawn = time.perf_counter()
+        self._start = self._drawn = self._looked = time.perf_counter()
 
     def __enter__(self) -> RunProgress:
-        if self.console.is_terminal:
+        if self.shown and self.console.is_terminal:
             self._progress = Progress(
-                TextColumn("{task.fields[image]}"),
+                TextColumn("{task.fields[image]}", markup=False),
                 BarColumn(),
-                TextColumn("{task.fields[state]}"),
+                TextColumn("{task.fields[state]}", markup=False),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 console=self.console,
@@ -60,6 +69,9 @@ class RunProgress(pl.Callback):
     ) -> None:
         """Redraw the bar, a few times a second at most."""
         now = time.perf_counter()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self.look()
         if self._progress is None or self._task is None or now - self._drawn < REDRAW_SECONDS:
             return
         self._drawn = now
@@ -77,22 +89,27 @@ class RunProgress(pl.Callback):
         self._progress.update(
             self._task,
             completed=self.done + share,
-            image=pl_module.names[0] + (f" +{len(pl_module.names) - 1}" if len(pl_module.names) > 1 else ""),
-            state=f"{doing} {steps}  objective {objective:.2e}  image {self.done + 1}/{self.total}",
+            image=printable(pl_module.names[0]) + (f" +{len(pl_module.names) - 1}" if len(pl_module.names) > 1 else ""),
+            state=f"{doing} {steps}  objective {objective:.2e}  {self._tally()}",
         )
 
     def finish(self, name: str, text: str, failed: bool = False) -> None:
         """Count an image as done and say how it went."""
-        self.done += 1
+        self.done, self.failed = self.done + 1, self.failed + failed
+        self.total = max(self.total, self.done)  # another run may be at work in the same folder
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=self.done)
+            self._progress.update(self._task, completed=self.done, total=self.total, state=self._tally())
         left = (time.perf_counter() - self._start) / self.done * (self.total - self.done)
         rest = f", about {left:.0f} s left" if self.done < self.total else ""
-        style = "red" if failed else None
         self.console.print(
-            f"[{self.done}/{self.total}] {name}: {text}{rest}",
-            style=style,
+            f"[{self.done}/{self.total}] {printable(name)}: {'failed: ' if failed else ''}{printable(text)}{rest}",
+            style="red" if failed else None,
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
+
+    def _tally(self) -> str:
+        rate = self.done / max(time.perf_counter() - self._start, 1e-9)
+        failures = f"  {self.failed} failed" if self.failed else ""
+        return f"{self.done}/{self.total} images  {rate:.2g}/s{failures}"

@@ -28,6 +28,7 @@ tasks:
   import-prior        convert a generator's weights from elsewhere
   reproduce           the paper's tables and figures, ours beside the published ones
   check-operator      is your operator linear, are its adjoint and pseudo-inverse right
+  rebuild             an image again, from what --save weights kept of it
 
   iagan TASK --help             the options of a task
   iagan TASK --print_config     all options as YAML, for --config FILE
@@ -40,7 +41,7 @@ exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad argum
 """
 
 TASKS = ("super-resolution", "compressed-sensing", "deblurring", "inpainting", "denoising")
-COMMANDS = (*TASKS, "train-prior", "import-prior", "reproduce", "check-operator")
+COMMANDS = (*TASKS, "train-prior", "import-prior", "reproduce", "check-operator", "rebuild")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -80,6 +81,10 @@ def main(args: Sequence[str] | None = None) -> int:
             from iagan_lightning.check_operator import run_check_operator
 
             return run_check_operator(args[1:])
+        if args[0] == "rebuild":
+            from iagan_lightning.rebuild import run_rebuild
+
+            return run_rebuild(args[1:])
         from iagan_lightning.tasks import run_task
 
         return run_task(args)

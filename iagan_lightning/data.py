@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from iagan_lightning.align import align_face, require_detector
 from iagan_lightning.images import SUFFIXES, Fit, check_large_enough, fit_image, picture_size, read_image, shift_rows
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator
+from iagan_lightning.operators.files import read_tensor
 
 OperatorFactory = Callable[..., LinearOperator]
 ARRAYS = {".pt", ".npy"}
@@ -97,8 +97,13 @@ class ImageData(pl.LightningDataModule):
         self.size, self.fit, self.align, self.shift = size, fit, align, shift
         self.limit, self.images_per_fit = limit, images_per_fit
 
-    def samples(self, seed: int, image_shape: tuple[int, int, int]) -> list[Sample]:
+    def samples(self, seed: int, image_shape: tuple[int, int, int], check: bool = True) -> list[Sample]:
         """Return the samples in the order of their names.
+
+        Args:
+            seed: that of the run.
+            image_shape: that of the generator.
+            check: look at the sizes of all pictures; one of several processes is enough for that.
 
         Raises:
             ValueError: when a folder is missing or holds no pictures, when pairs do not match, or when a picture is
@@ -118,7 +123,7 @@ class ImageData(pl.LightningDataModule):
                 f"data.root and data.measurements must be pairs of the same names: {name} is not in {where}"
             )
         names = sorted(truths or measured)[: self.limit]
-        for path in (path for name in names if (path := truths.get(name))):
+        for path in (path for name in names if check and (path := truths.get(name))):
             if self.fit == "crop" and not self.align and (size := picture_size(path)):
                 try:
                     check_large_enough(size, image_shape[1:])
@@ -224,15 +229,7 @@ def read_array(path: Path) -> Tensor:
     Raises:
         ValueError: for a file that holds anything but one numeric array.
     """
-    try:
-        if path.suffix.lower() == ".npy":
-            y = torch.from_numpy(np.load(path, allow_pickle=False))
-        else:
-            y = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as an array: {error}") from error
-    if not isinstance(y, Tensor):
-        raise ValueError(f"{path} holds a {type(y).__name__}; one tensor of measurements is needed")
+    y = read_tensor(path)
     return y.to(torch.complex64) if y.is_complex() else y.float()
 
 
@@ -243,7 +240,9 @@ def image_seed(seed: int, relative_path: str) -> int:
         >>> image_seed(0, "a.png") == image_seed(0, "a.png"), image_seed(0, "a.png") == image_seed(1, "a.png")
         (True, False)
     """
-    return int.from_bytes(hashlib.sha256(f"{seed} {relative_path}".encode()).digest()[:4], "big")
+    return int.from_bytes(
+        hashlib.sha256(f"{seed} {relative_path}".encode("utf-8", "surrogateescape")).digest()[:4], "big"
+    )
 
 
 def _relative(path: Path, base: Path) -> str:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from iagan_lightning.limits import check_picture
 from iagan_lightning.metrics import to_8bit
 
 Fit = Literal["crop", "resize", "pad"]
@@ -26,8 +27,10 @@ def read_image(path: str | os.PathLike[str] | IO[bytes], channels: int = 3) -> T
 
     Raises:
         OSError: for a file that is missing, cut off or no picture.
+        ValueError: for one of more than 64 million pixels.
     """
     with Image.open(path) as file:
+        check_picture(file)
         picture: Image.Image = ImageOps.exif_transpose(file)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         grey = torch.from_numpy(np.asarray(picture).astype(np.float32))

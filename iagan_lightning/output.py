@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
 import os
+import random
 import statistics
-from collections.abc import Iterator
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from PIL import Image
+
+EXACT_MEDIANS = 2**16  # values of a metric that are kept; of more, a random sample as large
 
 
 class OutputFolder:
@@ -25,6 +32,7 @@ class OutputFolder:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
+        self._prepared = False
 
     def prepare(self, images: bool = True) -> None:
         """Make the folder, and make sure that it can be written to."""
@@ -32,12 +40,27 @@ class OutputFolder:
             (self.root / "images" if images else self.root).mkdir(parents=True, exist_ok=True)
             write_bytes(self.root / ".writable", b"")
             (self.root / ".writable").unlink(missing_ok=True)
+            self._prepared = images
         except OSError as error:
             raise ValueError(f"cannot write to {self.root}: {error.strerror or error}") from error
+
+    def require(self) -> None:
+        """Raise OSError when the folder has vanished since ``prepare``: it must not be made anew, somewhere else."""
+        if self._prepared and not (self.root / "images").is_dir():
+            raise FileNotFoundError(errno.ENOENT, "the output folder has vanished", str(self.root))
 
     def image(self, name: str) -> Path:
         """Return the folder of an image."""
         return self.root / "images" / name
+
+    def claim(self, name: str) -> Path:
+        """Return the file that says which process works on an image."""
+        return self.root / "images" / name / ".claim"
+
+    @property
+    def progress(self) -> Path:
+        """The folder in which the processes of a run tell each other what they have done."""
+        return self.root / ".progress"
 
     def tensorboard(self, name: str) -> Path:
         """Return the TensorBoard run of an image."""
@@ -54,8 +77,15 @@ class OutputFolder:
     def done(self) -> Iterator[dict[str, Any]]:
         """Return the metrics of all finished images, in the order of their names."""
         folder = self.root / "images"
-        for path in sorted(path for path in folder.rglob("metrics.json") if path.is_file()):
-            yield self.metrics(path.parent.relative_to(folder).as_posix())
+        for name in _finished(folder, ""):
+            yield self.metrics(name)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Return the rows of summary.csv, metrics as numbers."""
+        with (self.root / "summary.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as table:
+            for row in csv.DictReader(table):
+                names = {key: row.pop(key) for key in ("image", "method")}
+                yield {**names, **{key: float(value) for key, value in row.items() if value}}
 
     def check_settings(self, settings: dict[str, Any]) -> None:
         """Record what determines the results, or refuse when an earlier run in this folder used something else.
@@ -65,7 +95,7 @@ class OutputFolder:
         """
         path = self.root / "settings.json"
         settings = json.loads(json.dumps(settings))
-        if path.is_file():
+        if path.is_file() or not write_once(path, json.dumps(settings, indent=2) + "\n"):
             before = json.loads(path.read_text(encoding="utf-8"))
             old, new = dict(_flatten(before)), dict(_flatten(settings))
             changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
@@ -74,37 +104,52 @@ class OutputFolder:
                 raise ValueError(
                     f"{self.root} holds results of other settings ({details}): choose another --out, or set it back"
                 )
-        else:
-            write_text(path, json.dumps(settings, indent=2) + "\n")
 
     def write_summary(self, failed: dict[str, str] | None = None) -> dict[str, Any]:
-        """Rebuild summary.csv and summary.json from the metrics of all finished images, and return the latter."""
-        finished = list(self.done())
-        titles = {method: title for done in finished for method, title in done.get("titles", {}).items()}
-        rows = [
-            {"image": done["image"], "method": method, **metrics}
-            for done in finished
-            for method, metrics in done["methods"].items()
-        ]
-        summary = summarise(rows)
-        summary["titles"] = titles  # of methods whose usual title would mislead
-        summary["failed"] = failed or {}
-        if titles:
-            rows = [{**row, "title": titles.get(row["method"], "")} for row in rows]
-        columns = list(dict.fromkeys(key for row in rows for key in row)) or ["image", "method"]
-        table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.root / "summary.csv", table.getvalue())
+        """Rebuild summary.csv and summary.json from the metrics of all finished images, and return the latter.
+
+        One image after another: memory does not grow with their number, but for their names.
+        """
+        columns = {"image": None, "method": None}
+        with tempfile.TemporaryFile(
+            "w+", dir=self.root, encoding="utf-8", errors="surrogateescape", newline=""
+        ) as body:
+            writer = csv.writer(body, lineterminator="\n")
+
+            titles: dict[str, str] = {}  # of methods whose usual title would mislead
+
+            def rows() -> Iterator[dict[str, Any]]:
+                for done in self.done():
+                    titles.update(done.get("titles", {}))
+                    for method, metrics in done["methods"].items():
+                        row = {"image": done["image"], "method": method, **metrics}
+                        shown = {**row, "title": titles[method]} if method in titles else row
+                        columns.update(dict.fromkeys(shown))
+                        writer.writerow([shown.get(column, "") for column in columns])
+                        yield row
+
+            summary = summarise(rows())
+            summary["titles"] = titles
+            summary["failed"] = failed or {}
+            body.seek(0)
+            with replacing(self.root / "summary.csv") as file:
+                table = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+                writer = csv.writer(table, lineterminator="\n")
+                writer.writerow(columns)
+                for cells in csv.reader(body):  # the first rows may not have known the last columns
+                    writer.writerow(cells + [""] * (len(columns) - len(cells)))
+                table.flush()
+                table.detach()
         write_text(self.root / "summary.json", json.dumps(summary, indent=2) + "\n")
         return summary
 
 
-def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return number, mean, median and standard deviation of each metric by method.
 
     PSNR comes twice: ``psnr`` averages the PSNRs, ``psnr_of_mean_mse`` is 10 log10(1 / mean MSE), the paper's way.
+    Rows are taken one by one, those of an image together. Medians are exact up to 65,536 images; of more, they are
+    those of a random sample of that size (the same in each run).
 
     Example:
         >>> rows = [
@@ -115,33 +160,81 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         >>> table["psnr"]["mean"], round(table["psnr_of_mean_mse"], 2)
         (25.0, 22.6)
     """
+    numbers: dict[str, int] = {}
+    metrics: dict[str, dict[str, _Running]] = {}
+    images, last = 0, None
+    for row in rows:
+        images, last = images + (row["image"] != last), row["image"]
+        numbers[row["method"]] = numbers.get(row["method"], 0) + 1
+        table = metrics.setdefault(row["method"], {})
+        for key, value in row.items():
+            if key not in ("image", "method"):
+                table.setdefault(key, _Running()).add(value)
     methods: dict[str, dict[str, Any]] = {}
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == method]
-        table: dict[str, Any] = {}
-        for key in dict.fromkeys(key for row in own for key in row if key not in ("image", "method")):
-            values = [row[key] for row in own if key in row]
-            table[key] = {
-                "mean": statistics.fmean(values),
-                "median": statistics.median(values),
-                "std": statistics.stdev(values) if len(values) > 1 else 0.0,
-            }
-        if table.get("mse", {}).get("mean"):
-            table["psnr_of_mean_mse"] = 10 * math.log10(1 / table["mse"]["mean"])
-        methods[method] = {"n": len(own), **table}
-    return {"images": len({row["image"] for row in rows}), "methods": methods}
+    for method, table in metrics.items():
+        methods[method] = {"n": numbers[method], **{key: running.result() for key, running in table.items()}}
+        if "mse" in table and table["mse"].mean:
+            methods[method]["psnr_of_mean_mse"] = 10 * math.log10(1 / table["mse"].mean)
+    return {"images": images, "methods": methods}
+
+
+class _Running:
+    """Mean, standard deviation (Welford) and median of numbers that come one by one."""
+
+    def __init__(self) -> None:
+        self.n, self.mean, self.squares = 0, 0.0, 0.0
+        self.sample = array("d")
+        self.random = random.Random(0)
+
+    def add(self, value: float) -> None:
+        self.n += 1
+        difference = value - self.mean
+        self.mean += difference / self.n
+        self.squares += difference * (value - self.mean)
+        if self.n <= EXACT_MEDIANS:
+            self.sample.append(value)
+        elif (place := self.random.randrange(self.n)) < EXACT_MEDIANS:  # every value is kept with the same chance
+            self.sample[place] = value
+
+    def result(self) -> dict[str, float]:
+        std = math.sqrt(self.squares / (self.n - 1)) if self.n > 1 else 0.0
+        return {"mean": self.mean, "median": statistics.median(self.sample), "std": std}
+
+
+def _finished(folder: Path, prefix: str) -> Iterator[str]:
+    """Return the names of the folders below that hold metrics.json."""
+    try:
+        with os.scandir(folder) as entries:
+            below = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return
+    for name in below:
+        if (folder / name / "metrics.json").is_file():
+            yield prefix + name
+        yield from _finished(folder / name, f"{prefix}{name}/")
+
+
+def printable(text: str) -> str:
+    r"""Return a text without control characters: a file's name must not steer the terminal.
+
+    Example:
+        >>> print(printable("a\x1b[2Jb\udcff"))
+        a\x1b[2Jb\udcff
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 # Files, whole or not at all --------------------------------------------------------------------------------------
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file beside its place, then move it there in one step."""
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file beside a place, and move it there in one step when all has gone well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -149,9 +242,35 @@ def write_bytes(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file beside its place, then move it there in one step."""
+    with replacing(path) as file:
+        file.write(content)
+
+
 def write_text(path: Path, content: str) -> None:
     """Write a text file (UTF-8) in one step."""
-    write_bytes(path, content.encode("utf-8"))
+    write_bytes(path, content.encode("utf-8", "surrogateescape"))
+
+
+def write_once(path: Path, content: str) -> bool:
+    """Write a text file in one step unless it is there already; return whether this call wrote it.
+
+    Of several processes that try at the same time one writes, and the others see the whole of what it wrote.
+    """
+    whole = path.with_name(f".{path.name}.{os.getpid()}.whole")
+    write_text(whole, content)
+    try:
+        os.link(whole, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        if path.exists():
+            return False
+        os.replace(whole, path)
+    finally:
+        whole.unlink(missing_ok=True)
+    return True
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:

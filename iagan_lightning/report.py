@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from iagan_lightning.output import OutputFolder
+from iagan_lightning.output import OutputFolder, printable
 from iagan_lightning.sheet import TITLES
 
 BEST = {"psnr": max, "ssim": max, "lpips_alex": min, "lpips_vgg": min, "lpips_squeeze": min, "residual": min}
@@ -37,11 +37,15 @@ def print_summary(
                 cells.append(f"[bold]{text}[/bold]" if text and text == _format(key, best[key]) else text)
             table.add_row((TITLES | summary["titles"]).get(name, name), *cells)
         console.print(table)
-    strangers = [record["image"] for record in folder.done() if unexplained(record) > MISFIT]
-    if strangers:
-        names = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
+    number, strangers = 0, []  # of many pictures only the first are named
+    for row in folder.rows():
+        if row["method"] == "csgm" and unexplained({"methods": {"csgm": row}}) > MISFIT:
+            number += 1
+            strangers += [printable(row["image"])] if number <= 3 else []
+    if number:
+        names = ", ".join(strangers) + (" ..." if number > 3 else "")
         console.print(
-            f"{len(strangers)} of {summary['images']} pictures are none that the prior can show: CSGM leaves more than "
+            f"{number} of {summary['images']} pictures are none that the prior can show: CSGM leaves more than "
             f"{MISFIT:.0%} of y unexplained ({names}). A prior knows only the subjects and the framing that it was "
             "trained on; for photographs of faces try --data.align true.",
             markup=False,
@@ -49,7 +53,7 @@ def print_summary(
             soft_wrap=True,
         )
     for name, reason in summary["failed"].items():
-        console.print(f"failed: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"failed: {printable(name)}: {printable(reason)}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"pictures: {folder.root / 'images'}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"tensorboard --logdir {folder.root / 'tensorboard'}", markup=False, highlight=False, soft_wrap=True)
 

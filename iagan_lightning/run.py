@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import errno
 import functools
 import gc
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,6 +27,7 @@ from iagan_lightning.callbacks import (
     StageStopping,
     TensorBoardImages,
 )
+from iagan_lightning.claims import STALE_SECONDS, Claims
 from iagan_lightning.data import ImageData, Measured, OperatorFactory, Sample
 from iagan_lightning.dip import DIPSettings
 from iagan_lightning.metrics import Backbone, load_lpips
@@ -32,7 +35,12 @@ from iagan_lightning.module import IAGAN, adapt
 from iagan_lightning.operators import LinearOperator
 from iagan_lightning.operators.checks import require_linear
 from iagan_lightning.output import OutputFolder, write_text
+from iagan_lightning.processes import Place
 from iagan_lightning.reconstruction import quiet_lightning, quiet_trainer
+from iagan_lightning.worklist import Journal, Outcome, WorkList
+
+# A folder that has vanished or cannot take more ends the run: whatever came next would be lost as well.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 @dataclass
@@ -53,6 +61,9 @@ class Run:
         tensorboard: number of images that get a TensorBoard run, the first ones.
         trainer: arguments of the Trainer of each image.
         callbacks: the user's own, after those that make results and before those that measure and write them.
+        place: which of several processes this is. All work through the same images; the first one (rank 0) shows the
+            progress of all and writes the summary.
+        stale_seconds: after how long without a sign of life another machine's claim on an image is taken over.
     """
 
     model: IAGAN
@@ -68,9 +79,12 @@ class Run:
     tensorboard: int = 64
     trainer: dict[str, Any] = field(default_factory=dict)
     callbacks: Sequence[pl.Callback] = ()
+    place: Place = field(default_factory=Place)
+    stale_seconds: float = STALE_SECONDS
 
     failed: dict[str, str] = field(default_factory=dict, init=False)
     skipped: int = field(default=0, init=False)
+    _worklist: WorkList = field(init=False, repr=False)
     images_per_fit: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
@@ -91,13 +105,14 @@ class Run:
         return self.model.generator.image_shape
 
     def __call__(self, before_work: Callable[[], None] | None = None) -> dict[str, Any]:
-        """Do what is left to do and return the summary.
+        """Do what is left to do and return the summary (an empty one on other ranks than 0).
 
         Args:
             before_work: called when all settings have been checked and the output folder is there.
 
         Raises:
             ValueError: for settings that do not fit, before any image is touched.
+            OSError: when the output folder vanishes or is full; what is finished stays so.
         """
         if self.noise_std is None and self.data.measurements is None:
             raise ValueError(
@@ -106,29 +121,59 @@ class Run:
             )
         if self.noise_std is None and self.back_projection == "discrepancy":
             raise ValueError("back_projection discrepancy stops at the noise level: it needs a noise_std that is known")
-        samples = self.data.samples(self.seed, self.image_shape)
-        self.data.check_measurements(samples, self.image_shape, self.operator)
+        leading = self.place.rank == 0
+        samples = self.data.samples(self.seed, self.image_shape, check=leading)
+        if leading:
+            self.data.check_measurements(samples, self.image_shape, self.operator)
         if any(sample.measurement is None for sample in samples):
             self.operator(self.image_shape)  # settings that fit no operator are found now, not once per image
         self.out.prepare()
         if before_work is not None:
             before_work()
-        with_tensorboard = {sample.name for sample in samples[: self.tensorboard]}
-        todo = [sample for sample in samples if not self.out.is_done(sample.name)]
-        self.skipped = len(samples) - len(todo)
-        if any(sample.truth is not None for sample in todo):
+        # Only the leading process looks at every image beforehand; the others find out as they go.
+        finished = [i for i, sample in enumerate(samples) if leading and self.out.is_done(sample.name)]
+        self.skipped = len(finished)
+        if any(sample.truth is not None for sample in samples) and self.skipped < len(samples):
             load_lpips(self.lpips)  # its warning comes once, before the progress bar
         try:
-            with RunProgress(len(todo)) as progress, quiet_lightning():
-                if self.skipped:
-                    progress.console.print(f"{self.skipped} of {len(samples)} images are done already")
-                self.images_per_fit = self._images_per_fit()
-                while todo:
-                    group, todo = todo[: self.images_per_fit], todo[self.images_per_fit :]
-                    self._do(group, progress, with_tensorboard)
+            self._work(samples, finished)
+        except OSError as error:
+            raise OSError(
+                f"{error}. Finished images are safe; the same command goes on when {self.out.root} can be written to"
+            ) from error
         finally:  # also after Ctrl-C: the summary tells of everything that is finished
-            summary = self.out.write_summary(self.failed)
+            summary: dict[str, Any] = {}
+            if leading:
+                with suppress(OSError) if sys.exc_info()[0] else nullcontext():
+                    self.out.require()
+                    summary = self.out.write_summary(self.failed)
         return summary
+
+    def _work(self, samples: list[Sample], finished: list[int]) -> None:
+        """Work through the images that are neither finished nor claimed by another process, until all are finished."""
+        with_tensorboard = {sample.name for sample in samples[: self.tensorboard]}
+        start = self.place.rank * len(samples) // self.place.size
+        with (
+            RunProgress(len(samples) - len(finished), shown=self.place.rank == 0) as progress,
+            Claims(self.out.claim, self.stale_seconds) as claims,
+            quiet_lightning(),
+        ):
+
+            def on_news(outcome: Outcome) -> None:
+                if outcome.failed:
+                    self.failed[outcome.image] = outcome.text
+                progress.finish(outcome.image, outcome.text, outcome.failed)
+
+            journal = Journal(self.out.progress, claims.token, every=1 + self.place.size / 16)
+            names = [sample.name for sample in samples]
+            self._worklist = WorkList(names, self.out, claims, journal, start, finished, on_news)
+            progress.look = self._worklist.look
+            if self.skipped:
+                progress.console.print(f"{self.skipped} of {len(samples)} images are done already")
+            self.images_per_fit = self._images_per_fit()
+            while taken := self._worklist.take(self.images_per_fit):
+                self._do([samples[index] for index in taken], progress, with_tensorboard)
+            journal.close()
 
     def _do(self, group: list[Sample], progress: RunProgress, with_tensorboard: set[str]) -> None:
         """Read, adapt and write a few images side by side; a failure is recorded and stays with its image."""
@@ -147,10 +192,15 @@ class Run:
         try:
             self._adapt(batch, progress, with_tensorboard)
         except Exception as error:
+            self.out.require()
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise
             problem = error
         if problem is None:
             for sample, _ in batch:
-                progress.finish(sample.name, self._verdict(sample.name))
+                outcome = Outcome(sample.name, self._verdict(sample.name))
+                progress.finish(outcome.image, outcome.text)
+                self._worklist.settle(outcome)
         elif len(batch) == 1:
             self._fail(batch[0][0], problem, progress)
         else:
@@ -193,7 +243,7 @@ class Run:
         callbacks.append(ImageMetrics(self.lpips))
         if with_tensorboard.issuperset(names):
             callbacks.append(TensorBoardImages(str(self.out.root)))
-        callbacks += [progress, ResultWriter(self.out.root, self.save)]
+        callbacks += [progress, ResultWriter(self.out, self.save)]
         adapt(self.model, quiet_trainer(**{**self.trainer, "callbacks": callbacks}))
 
     def _verdict(self, name: str) -> str:
@@ -206,12 +256,14 @@ class Run:
     def _fail(self, sample: Sample, error: Exception, progress: RunProgress) -> None:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         self.failed[sample.name] = reason
-        progress.finish(sample.name, f"failed: {reason}", failed=True)
         try:
             details = "".join(traceback.format_exception(error))
             write_text(self.out.image(sample.name) / "error.txt", f"{reason}\n\n{details}")
         except OSError as problem:
             print(f"cannot write error.txt of {sample.name}: {problem}", file=sys.stderr)
+        outcome = Outcome(sample.name, reason, failed=True)
+        progress.finish(outcome.image, outcome.text, failed=True)
+        self._worklist.settle(outcome)
 
 
 def _same_operator(read: list[tuple[Sample, Measured]]) -> list[list[tuple[Sample, Measured]]]:

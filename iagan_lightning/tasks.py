@@ -31,6 +31,7 @@ from iagan_lightning.operators import (
     LinearOperator,
 )
 from iagan_lightning.output import OutputFolder, write_text
+from iagan_lightning.processes import Companions, find_place, own_device
 from iagan_lightning.report import print_summary
 from iagan_lightning.run import Run
 
@@ -53,14 +54,19 @@ class TaskTrainer(pl.Trainer):
     """A Trainer with a method per task. Its arguments are those of the Trainers that it makes, one for each image."""
 
     def __init__(self, *, devices: int | str = 1, num_nodes: int = 1, **kwargs: Any) -> None:
-        if str(devices) != "1" or num_nodes != 1:
+        if kwargs.get("strategy", "auto") != "auto":
             raise ValueError(
-                f"one process works on one device; trainer.devices {devices} and trainer.num_nodes {num_nodes} were "
-                "given. Start several processes with different --data.root folders instead"
+                f"an image is adapted on one device, so trainer.strategy is auto; {kwargs['strategy']!r} was given. "
+                "trainer.devices and trainer.num_nodes share the images out"
             )
-        super().__init__(devices=devices, num_nodes=num_nodes, **kwargs)
+        try:
+            super().__init__(devices=devices, num_nodes=num_nodes, **kwargs)
+        except RuntimeError as error:  # settings of srun that Lightning does not take
+            raise ValueError(str(error)) from error
+        self.place = find_place(self.num_devices, num_nodes)
         self.settings: dict[str, Any] = {}  # filled by TaskCLI: arguments of the Trainer of each image
         self.config: dict[str, Any] = {}  # filled by TaskCLI: everything that was set
+        self.args: list[str] = []  # filled by TaskCLI: the command, for further processes
         self.exit_status = 0
 
     def reconstruct(
@@ -68,9 +74,14 @@ class TaskTrainer(pl.Trainer):
     ) -> None:
         """Run a task over a data set, print its table, and keep the exit status."""
         check_precision(self.settings.get("precision"))
+        if out is None and self.place.size > self.place.local_size * (not self.place.external):
+            raise ValueError("give --out: all processes and machines share one folder for the results")
         folder = OutputFolder(out or Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}")
         trainer = {key: value for key, value in self.settings.items() if value is not None}
         callbacks = trainer.pop("callbacks", [])
+        trainer.update(own_device(self, self.place, trainer.get("plugins")))
+        self.place.share_cores()
+        companions = Companions()
         run = Run(
             model,
             data,
@@ -79,15 +90,20 @@ class TaskTrainer(pl.Trainer):
             seed=int(self.config.get("seed_everything") or 0),
             trainer=trainer,
             callbacks=callbacks if isinstance(callbacks, Sequence) else [callbacks],
+            place=self.place,
             **settings,
         )
 
         def record() -> None:
             folder.check_settings(determining_settings(task, self.config, run))
-            write_text(folder.root / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+            if self.place.rank == 0:
+                write_text(folder.root / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+            companions.start([*self.args, "--out", str(folder.root)], self.place)
 
-        summary = run(record)
-        print_summary(summary, folder, run.skipped)
+        with companions:
+            summary = run(record)
+        if self.place.rank == 0:
+            print_summary(summary, folder, run.skipped)
         self.exit_status = 1 if run.failed else 0
 
 
@@ -158,7 +174,8 @@ OPTIONS = """
             dip_settings: settings of Deep Image Prior that replace those of the preset.
             lpips: backbone of the perceptual distance: alex, vgg, squeeze or none.
             out: folder for the results; runs/TASK-DATE-TIME by default. Finished images in it are skipped.
-            save: weights also stores the latents and the adapted weights of each image.
+            save: weights also stores the latents and the change of the weights of each image, from which
+                iagan rebuild makes the image again.
             tensorboard: number of images that get a TensorBoard run, the first ones.
 """
 
@@ -214,6 +231,11 @@ class TaskCLI(LightningCLI):
         """Return the task methods, and which of their arguments are built from --model and --data."""
         return {name: {"model", "datamodule"} for name in TASKS}
 
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Keep the arguments: further processes run the same command."""
+        self.args = list(args)
+        super().parse_arguments(parser, args)
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the Trainer, and leave its arguments with it for the Trainers of the images."""
         settings = vars(self.config_init[self.subcommand].trainer).copy()
@@ -231,6 +253,7 @@ class TaskCLI(LightningCLI):
         config = self.config[self.subcommand].as_dict()
         config.pop("config", None)
         self.trainer.config = _plain(config)
+        self.trainer.args = self.args
 
 
 def run_task(args: Sequence[str]) -> int:

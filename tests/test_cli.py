@@ -424,7 +424,7 @@ def refused(capsys, status):
         (["--out", "PICTURES/a.png"], "cannot write to"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["--lpips", "resnet"], "lpips"),
-        (["--trainer.devices", "2"], "one process works on one device"),
+        (["--trainer.strategy", "ddp"], "an image is adapted on one device"),
         (["--trainer.precision", "bf16-true"], "precision"),
         (["--data.limit", "0"], "data.limit is at least 1"),
     ],

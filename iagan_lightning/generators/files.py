@@ -26,6 +26,7 @@ from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.module import ModuleGenerator, build_generator
 from iagan_lightning.generators.pggan import PGGAN
 from iagan_lightning.generators.tensorflow_pickle import read_tensorflow_pickle
+from iagan_lightning.limits import check_archive, check_dense
 
 PRIORS = Path(__file__).parent.parent / "priors"
 ARCHITECTURES: dict[str, type[Generator]] = {"BEGAN": BEGAN, "PGGAN": PGGAN}
@@ -147,6 +148,10 @@ def _read(path: Path) -> tuple[Any, Any]:
         with _about(path):
             return read_tensorflow_pickle(path), None
     try:
+        check_archive(path)
+    except ValueError as error:
+        raise WeightsError(f"{path} is refused: {error}") from error
+    try:
         with torch.serialization.safe_globals([BaseConfig]):
             return torch.load(path, map_location="cpu", weights_only=True), None
     except Exception as error:  # torch raises a different kind for each way in which a file can be broken
@@ -163,6 +168,11 @@ def _unwrap(state: Any, path: Path) -> dict[str, Tensor]:
             break
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path} holds {_summary(state)}, not a state dict of a generator")
+    for key, value in state.items():
+        try:
+            check_dense(value)
+        except ValueError as error:
+            raise WeightsError(f"{path}, {key}: {error}") from error
     with _about(path):
         return dict(pggan_layouts.canonical({re.sub(r"^(module\.)+", "", str(k)): v for k, v in state.items()}))
 

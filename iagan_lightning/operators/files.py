@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from iagan_lightning.limits import check_archive, check_dense, check_picture
+
 # A tensor, or the path of its file. On the command line a path; not spelled out as a union, because jsonargparse
 # would try to read the file as the configuration of a Tensor.
 Array = Any
@@ -30,8 +32,12 @@ def read_tensor(source: Tensor | str | os.PathLike[str]) -> Tensor:
     path = Path(source)
     try:
         if path.suffix.lower() == ".npy":
-            return torch.from_numpy(np.load(path, allow_pickle=False))
+            # Mapped first: a header that promises more than the file holds is found out before memory is taken.
+            return torch.from_numpy(np.array(np.load(path, mmap_mode="r", allow_pickle=False)))
+        check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if isinstance(content, Tensor):
+            check_dense(content)
     except Exception as error:  # numpy and torch raise a different kind for each way in which a file can be broken
         raise ValueError(f"{path} cannot be read as an array (.pt or .npy): {error}") from error
     if not isinstance(content, Tensor):
@@ -45,6 +51,7 @@ def read_picture(source: Tensor | str | os.PathLike[str]) -> Tensor:
         return read_tensor(source)
     try:
         with Image.open(source) as picture:
+            check_picture(picture)
             return torch.from_numpy(np.asarray(picture.convert("L"), dtype=np.float64) / 255)
     except OSError as error:
         raise ValueError(f"{source} cannot be read as a picture or an array: {error}") from error

@@ -1,0 +1,40 @@
+"""How much a file from a stranger may grow in memory: pictures and archives can claim far more than they weigh."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+MAX_PIXELS = 64_000_000  # 8000 x 8000, about 2.5 GB while it is read
+
+
+def check_picture(picture: Image.Image) -> None:
+    """Raise ValueError for a picture too large to decode; only its header has been read so far."""
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"a picture of {width} x {height} pixels is more than is read ({MAX_PIXELS:,} pixels): shrink it first"
+        )
+
+
+def check_archive(path: Path) -> None:
+    """Raise ValueError for a .pt file that unpacks to more than it weighs; ``torch.save`` never compresses."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (OSError, zipfile.BadZipFile):  # none, or a damaged one: reading it will tell
+        return
+    packed = path.stat().st_size
+    if unpacked > packed:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes from {packed:,}, which torch.save never does")
+
+
+def check_dense(tensor: Tensor) -> None:
+    """Raise ValueError for a tensor that stands for more values than it holds, sparse or expanded."""
+    if str(tensor.layout) != "torch.strided" or tensor.is_quantized:
+        raise ValueError(f"it holds a tensor of layout {tensor.layout}; a plain dense one is needed")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError(f"it holds {tuple(tensor.shape)} values that share memory; save tensor.contiguous()")

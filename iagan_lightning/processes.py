@@ -1,0 +1,156 @@
+"""Several processes for one run: who started them, which one this is, and which device is its own.
+
+They are numbered by Lightning's cluster environments (torchrun, SLURM, or ``LOCAL_RANK`` and ``NODE_RANK`` by hand).
+There is no process group: images are independent, and nothing is ever averaged over processes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from pytorch_lightning.utilities import rank_zero_only
+
+PATIENCE = 20.0  # seconds that processes may take to end when all images are finished
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of the processes of a run this is.
+
+    Attributes:
+        rank: number among all processes; 0 shows progress and writes the summary.
+        size: number of processes.
+        local_rank: number on this machine.
+        local_size: number of processes on this machine.
+        external: started by torchrun, SLURM, or a process of ours, which therefore starts no others.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    external: bool = False
+
+    def share_cores(self) -> None:
+        """Give each process of this machine its part of the cores, unless ``OMP_NUM_THREADS`` says otherwise."""
+        if self.local_size > 1 and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, available_cores() // self.local_size))
+
+
+def find_place(devices: int, num_nodes: int) -> Place:
+    """Return the place of this process.
+
+    Args:
+        devices: processes wanted on each machine, where no launcher has decided.
+        num_nodes: machines, likewise.
+
+    Raises:
+        ValueError: when a launcher started another number of processes than were asked for.
+    """
+    environment: ClusterEnvironment
+    if TorchElasticEnvironment.detect():
+        environment = TorchElasticEnvironment()
+        size, local_size = environment.world_size(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        rank = environment.global_rank()
+    elif SLURMEnvironment.detect():
+        environment = SLURMEnvironment(auto_requeue=False)
+        size, rank = environment.world_size(), environment.global_rank()
+        local_size = -(-size // int(os.environ.get("SLURM_NNODES", 1)))
+    else:
+        environment = LightningEnvironment()
+        size, local_size = devices * num_nodes, devices
+        rank = environment.node_rank() * devices + environment.local_rank()
+    external = environment.creates_processes_externally
+    if external and (devices, num_nodes) != (1, 1) and devices * num_nodes != size:
+        raise ValueError(
+            f"{size} processes were started from outside, but trainer.devices {devices} times trainer.num_nodes "
+            f"{num_nodes} were asked for: make both agree, or leave them out"
+        )
+    if not rank < size:
+        raise ValueError(
+            f"this is process {rank} of {size} by LOCAL_RANK and NODE_RANK: give --trainer.devices and "
+            "--trainer.num_nodes as they were started, or unset these variables"
+        )
+    return Place(rank, size, environment.local_rank(), local_size, external)
+
+
+def own_device(trainer: pl.Trainer, place: Place, plugins: Any = None) -> dict[str, Any]:
+    """Return the Trainer's arguments that keep each image on this process's own device.
+
+    Processes from a launcher share out all devices of the machine, unless ``trainer.devices`` names some of them; with
+    more processes than devices several share one.
+    """
+    # Without this, what Lightning does on rank 0 only (loggers, its messages) would be missing from other processes.
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]
+    devices: list[int] | int = 1
+    if trainer.accelerator.__class__.__name__ != "CPUAccelerator":
+        ids = trainer.device_ids
+        if place.external and len(ids) == 1 and place.local_size > 1:
+            ids = list(range(trainer.accelerator.auto_device_count()))
+        devices = [ids[place.local_rank % len(ids)]]
+    settings: dict[str, Any] = {"devices": devices, "num_nodes": 1, "strategy": "auto"}
+    if place.size > 1 or place.external:
+        # Not the cluster's: under SLURM each fit would write and resume checkpoints of whole jobs.
+        given = plugins if isinstance(plugins, list) else [plugins] if plugins else []
+        settings["plugins"] = [*given, LightningEnvironment()]
+    return settings
+
+
+class Companions:
+    """The other processes of this machine, started by the first one; a context manager that sees them off.
+
+    Lightning's own launcher ends all processes when one dies. Here the others do the work of the dead one.
+    """
+
+    def __init__(self) -> None:
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, args: Sequence[str], place: Place) -> None:
+        """Run the same command once for each further device, unless a launcher does that."""
+        if place.external:
+            return
+        package = str(Path(__file__).parent.parent)
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        for local_rank in range(1, place.local_size):
+            environment = {**os.environ, "PYTHONPATH": path, "LOCAL_RANK": str(local_rank)}
+            command = [sys.executable, "-m", "iagan_lightning", *args]
+            self.processes.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
+
+    def __enter__(self) -> Companions:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for process in self.processes:
+                process.terminate()
+        for rank, process in enumerate(self.processes, start=1):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
+            if process.poll() is None:
+                process.kill()  # everything is finished, or it was told to end
+                process.wait()
+            elif process.returncode < 0 and kind is None:
+                print(
+                    f"iagan: process {rank} was ended by signal {-process.returncode}; the others did its images",
+                    file=sys.stderr,
+                )
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,463 @@
+"""Many processes on one data set: claims, faults, the summary, files from strangers. Real processes are marked slow."""
+
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from iagan_lightning.claims import Claims
+from iagan_lightning.cli import main
+from iagan_lightning.data import read_array
+from iagan_lightning.generators import load_generator
+from iagan_lightning.images import read_image
+from iagan_lightning.limits import MAX_PIXELS
+from iagan_lightning.output import OutputFolder, summarise, write_once, write_text
+from iagan_lightning.processes import find_place
+from iagan_lightning.rebuild import rebuild
+from iagan_lightning.worklist import Journal, Outcome, WorkList
+
+ROOT = Path(__file__).parent.parent
+STEPS = ["--model.latent.steps", "4", "--model.joint.steps", "3", "--trainer.accelerator", "cpu", "--tensorboard", "0"]
+
+
+def draw(folder, count):
+    folder.mkdir()
+    for i in range(count):
+        pixels = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:03}.png")
+    return folder
+
+
+def arguments(weights, pictures, out, *more):
+    common = ["super-resolution", "--model.generator", weights, "--lpips", "none", "--data.root", pictures]
+    return [*map(str, (*common, "--out", out, *STEPS, *more))]
+
+
+def start(args, launcher=(), **environment):
+    command = [sys.executable, *launcher, "-m", "iagan_lightning", *args]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def end(process, status=0):
+    output, errors = process.communicate(timeout=280)
+    assert process.returncode == status, errors
+    return output + errors
+
+
+def results(out):
+    """All that an image's result consists of, times aside."""
+    found = {}
+    for path in sorted((out / "images").rglob("metrics.json")):
+        content = json.loads(path.read_text())
+        content.pop("seconds")
+        pictures = {p.name: p.read_bytes() for p in path.parent.glob("*.png")}
+        y = torch.load(path.parent / "measurement.pt")
+        found[content["image"]] = (content, pictures, y.numpy().tobytes())
+    return found
+
+
+def claims_in(out):
+    found = set()
+    for path in out.glob("images/*/.claim"):
+        with suppress(OSError):
+            found.add((path, path.read_bytes()))
+    return found
+
+
+def leftovers(out):
+    return [path for path in out.rglob(".*") if path.name not in (".", "..")]
+
+
+# Claims -----------------------------------------------------------------------------------------------------------
+
+
+def claim_of(path, machine, pid):
+    path.write_text(json.dumps({"machine": machine, "pid": pid, "token": "other"}))
+
+
+def test_the_claim_of_a_dead_process_is_taken_over_at_once(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    time.sleep(0.5)  # not waited for: a zombie is dead as well
+    with Claims(tmp_path.joinpath) as claims:
+        claim_of(tmp_path / "a", claims.machine, dead.pid)
+        claim_of(tmp_path / "b", claims.machine, os.getppid())
+        while subprocess.run(["ps", "-o", "stat=", "-p", str(dead.pid)], capture_output=True).stdout[:1] not in b"Z":
+            time.sleep(0.1)
+        assert claims.take("a")
+        assert not claims.take("b")
+    assert not (tmp_path / "a").exists(), "given back at the end"
+    assert (tmp_path / "b").exists()
+    dead.wait()
+
+
+def test_a_claim_without_a_sign_of_life_is_taken_over_whatever_the_clocks_say(tmp_path):
+    with Claims(tmp_path.joinpath, stale_seconds=0.6) as claims, Claims(tmp_path.joinpath, stale_seconds=0.6) as other:
+        other.machine = "elsewhere"
+        claim_of(tmp_path / "a", "elsewhere", 1)
+        os.utime(tmp_path / "a", (2e9, 2e9))  # a clock that is years ahead
+        (tmp_path / "b").write_text("")  # killed while writing
+        assert other.take("c")
+        assert not any(claims.take(name) for name in "abc")
+        time.sleep(0.9)
+        assert [claims.take(name) for name in "abc"] == [True, True, False]
+
+
+def test_only_one_of_many_threads_gets_a_stale_claim(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    for i in range(20):
+        claim_of(tmp_path / str(i), "elsewhere", 1)
+    many = [Claims(tmp_path.joinpath, stale_seconds=0.0) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(pool.map(lambda claims: [claims.take("a") for _ in range(3)], many))
+    assert sum(map(sum, taken)) >= 1
+    for claims in many:
+        claims.stale_seconds = 100.0
+    with ThreadPoolExecutor(4) as pool:
+        fresh = list(pool.map(lambda claims: claims.take("fresh"), many))
+    assert sum(fresh) == 1
+
+
+def test_two_work_lists_share_the_images_and_take_over_from_the_dead(tmp_path):
+    out = OutputFolder(tmp_path / "out")
+    out.prepare()
+    names = [f"{i:03}" for i in range(40)]
+    (tmp_path / "out" / "images" / "007").mkdir()
+    with Claims(out.claim) as one, Claims(out.claim) as two:
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        claim_of(out.claim("007"), one.machine, dead.pid)
+        lists = [
+            WorkList(names, out, claims, Journal(out.progress, claims.token, every=0), start=start)
+            for claims, start in ((one, 0), (two, 20))
+        ]
+        done = []
+        while True:
+            taken = [(work, index) for work in lists[: 1 + (len(done) < 30)] for index in work.take(1)]
+            if not taken:
+                break
+            for work, index in taken:
+                write_text(out.image(names[index]) / "metrics.json", json.dumps({"image": names[index], "methods": {}}))
+                work.settle(Outcome(names[index], "done"))
+                done.append(names[index])
+    assert sorted(done) == names, "each exactly once"
+
+
+def test_settings_are_written_by_one_process_only(tmp_path):
+    assert write_once(tmp_path / "settings.json", "one")
+    assert not write_once(tmp_path / "settings.json", "two")
+    assert (tmp_path / "settings.json").read_text() == "one"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+# Places -----------------------------------------------------------------------------------------------------------
+
+
+def test_places_come_from_the_launchers(monkeypatch):
+    for variable in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(variable, raising=False)
+    alone = find_place(1, 1)
+    assert (alone.rank, alone.size, alone.external) == (0, 1, False)
+    with monkeypatch.context() as by_hand:
+        by_hand.setenv("NODE_RANK", "1")
+        second = find_place(2, 2)
+        assert (second.rank, second.size, second.local_size, second.external) == (2, 4, 2, False)
+        by_hand.setenv("LOCAL_RANK", "1")
+        assert (find_place(2, 2).rank, find_place(2, 2).external) == (3, True)
+    with monkeypatch.context() as torchrun:
+        for key, value in {
+            "TORCHELASTIC_RUN_ID": "x", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2",
+            "GROUP_RANK": "1",
+        }.items():  # fmt: skip
+            torchrun.setenv(key, value)
+        place = find_place(1, 1)
+        assert (place.rank, place.size, place.local_rank, place.local_size) == (3, 4, 1, 2)
+        with pytest.raises(ValueError, match=r"4 processes were started.*trainer.devices 3"):
+            find_place(3, 1)
+    with monkeypatch.context() as slurm:
+        for key, value in {
+            "SLURM_NTASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NNODES": "2", "SLURM_NODEID": "1",
+            "SLURM_JOB_NAME": "faces", "SLURM_NTASKS_PER_NODE": "4",
+        }.items():  # fmt: skip
+            slurm.setenv(key, value)
+        place = find_place(1, 1)
+        assert (place.rank, place.size, place.local_rank, place.local_size) == (5, 8, 1, 4)
+
+
+# The summary ------------------------------------------------------------------------------------------------------
+
+
+def test_the_streamed_summary_is_that_of_the_whole(tmp_path):
+    out = OutputFolder(tmp_path)
+    values = [random.Random(i).gauss(20, 3) for i in range(50)]
+    for i, value in enumerate(values):
+        methods = {"naive": {"mse": 10 ** (-value / 10), "psnr": value}, "iagan": {"residual": value / 1e3}}
+        if i == 49:
+            methods["naive"]["ssim"] = 0.5  # a column that the first rows do not know
+        name = f"a,\n{i:02}"
+        write_text(out.image(name) / "metrics.json", json.dumps({"image": name, "methods": methods}))
+    summary = out.write_summary({"b": "damaged"})
+    psnr = summary["methods"]["naive"]["psnr"]
+    assert psnr["mean"] == pytest.approx(statistics.fmean(values), rel=1e-12)
+    assert psnr["std"] == pytest.approx(statistics.stdev(values), rel=1e-12)
+    assert psnr["median"] == statistics.median(values)
+    assert (summary["images"], summary["failed"]) == (50, {"b": "damaged"})
+    rows = list(out.rows())
+    assert [row["image"] for row in rows[::2]] == [f"a,\n{i:02}" for i in range(50)]
+    assert rows[0]["psnr"] == values[0]
+    assert "ssim" not in rows[0]
+    assert rows[98]["ssim"] == 0.5
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+
+
+def test_medians_of_many_images_come_from_a_sample(monkeypatch):
+    monkeypatch.setattr("iagan_lightning.output.EXACT_MEDIANS", 1000)
+    rows = ({"image": str(i), "method": "iagan", "psnr": i / 1e4} for i in range(10_000))
+    assert summarise(rows)["methods"]["iagan"]["psnr"]["median"] == pytest.approx(0.5, abs=0.08)
+
+
+# Storage ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_is_rebuilt_from_what_was_kept_of_it(tiny_weights, tmp_path, capsys):
+    out = tmp_path / "out"
+    args = arguments(tiny_weights, draw(tmp_path / "pictures", 1), out, "--save", "weights", "--operator.scale", "2")
+    args[args.index("--model.joint.steps") + 1] = "60"
+    assert main(args) == 0
+    folder = out / "images" / "000"
+    G = load_generator(tiny_weights)
+    image = rebuild(folder / "weights.safetensors", G)
+    y, A_mse = torch.load(folder / "measurement.pt"), json.loads((folder / "metrics.json").read_text())["objective"]
+    from iagan_lightning.operators import BicubicDownsampling
+
+    objective = float((BicubicDownsampling((3, 16, 16), scale=2)(image) - y).square().mean())
+    assert objective == pytest.approx(A_mse["joint"], rel=1e-3)
+    assert objective < 0.9 * A_mse["latent"], "the weights did change"
+    assert main(["rebuild", str(folder)]) == 0
+    difference = read_image(folder / "rebuilt.png") - read_image(folder / "iagan.png")
+    assert difference.abs().max() <= 2 / 255 + 1e-6, "one grey level where rounding falls the other way"
+    assert (folder / "weights.safetensors").stat().st_size < 0.6 * tiny_weights.stat().st_size + 10_000
+    assert main(["rebuild", str(out)]) == 2
+    assert main(["rebuild", str(folder), "--generator", "began64"]) == 2
+    assert "belongs to another generator" in capsys.readouterr().err
+
+
+# Faults -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_vanished_output_folder_ends_the_run(tiny_weights, tmp_path, capsys, monkeypatch):
+    out, moved = tmp_path / "out", tmp_path / "moved"
+    original = OutputFolder.metrics
+    monkeypatch.setattr(OutputFolder, "metrics", lambda self, name: vanish(self, name))
+
+    def vanish(self, name):
+        record = original(self, name)
+        if name == "001" and not moved.exists():
+            os.rename(out, moved)
+        return record
+
+    args = arguments(tiny_weights, draw(tmp_path / "pictures", 3), out)
+    assert main(args) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "vanished" in error
+    assert "Finished images are safe" in error
+    assert not out.exists(), "not made anew"
+    os.rename(moved, out)
+    assert main(args) == 0
+    assert "2 of 3 images are done already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(tiny_weights, tmp_path):
+    room = tmp_path / "room"
+    room.mkdir()
+    pictures = draw(tmp_path / "pictures", 30)
+    args = arguments(tiny_weights, pictures, room / "out")
+    command = " ".join([sys.executable, "-m", "iagan_lightning", *args])
+    mount = f"mount -t tmpfs -o size=300k none {room}"
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("needs a file system of its own")
+    script = (
+        f"{mount} && {{ {command}; echo status $?; rm -r {room}/out/images/000; cp -r {room}/out {tmp_path}/kept; }}"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, env=environment)
+    assert "status 2" in ran.stdout
+    assert "No space left on device" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    done = len(list((tmp_path / "kept" / "images").rglob("metrics.json")))
+    assert 0 < done < 29
+    shutil.copytree(tmp_path / "kept", room / "out")
+    assert main(args) == 0
+    assert len(results(room / "out")) == 30
+
+
+# Files from strangers ---------------------------------------------------------------------------------------------
+
+
+def test_image_bombs_are_refused_by_their_header(tmp_path):
+    path = tmp_path / "bomb.png"
+    Image.new("1", (MAX_PIXELS // 8000 + 1, 8000)).save(path)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(ValueError, match="shrink it first"):
+        read_image(path)
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_measurements_from_strangers_execute_nothing_and_stay_small(tmp_path):
+    mark = tmp_path / "executed"
+    torch.save(Payload(mark), tmp_path / "pickle.pt")
+    np.save(tmp_path / "pickle.npy", np.array([Payload(mark)], dtype=object), allow_pickle=True)
+    torch.save(torch.zeros(1).expand(1 << 20, 1 << 20), tmp_path / "expanded.pt")
+    torch.save(torch.zeros(1 << 20), tmp_path / "plain.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(tmp_path / "zip.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in plain.infolist():
+            packed.writestr(member.filename, plain.read(member))
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 20, 1 << 20)})
+    (tmp_path / "promise.npy").write_bytes(header.getvalue() + b"0000")
+    for name in ("pickle.pt", "pickle.npy", "expanded.pt", "zip.pt", "promise.npy"):
+        with pytest.raises(ValueError, match=name):
+            read_array(tmp_path / name)
+    assert not mark.exists()
+    assert read_array(tmp_path / "plain.pt").shape == (1 << 20,)
+    with pytest.raises(ValueError, match=r"zip\.pt is refused"):
+        load_generator(tmp_path / "zip.pt")
+
+
+def test_hostile_file_names_stay_in_their_folder(tiny_weights, tmp_path, capsys):
+    pictures = draw(tmp_path / "pictures", 1)
+    content = (pictures / "000.png").read_bytes()
+    hostile = [b"x\\..\\up.png", b"a\x1b[2Jb.png", b"\xff.png", b"new\nline.png", b"...png", b"[red].png"]
+    for name in hostile:
+        Path(os.fsdecode(os.path.join(os.fsencode(pictures), name))).write_bytes(content)
+    before = set(tmp_path.iterdir())
+    assert main(arguments(tiny_weights, pictures, tmp_path / "out")) == 0
+    assert set(tmp_path.iterdir()) == before | {tmp_path / "out"}
+    assert len(results(tmp_path / "out")) == 6, "dot files are left out, everything else is done"
+    printed = capsys.readouterr()
+    assert "\x1b[2J" not in printed.out + printed.err
+
+
+# Real processes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_any_layout_gives_the_same_files(tiny_weights, tmp_path):
+    """One process, two, torchrun, two pretended machines, two runs by mistake: the same to the last bit."""
+    pictures = draw(tmp_path / "pictures", 16)
+    end(start(arguments(tiny_weights, pictures, tmp_path / "one")))
+    one = results(tmp_path / "one")
+    assert len(one) == 16
+    text = end(start(arguments(tiny_weights, pictures, tmp_path / "two", "--trainer.devices", "2")))
+    assert "[16/16]" in text
+    assert results(tmp_path / "two") == one
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    end(start(arguments(tiny_weights, pictures, tmp_path / "torchrun"), torchrun))
+    assert results(tmp_path / "torchrun") == one
+    node = arguments(tiny_weights, pictures, tmp_path / "nodes", "--trainer.num_nodes", "2")
+    machines = [start(node, NODE_RANK=str(rank)) for rank in (0, 1)]
+    [end(machine) for machine in machines]
+    assert results(tmp_path / "nodes") == one
+    twice = [start(arguments(tiny_weights, pictures, tmp_path / "twice")) for _ in range(2)]
+    [end(run) for run in twice]
+    assert results(tmp_path / "twice") == one
+    for layout in ("two", "torchrun", "nodes", "twice"):
+        summary = json.loads((tmp_path / layout / "summary.json").read_text())
+        assert summary == json.loads((tmp_path / "one" / "summary.json").read_text())
+        assert not leftovers(tmp_path / layout)
+
+
+@pytest.mark.slow
+def test_failures_of_other_processes_are_in_the_summary(tiny_weights, tmp_path):
+    pictures = draw(tmp_path / "pictures", 12)
+    for name in ("002", "010"):
+        (pictures / f"{name}.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    args = arguments(tiny_weights, pictures, out, "--trainer.devices", "2")
+    text = end(start(args), status=1)
+    assert "failed: 002" in text
+    failed = json.loads((out / "summary.json").read_text())["failed"]
+    assert set(failed) == {"002", "010"}
+    assert all("UnidentifiedImageError" in reason for reason in failed.values())
+    assert len(results(out)) == 10
+    shutil.rmtree(pictures)
+    draw(pictures, 12)
+    end(start(args))
+    assert len(results(out)) == 12
+    assert not list(out.rglob("error.txt"))
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_nothing(tiny_weights, tmp_path):
+    """SIGKILL of all processes at random moments while they work; then one run finishes what is left."""
+    pictures, out, chance = draw(tmp_path / "pictures", 100), tmp_path / "out", random.Random(0)
+    args = arguments(tiny_weights, pictures, out, "--trainer.devices", "2")
+    end(start(arguments(tiny_weights, pictures, tmp_path / "expected")))
+    for _ in range(20):
+        before = claims_in(out)
+        process = start(args)
+        while claims_in(out) <= before:
+            assert process.poll() is None, "it ended before it was killed"
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 0.8))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        for path in out.rglob("metrics.json"):
+            assert json.loads(path.read_text())["methods"], "whole or not there"
+    assert 0 < len(results(out)) < 100
+    end(start(args))
+    assert results(out) == results(tmp_path / "expected")
+    rows = [(row["image"], row["method"]) for row in OutputFolder(out).rows()]
+    assert len(rows) == len(set(rows)) == 5 * 100
+    assert not leftovers(out / "images")
+
+
+@pytest.mark.slow
+def test_the_others_do_the_work_of_a_killed_process(tiny_weights, tmp_path):
+    pictures, out = draw(tmp_path / "pictures", 60), tmp_path / "out"
+    process = start(arguments(tiny_weights, pictures, out, "--trainer.devices", "2"))
+    killed = None
+    while killed is None and process.poll() is None:  # the second process, once it holds a claim
+        for claim in (out / "images").glob("*/.claim"):
+            try:
+                pid = json.loads(claim.read_text())["pid"]
+            except (OSError, ValueError):
+                continue
+            if pid != process.pid:
+                killed = pid
+                os.kill(pid, signal.SIGKILL)
+                break
+        time.sleep(0.01)
+    assert killed
+    text = end(process)
+    assert "ended by signal 9" in text
+    assert len(results(out)) == 60
+    assert not leftovers(out / "images")
