@@ -238,7 +238,17 @@ def test_medians_of_many_images_come_from_a_sample(monkeypatch):
 
 def test_an_image_is_rebuilt_from_what_was_kept_of_it(tiny_weights, tmp_path, capsys):
     out = tmp_path / "out"
-    args = arguments(tiny_weights, draw(tmp_path / "pictures", 1), out, "--save", "weights", "--operator.scale", "2")
+    args = arguments(
+        tiny_weights,
+        draw(tmp_path / "pictures", 1),
+        out,
+        "--save",
+        "weights",
+        "--operator.scale",
+        "2",
+        "--model.joint.lr_weights",
+        "1e-3",
+    )
     args[args.index("--model.joint.steps") + 1] = "60"
     assert main(args) == 0
     folder = out / "images" / "000"
