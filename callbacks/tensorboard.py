@@ -8,6 +8,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from iagan_lightning.callbacks.curves import curve_point
 from iagan_lightning.metrics import to_8bit
 from iagan_lightning.module import IAGAN, METHOD
 from iagan_lightning.output import OutputFolder
@@ -54,15 +55,7 @@ class TensorBoardImages(pl.Callback):
         step, self._steps = self._steps, self._steps + 1
         if batch_idx % self.curve_every:
             return
-        # Of several starting points each image shows the one that is best at the moment.
-        objectives = pl_module.evaluation.objective.unflatten(0, (len(self._writers), -1))
-        rows = objectives.argmin(1) + pl_module.starts * torch.arange(len(objectives), device=objectives.device)
-        images = pl_module.evaluation.image[rows]
-        energy = pl_module.y.abs().square().flatten(1).sum(1) / pl_module.operator.num_measurements
-        curves = {"objective": objectives.amin(1), "residual": (objectives.amin(1) / energy).sqrt()}
-        if pl_module.truth is not None:
-            error = (images.clamp(-1, 1) - pl_module.truth.to(images)) / 2
-            curves["psnr"] = -10 * error.square().flatten(1).mean(1).log10()
+        curves, images = curve_point(pl_module)
         values = {tag: curve.tolist() for tag, curve in curves.items()}
         for index, writer in enumerate(self._writers):
             for tag, curve in values.items():

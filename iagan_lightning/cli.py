@@ -24,6 +24,7 @@ tasks:
   inpainting          fill in missing pixels
   denoising           remove noise of a known level
 
+  report              the results of a run, or of several, as one HTML page
   train-prior         train a generator on your own pictures
   import-prior        convert a generator's weights from elsewhere
   check-operator      is your operator linear, are its adjoint and pseudo-inverse right
@@ -39,7 +40,7 @@ exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad argum
 """
 
 TASKS = ("super-resolution", "compressed-sensing", "deblurring", "inpainting", "denoising")
-COMMANDS = (*TASKS, "train-prior", "import-prior", "check-operator")
+COMMANDS = (*TASKS, "report", "train-prior", "import-prior", "check-operator")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -72,6 +73,10 @@ def main(args: Sequence[str] | None = None) -> int:
             from iagan_lightning.check_operator import run_check_operator
 
             return run_check_operator(args[1:])
+        if args[0] == "report":
+            from iagan_lightning.page.command import run_report
+
+            return run_report(args[1:])
         from iagan_lightning.tasks import run_task
 
         return run_task(args)

@@ -18,6 +18,7 @@ from iagan_lightning.batching import images_that_fit, out_of_memory
 from iagan_lightning.callbacks import (
     BackProjection,
     BestObjective,
+    CurveWriter,
     ImageMetrics,
     ResultWriter,
     RunProgress,
@@ -187,7 +188,7 @@ class Run:
         callbacks.append(ImageMetrics(self.lpips))
         if with_tensorboard.issuperset(names):
             callbacks.append(TensorBoardImages(str(self.out.root)))
-        callbacks += [progress, ResultWriter(self.out.root, self.save)]
+        callbacks += [progress, CurveWriter(self.out.root), ResultWriter(self.out.root, self.save)]
         adapt(self.model, quiet_trainer(**{**self.trainer, "callbacks": callbacks}))
 
     def _verdict(self, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ import yaml
 from pytorch_lightning.cli import LightningCLI
 
 from iagan_lightning.data import ImageData, OperatorFactory
+from iagan_lightning.environment import environment
 from iagan_lightning.generators import Generator, ModuleGenerator, load_generator
 from iagan_lightning.lightning_cli import parse
 from iagan_lightning.metrics import Backbone
@@ -84,6 +86,7 @@ class TaskTrainer(pl.Trainer):
         def record() -> None:
             folder.check_settings(determining_settings(task, self.config, run))
             write_text(folder.root / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+            write_text(folder.root / "environment.json", json.dumps(environment(), indent=2) + "\n")
 
         summary = run(record)
         print_summary(summary, folder, run.skipped)
