@@ -23,17 +23,18 @@ class RunProgress(pl.Callback):
     Args:
         total: images to do.
         console: where to print; standard error by default, so that standard output stays for results.
+        quiet: show failures only.
     """
 
-    def __init__(self, total: int, console: Console | None = None) -> None:
-        self.total, self.done = total, 0
+    def __init__(self, total: int, console: Console | None = None, quiet: bool = False) -> None:
+        self.total, self.done, self.quiet = total, 0, quiet
         self.console = console or Console(stderr=True)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._start = self._drawn = time.perf_counter()
 
     def __enter__(self) -> RunProgress:
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.quiet:
             self._progress = Progress(
                 TextColumn("{task.fields[image]}"),
                 BarColumn(),
@@ -82,6 +83,8 @@ class RunProgress(pl.Callback):
         self.done += 1
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=self.done)
+        if self.quiet and not failed:
+            return
         left = (time.perf_counter() - self._start) / self.done * (self.total - self.done)
         rest = f", about {left:.0f} s left" if self.done < self.total else ""
         style = "red" if failed else None

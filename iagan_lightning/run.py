@@ -50,6 +50,7 @@ class Run:
         save: see ``ResultWriter``.
         tensorboard: number of images that get a TensorBoard run, the first ones.
         trainer: arguments of the Trainer of each image.
+        quiet: show failures only.
         callbacks: the user's own, after those that make results and before those that measure and write them.
     """
 
@@ -65,6 +66,7 @@ class Run:
     tensorboard: int = 64
     trainer: dict[str, Any] = field(default_factory=dict)
     callbacks: Sequence[pl.Callback] = ()
+    quiet: bool = False
 
     failed: dict[str, str] = field(default_factory=dict, init=False)
     skipped: int = field(default=0, init=False)
@@ -116,8 +118,8 @@ class Run:
         if any(sample.truth is not None for sample in todo):
             load_lpips(self.lpips)  # its warning comes once, before the progress bar
         try:
-            with RunProgress(len(todo)) as progress, quiet_lightning():
-                if self.skipped:
+            with RunProgress(len(todo), quiet=self.quiet) as progress, quiet_lightning():
+                if self.skipped and not self.quiet:
                     progress.console.print(f"{self.skipped} of {len(samples)} images are done already")
                 self.images_per_fit = self._images_per_fit()
                 while todo:

@@ -65,7 +65,14 @@ class TaskTrainer(pl.Trainer):
         self.exit_status = 0
 
     def reconstruct(
-        self, task: str, model: IAGAN, data: ImageData, operator: OperatorFactory, out: str | None, **settings: Any
+        self,
+        task: str,
+        model: IAGAN,
+        data: ImageData,
+        operator: OperatorFactory,
+        out: str | None,
+        as_json: bool,
+        **settings: Any,
     ) -> None:
         """Run a task over a data set, print its table, and keep the exit status."""
         check_precision(self.settings.get("precision"))
@@ -89,7 +96,10 @@ class TaskTrainer(pl.Trainer):
             write_text(folder.root / "environment.json", json.dumps(environment(), indent=2) + "\n")
 
         summary = run(record)
-        print_summary(summary, folder, run.skipped)
+        if as_json:
+            print(json.dumps({"out": str(folder.root), "skipped": run.skipped, **summary}, indent=2))
+        elif not run.quiet:
+            print_summary(summary, folder, run.skipped)
         self.exit_status = 1 if run.failed else 0
 
 
@@ -158,6 +168,8 @@ OPTIONS = """
             out: folder for the results; runs/TASK-DATE-TIME by default. Finished images in it are skipped.
             save: weights also stores the latents and the adapted weights of each image.
             tensorboard: number of images that get a TensorBoard run, the first ones.
+            quiet: print nothing but what went wrong.
+            json: print the summary as one JSON document instead of a table; nothing else goes to standard output.
 """
 
 
@@ -175,6 +187,8 @@ def _method(name: str, task: Task) -> Callable[..., None]:
         out: str | None = None,
         save: Literal["images", "weights"] = "images",
         tensorboard: int = 64,
+        quiet: bool = False,
+        json: bool = False,
     ) -> None:
         given = (self.config["operator"] or {}).get("init_args") or {}
         self.reconstruct(
@@ -183,11 +197,13 @@ def _method(name: str, task: Task) -> Callable[..., None]:
             datamodule,
             with_defaults(operator, given, task.defaults, task.instead),
             out,
+            json,
             noise_std=parse_level(noise_std),
             back_projection=back_projection,
             lpips=lpips,
             save=save,
             tensorboard=tensorboard,
+            quiet=quiet,
         )
 
     defaults = "".join(f" with {key} {value}" for key, value in task.defaults.items())
@@ -236,7 +252,14 @@ def run_task(args: Sequence[str]) -> int:
     """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own classes lie there; python -m does the same
-    cli = parse(TaskCLI, ReconstructionModel, ImageData, spell_out_kind(args), "iagan", trainer_class=TaskTrainer)
+    cli = parse(
+        TaskCLI,
+        ReconstructionModel,
+        ImageData,
+        spell_out_flags(spell_out_kind(args)),
+        "iagan",
+        trainer_class=TaskTrainer,
+    )
     assert isinstance(cli.trainer, TaskTrainer)
     return cli.trainer.exit_status
 
@@ -275,6 +298,19 @@ def spell_out_kind(args: Sequence[str]) -> list[str]:
         if kind not in KINDS:
             raise ValueError(f"operator.kind is one of {', '.join(KINDS)}; {kind!r} was given")
         spelled[place : place + 2] = ["--operator", KINDS[kind]]
+    return spelled
+
+
+def spell_out_flags(args: Sequence[str]) -> list[str]:
+    """Replace --quiet and --json without a value by --quiet true and --json true.
+
+    Example:
+        >>> spell_out_flags(["denoising", "--quiet", "--json", "false"])
+        ['denoising', '--quiet', 'true', '--json', 'false']
+    """
+    spelled: list[str] = []
+    for word, after in zip(args, [*args[1:], "--"], strict=True):
+        spelled += [word, "true"] if word in ("--quiet", "--json") and after.startswith("--") else [word]
     return spelled
 
 

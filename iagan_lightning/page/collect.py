@@ -26,7 +26,7 @@ METRICS: dict[str, dict[str, Any]] = {
     "lpips_alex": {"title": "LPIPS alex", "unit": "", "better": "low", "format": "4"},
     "lpips_vgg": {"title": "LPIPS vgg", "unit": "", "better": "low", "format": "4"},
     "lpips_squeeze": {"title": "LPIPS squeeze", "unit": "", "better": "low", "format": "4"},
-    "residual": {"title": "Residual", "unit": "|Ax − y| / |y|", "better": "low", "format": "e"},
+    "residual": {"title": "Residual", "unit": "|Ax - y| / |y|", "better": "low", "format": "e"},
     "residual_sigma": {"title": "Residual / noise", "unit": "1 = truth", "better": None, "format": "2"},
 }
 CURVES = ("objective", "residual", "psnr")
@@ -66,9 +66,7 @@ def collect(folders: Sequence[Path], page: Path) -> dict[str, Any]:
     names = sorted({name for run in records for name in run})
     how = embedding(sum(len(run) for run in records))
     labels = _labels(folders)
-    runs = [
-        _run(folder, label, run, page) for folder, label, run in zip(folders, labels, records, strict=True)
-    ]
+    runs = [_run(folder, label, run, page) for folder, label, run in zip(folders, labels, records, strict=True)]
     found = {key for run in records for record in run.values() for row in record["methods"].values() for key in row}
     methods = {method for run in records for record in run.values() for method in record["methods"]}
     return {

@@ -21,6 +21,7 @@ function fill(node, settings, children) {
 const el = (tag, settings = {}, ...children) => fill(document.createElement(tag), settings, children);
 const svg = (tag, settings = {}, ...children) => fill(document.createElementNS(SVG, tag), settings, children);
 const color = (index) => `var(--c${index % 8})`;
+const runColor = (index) => color([3, 1, 4, 6, 2, 7, 5, 0][index % 8]);
 const methodColor = (method) => color(methods.indexOf(method));
 
 function format(key, value) {
@@ -99,7 +100,7 @@ function head() {
     el("p", { class: "soft" }, `${count} ${count === 1 ? "image" : "images"}${several ? "" : ` in ${data.runs[0].folder}`}`),
     el("nav", {}, sections.map(([id, text]) => el("a", { href: `#${id}` }, text))),
     el("div", { class: `runs${several ? "" : " single"}` }, data.runs.map((run, index) => el("div", { class: "panel" },
-      several && el("h3", {}, el("span", { class: "dot", style: { background: color(index + 3) } }), run.label),
+      several && el("h3", {}, el("span", { class: "dot", style: { background: runColor(index) } }), run.label),
       facts(run.facts)))));
 }
 
@@ -155,7 +156,7 @@ function scale(values, log, from, to, pad = 0.04) {
   if (log && span > 1.3) {
     const every = Math.ceil(span / 6);
     marks = ticks(low, high, 6).values.filter((v) => Number.isInteger(v)).filter((v, i, all) => (v - all[0]) % every === 0)
-      .map((v) => [10 ** v, v === 0 ? "1" : v === -1 ? "0.1" : `1e${String(v).replace("-", "−")}`]);
+      .map((v) => [10 ** v, v > -3 && v < 3 ? String(Number((10 ** v).toPrecision(1))) : `1e${String(v).replace("-", "−")}`]);
   } else if (log) {
     const { values } = ticks(10 ** low, 10 ** high, 5);
     marks = values.filter((v) => v > 0).map((v) => [v, v >= 0.01 ? String(Number(v.toPrecision(2))) : v.toExponential(0).replace("-", "−")]);
@@ -180,7 +181,7 @@ function distribution(key) {
   if (!rows.length) return null;
   const label = (row) => (several ? `${data.methods[row.method]} · ${data.runs[row.index].label}` : data.methods[row.method]);
   const cut = (text) => (text.length > 26 ? `${text.slice(0, 25)}…` : text);
-  const left = 14 + 6.4 * Math.max(...rows.map((row) => cut(label(row)).length));
+  const left = 16 + 7 * Math.max(...rows.map((row) => cut(label(row)).length));
   const [width, step, top] = [520, several ? 24 : 32, 6];
   const bottom = top + rows.length * step;
   const log = key.startsWith("residual");
@@ -258,12 +259,12 @@ function curveChart(key, series, faint) {
 }
 function curves() {
   const all = data.images.flatMap((image, number) => image.runs.map((own, index) => own && own.curves && {
-    curves: own.curves, paint: several ? color(index + 3) : color(number + 3), name: several ? `${image.name} · ${data.runs[index].label}` : image.name, click: () => open(number, index),
+    curves: own.curves, paint: several ? runColor(index) : runColor(number), name: several ? `${image.name} · ${data.runs[index].label}` : image.name, click: () => open(number, index),
   })).filter(Boolean);
   if (!all.length) return el("section", { id: "curves" }, el("h2", {}, "Curves"), el("p", { class: "note" }, "These runs stored no curves (curves.csv)."));
   const most = 40;
   const shown = all.length <= most ? all : Array.from({ length: most }, (_, i) => all[Math.floor((i * all.length) / most)]);
-  const legend = several ? data.runs.map((run, index) => [run.label, color(index + 3)]) : shown.length <= 8 ? shown.map((one) => [one.name, one.paint]) : [];
+  const legend = several ? data.runs.map((run, index) => [run.label, runColor(index)]) : shown.length <= 8 ? shown.map((one) => [one.name, one.paint]) : [];
   return el("section", { id: "curves" }, el("h2", {}, "Curves"),
     el("div", { class: "charts" }, Object.keys(CURVES).map((key) => curveChart(key, shown, shown.length > 12 ? 0.45 : 0.9))),
     el("div", { class: "legend" }, legend.map(([name, paint]) => el("span", {}, el("span", { class: "dot", style: { background: paint } }), name))),
@@ -297,11 +298,10 @@ function ends() {
 
 function row(number, index) {
   const own = data.images[number].runs[index];
-  if (!own) return el("p", { class: "note" }, "not in this run");
   const keys = [metrics.psnr && "psnr", Object.keys(metrics).find((key) => key.startsWith("lpips"))].filter(Boolean);
   const shown = keys.length ? keys : ["residual"];
   const best = Object.fromEntries(shown.map((key) => [key, bestOf(key, Object.values(own.metrics).map((values) => values[key]))]));
-  return el("div", { class: "row" }, Object.entries(own.pictures).map(([kind, shot]) => {
+  return el("div", { class: "row", style: { "--count": Math.max(7, Object.keys(own.pictures).length) } }, Object.entries(own.pictures).map(([kind, shot]) => {
     const values = own.metrics[kind] || {};
     return el("figure", {},
       el("button", { type: "button", onclick: () => open(number, index, kind), "aria-label": `${data.images[number].name}, ${titleOf(kind)}` }, picture(shot, titleOf(kind), kind === "measurement")),
@@ -315,7 +315,7 @@ function card(number) {
   const image = data.images[number];
   return el("article", { class: "card panel" },
     el("header", {}, el("h3", {}, el("button", { type: "button", onclick: () => open(number, image.runs.findIndex(Boolean)) }, image.name))),
-    data.runs.map((run, index) => [several && el("div", { class: "runname" }, el("span", { class: "dot", style: { background: color(index + 3) } }), run.label), row(number, index)]));
+    data.runs.map((run, index) => [several && el("div", { class: "runname" }, el("span", { class: "dot", style: { background: runColor(index) } }), run.label, !image.runs[index] && ": not in this run"), image.runs[index] && row(number, index)]));
 }
 let order = []; // numbers of the images in the list at hand, for "previous" and "next"
 function images() {
@@ -430,7 +430,7 @@ function open(number, index = 0, kind = METHOD) {
   current = { number, index, kind };
   const place = order.indexOf(number);
   const step = (by) => () => { if (order.length) open(order[(place + by + order.length) % order.length], index, kind); };
-  const series = image.runs.map((one, i) => one && one.curves && { curves: one.curves, paint: color(i + 3), name: data.runs[i].label }).filter(Boolean);
+  const series = image.runs.map((one, i) => one && one.curves && { curves: one.curves, paint: runColor(i), name: data.runs[i].label }).filter(Boolean);
   dialog.replaceChildren(
     el("div", { class: "bar" }, el("h3", {}, image.name),
       several && select(data.runs.map((run, i) => [i, run.label]).filter(([i]) => image.runs[i]), index, (value) => open(number, Number(value), kind), "Run"),
