@@ -7,6 +7,7 @@ const metrics = Object.fromEntries(data.metrics.map((metric) => [metric.key, met
 const METRIC = ["psnr", "lpips_alex", "lpips_vgg", "lpips_squeeze", "residual"].find((key) => metrics[key]) || "residual";
 const METHOD = ["iagan_bp", "iagan"].find((key) => methods.includes(key)) || methods[methods.length - 1];
 const SVG = "http://www.w3.org/2000/svg";
+const NARROW = innerWidth < 760; // charts have their own units: fewer of them keep the letters readable
 const PAGE = 12; // cards made at a time
 
 function fill(node, settings, children) {
@@ -180,9 +181,10 @@ function distribution(key) {
   });
   if (!rows.length) return null;
   const label = (row) => (several ? `${data.methods[row.method]} · ${data.runs[row.index].label}` : data.methods[row.method]);
-  const cut = (text) => (text.length > 26 ? `${text.slice(0, 25)}…` : text);
+  const most = NARROW ? 20 : 26;
+  const cut = (text) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
   const left = 16 + 7 * Math.max(...rows.map((row) => cut(label(row)).length));
-  const [width, step, top] = [520, several ? 24 : 32, 6];
+  const [width, step, top] = [NARROW ? 360 : 520, several ? 24 : 32, 6];
   const bottom = top + rows.length * step;
   const log = key.startsWith("residual");
   const x = scale(rows.flatMap((row) => row.points.map((point) => point[0])), log, left, width - 8);
@@ -225,7 +227,7 @@ function curveChart(key, series, faint) {
   const drawn = series.filter((one) => one.curves && one.curves[key]);
   if (!drawn.length) return null;
   const [title, unit, log] = CURVES[key];
-  const [width, height, left, top, bottom] = [460, 230, 50, 20, 200];
+  const [width, height, left, top, bottom] = [NARROW ? 350 : 460, 230, 50, 20, 200];
   const x = scale(drawn.flatMap((one) => [0, one.curves.evaluation[one.curves.evaluation.length - 1]]), false, left, width - 10, 0);
   const y = scale(drawn.flatMap((one) => one.curves[key]), log, bottom, top);
   const chart = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title} over evaluations` });
