@@ -26,7 +26,7 @@ class CurveWriter(pl.Callback):
         points: of each stage, about; a longer stage is thinned out.
     """
 
-    def __init__(self, out: str | os.PathLike[str], points: int = 40) -> None:
+    def __init__(self, out: str | os.PathLike[str], points: int = 25) -> None:
         self.out, self.points = OutputFolder(out), points
         self._rows: list[tuple[int, str, dict[str, Tensor]]] = []
         self._step = 0
