@@ -4,12 +4,11 @@
 work on the machine does not count. The first image pays for the import of TensorBoard.
 """
 
+import functools
 import tempfile
 import time
 
 import torch
-
-from iagan_lightning import IAGAN, adapt
 from iagan_lightning.callbacks import (
     BackProjection,
     BestObjective,
@@ -19,6 +18,8 @@ from iagan_lightning.callbacks import (
     StageStopping,
     TensorBoardImages,
 )
+
+from iagan_lightning import IAGAN, adapt
 from iagan_lightning.data import EXAMPLES
 from iagan_lightning.generators import load_generator
 from iagan_lightning.images import fit_image, read_image
@@ -29,14 +30,14 @@ from iagan_lightning.reconstruction import quiet_lightning, quiet_trainer
 def clocked(callback, spent):
     """Return the callback with the time of its hooks added to ``spent`` under its class name."""
     name = type(callback).__name__
+
+    def timed(hook, *args):
+        start = time.thread_time()
+        hook(*args)
+        spent[name] = spent.get(name, 0.0) + time.thread_time() - start
+
     for hook in ("on_train_start", "on_train_batch_end", "on_train_end"):
-
-        def timed(*args, _call=getattr(callback, hook)):
-            start = time.thread_time()
-            _call(*args)
-            spent[name] = spent.get(name, 0.0) + time.thread_time() - start
-
-        setattr(callback, hook, timed)
+        setattr(callback, hook, functools.partial(timed, getattr(callback, hook)))
     return callback
 
 
@@ -49,17 +50,10 @@ def main(rounds=2):
         spent = {}
         with tempfile.TemporaryDirectory() as out, quiet_lightning():
             logging = [clocked(TensorBoardImages(out), spent), clocked(CurveWriter(out), spent)]
-            ours = [
-                BestObjective(),
-                StageStopping(),
-                BackProjection(),
-                ImageMetrics("none"),
-                *logging,
-                ResultWriter(out),
-            ]
+            ours = [BestObjective(), StageStopping(), BackProjection(), ImageMetrics("none"), *logging]
             module.begin(A(x), A, 0.0, [0], truth=x, names=[path.stem])
             start = time.thread_time()
-            adapt(module, quiet_trainer(accelerator="cpu", callbacks=ours))
+            adapt(module, quiet_trainer(accelerator="cpu", callbacks=[*ours, ResultWriter(out)]))
             whole = time.thread_time() - start
         shares = ", ".join(f"{name} {seconds / whole:.2%}" for name, seconds in spent.items())
         print(f"{path.stem}: {whole:.1f} s of which {shares}", flush=True)
