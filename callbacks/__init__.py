@@ -7,6 +7,7 @@ Each one is independent: taking it out of the list takes its output away. Where 
 
 from iagan_lightning.callbacks.back_projection import BackProjection
 from iagan_lightning.callbacks.best_objective import BestObjective
+from iagan_lightning.callbacks.curves import CurveWriter
 from iagan_lightning.callbacks.dip_baseline import DIPBaseline
 from iagan_lightning.callbacks.metrics import ImageMetrics
 from iagan_lightning.callbacks.progress import RunProgress
@@ -17,6 +18,7 @@ from iagan_lightning.callbacks.tensorboard import TensorBoardImages
 __all__ = [
     "BackProjection",
     "BestObjective",
+    "CurveWriter",
     "DIPBaseline",
     "ImageMetrics",
     "ResultWriter",

@@ -28,22 +28,23 @@ class RunProgress(pl.Callback):
         total: images to do.
         console: where to print; standard error by default, so that standard output stays for results.
         shown: False for processes that leave the display to another one.
+        quiet: show failures only.
 
     Attributes:
         look: called about once a second while an image is being adapted, to hear of other processes.
     """
 
-    def __init__(self, total: int, console: Console | None = None, shown: bool = True) -> None:
+    def __init__(self, total: int, console: Console | None = None, shown: bool = True, quiet: bool = False) -> None:
         self.total, self.done, self.failed = total, 0, 0
         self.console = console or Console(stderr=True, quiet=not shown)
-        self.shown = shown
+        self.shown, self.quiet = shown, quiet
         self.look: Callable[[], None] = lambda: None
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._start = self._drawn = self._looked = time.perf_counter()
 
     def __enter__(self) -> RunProgress:
-        if self.shown and self.console.is_terminal:
+        if self.shown and self.console.is_terminal and not self.quiet:
             self._progress = Progress(
                 TextColumn("{task.fields[image]}", markup=False),
                 BarColumn(),
@@ -99,6 +100,8 @@ class RunProgress(pl.Callback):
         self.total = max(self.total, self.done)  # another run may be at work in the same folder
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=self.done, total=self.total, state=self._tally())
+        if self.quiet and not failed:
+            return
         left = (time.perf_counter() - self._start) / self.done * (self.total - self.done)
         rest = f", about {left:.0f} s left" if self.done < self.total else ""
         self.console.print(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from iagan_lightning.callbacks.curves import curve_point
 
 from iagan_lightning.metrics import to_8bit
 from iagan_lightning.module import IAGAN, METHOD
@@ -21,17 +23,17 @@ class TensorBoardImages(pl.Callback):
 
     Tags: ``objective``, ``residual``, ``psnr`` (with the truth) and ``stage`` (0 latent, 1 joint, 0.5 a probe on part
     of the measurements) over all evaluations, ``image/csgm`` and ``image/iagan`` while they form, ``final/comparison``,
-    and ``final/METHOD/METRIC``.
+    and ``final/METHOD/METRIC``. The HPARAMS tab compares runs: settings of both stages beside the final metrics.
 
     Args:
         out: folder of the run.
-        curve_every: evaluations between two points of the curves.
-        image_every: evaluations between two images.
+        points: of the curves in each stage, about.
+        images: written on the way in each stage, about.
     """
 
-    def __init__(self, out: str, curve_every: int = 10, image_every: int = 100) -> None:
+    def __init__(self, out: str, points: int = 20, images: int = 4) -> None:
         self.out = OutputFolder(out)
-        self.curve_every, self.image_every = curve_every, image_every
+        self.points, self.images = points, images
         self._writers: list[Any] = []
         self._steps = 0
 
@@ -52,23 +54,16 @@ class TensorBoardImages(pl.Callback):
         """Write a point of the curves, and now and then the images."""
         assert isinstance(pl_module, IAGAN) and pl_module.evaluation is not None
         step, self._steps = self._steps, self._steps + 1
-        if batch_idx % self.curve_every:
+        point, between = divmod(batch_idx, max((pl_module.settings.steps or 1) // self.points, 1))
+        if between:
             return
-        # Of several starting points each image shows the one that is best at the moment.
-        objectives = pl_module.evaluation.objective.unflatten(0, (len(self._writers), -1))
-        rows = objectives.argmin(1) + pl_module.starts * torch.arange(len(objectives), device=objectives.device)
-        images = pl_module.evaluation.image[rows]
-        energy = pl_module.y.abs().square().flatten(1).sum(1) / pl_module.operator.num_measurements
-        curves = {"objective": objectives.amin(1), "residual": (objectives.amin(1) / energy).sqrt()}
-        if pl_module.truth is not None:
-            error = (images.clamp(-1, 1) - pl_module.truth.to(images)) / 2
-            curves["psnr"] = -10 * error.square().flatten(1).mean(1).log10()
+        curves, images = curve_point(pl_module)
         values = {tag: curve.tolist() for tag, curve in curves.items()}
         for index, writer in enumerate(self._writers):
             for tag, curve in values.items():
                 writer.add_scalar(tag, curve[index], step)
             writer.add_scalar("stage", STAGES[pl_module.stage], step)
-            if batch_idx % self.image_every == 0:
+            if point % max(self.points // self.images, 1) == 0:
                 name = METHOD.get(pl_module.stage, pl_module.stage)
                 writer.add_image(f"image/{name}", to_8bit(images[index]).cpu(), step)
 
@@ -77,6 +72,8 @@ class TensorBoardImages(pl.Callback):
         assert isinstance(pl_module, IAGAN)
         if pl_module.stage != "joint":
             return
+        from torch.utils.tensorboard.summary import hparams
+
         for index, writer in enumerate(self._writers):
             metrics = pl_module.metrics[index] if pl_module.metrics else {}
             results = {method: images[index].cpu() for method, images in pl_module.results.items()}
@@ -87,6 +84,9 @@ class TensorBoardImages(pl.Callback):
             for method, row in metrics.items():
                 for name, value in row.items():
                     writer.add_scalar(f"final/{method}/{name}", value, self._steps)
+            finals = {f"final/{method}/{name}": value for method, row in metrics.items() for name, value in row.items()}
+            for part in hparams(settings_of(pl_module), finals):  # add_hparams would make a run of its own
+                writer.file_writer.add_summary(part)
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -97,3 +97,16 @@ class TensorBoardImages(pl.Callback):
         for writer in self._writers:
             writer.close()
         self._writers = []
+
+
+def settings_of(module: IAGAN) -> dict[str, str | float | bool]:
+    """Return what distinguishes runs, flat, as HPARAMS takes it: noise, preset, operator and the stages' settings."""
+    settings: dict[str, str | float | bool] = {
+        "noise_std": "unknown" if module.noise_std is None else module.noise_std,
+        "preset": module.preset,
+        "operator": repr(module.operator),
+    }
+    for name, stage in module.stages.items():
+        given = {f"{name}/{key}": value for key, value in asdict(stage).items() if value is not None}
+        settings.update({key: value if isinstance(value, int | float) else str(value) for key, value in given.items()})
+    return settings

@@ -24,6 +24,7 @@ tasks:
   inpainting          fill in missing pixels
   denoising           remove noise of a known level
 
+  report              the results of a run, or of several, as one HTML page
   train-prior         train a generator on your own pictures
   import-prior        convert a generator's weights from elsewhere
   reproduce           the paper's tables and figures, ours beside the published ones
@@ -41,7 +42,7 @@ exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad argum
 """
 
 TASKS = ("super-resolution", "compressed-sensing", "deblurring", "inpainting", "denoising")
-COMMANDS = (*TASKS, "train-prior", "import-prior", "reproduce", "check-operator", "rebuild")
+COMMANDS = (*TASKS, "report", "train-prior", "import-prior", "reproduce", "check-operator", "rebuild")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -85,6 +86,10 @@ def main(args: Sequence[str] | None = None) -> int:
             from iagan_lightning.rebuild import run_rebuild
 
             return run_rebuild(args[1:])
+        if args[0] == "report":
+            from iagan_lightning.page.command import run_report
+
+            return run_report(args[1:])
         from iagan_lightning.tasks import run_task
 
         return run_task(args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -10,18 +11,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+from PIL import Image
 from torch import Tensor
 
 from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.module import IAGAN, adapt
 from iagan_lightning.operators import LinearOperator
+from iagan_lightning.sheet import sheet_of, stack_sheets
 from iagan_lightning.stages import Preset, Stage
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Results for a batch of B measurements, images in [-1, 1] on the CPU.
+    """Results for a batch of B measurements, images in [-1, 1] on the CPU; a notebook shows them as pictures.
 
     Attributes:
         csgm: latent stage, ``(B, C, H, W)``.
@@ -42,6 +45,19 @@ class Reconstruction:
     evaluations: dict[str, Tensor]
     seconds: dict[str, float]
     dip: Tensor | None = None
+
+    def comparison(self, rows: int = 8) -> Image.Image:
+        """Return the methods side by side, a row for each of the first images."""
+        methods = {name: getattr(self, name) for name in ("csgm", "csgm_bp", "iagan", "iagan_bp", "dip")}
+        images = {name: batch for name, batch in methods.items() if batch is not None}
+        sheets = [sheet_of({name: x[i] for name, x in images.items()}, None, None, {}) for i in range(len(self.iagan))]
+        return stack_sheets(sheets[:rows])
+
+    def _repr_png_(self) -> bytes:
+        """Show the comparison in a notebook."""
+        buffer = io.BytesIO()
+        self.comparison().save(buffer, format="PNG")
+        return buffer.getvalue()
 
 
 def reconstruct(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any
 
 from rich.console import Console
@@ -55,7 +56,11 @@ def print_summary(
     for name, reason in summary["failed"].items():
         console.print(f"failed: {printable(name)}: {printable(reason)}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"pictures: {folder.root / 'images'}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"tensorboard --logdir {folder.root / 'tensorboard'}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"page: iagan report {shlex.quote(str(folder.root))}", markup=False, highlight=False, soft_wrap=True)
+    board = folder.root / "tensorboard"
+    if board.is_dir():
+        command = f"tensorboard --logdir {shlex.quote(str(board))}"
+        console.print(command, markup=False, highlight=False, soft_wrap=True)
 
 
 def unexplained(record: dict[str, Any]) -> float:

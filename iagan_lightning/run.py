@@ -20,6 +20,7 @@ from iagan_lightning.batching import images_that_fit, out_of_memory
 from iagan_lightning.callbacks import (
     BackProjection,
     BestObjective,
+    CurveWriter,
     DIPBaseline,
     ImageMetrics,
     ResultWriter,
@@ -60,6 +61,7 @@ class Run:
         save: see ``ResultWriter``.
         tensorboard: number of images that get a TensorBoard run, the first ones.
         trainer: arguments of the Trainer of each image.
+        quiet: show failures only.
         callbacks: the user's own, after those that make results and before those that measure and write them.
         place: which of several processes this is. All work through the same images; the first one (rank 0) shows the
             progress of all and writes the summary.
@@ -81,6 +83,7 @@ class Run:
     callbacks: Sequence[pl.Callback] = ()
     place: Place = field(default_factory=Place)
     stale_seconds: float = STALE_SECONDS
+    quiet: bool = False
 
     failed: dict[str, str] = field(default_factory=dict, init=False)
     skipped: int = field(default=0, init=False)
@@ -154,7 +157,7 @@ class Run:
         with_tensorboard = {sample.name for sample in samples[: self.tensorboard]}
         start = self.place.rank * len(samples) // self.place.size
         with (
-            RunProgress(len(samples) - len(finished), shown=self.place.rank == 0) as progress,
+            RunProgress(len(samples) - len(finished), shown=self.place.rank == 0, quiet=self.quiet) as progress,
             Claims(self.out.claim, self.stale_seconds) as claims,
             quiet_lightning(),
         ):
@@ -168,7 +171,7 @@ class Run:
             names = [sample.name for sample in samples]
             self._worklist = WorkList(names, self.out, claims, journal, start, finished, on_news)
             progress.look = self._worklist.look
-            if self.skipped:
+            if self.skipped and not self.quiet:
                 progress.console.print(f"{self.skipped} of {len(samples)} images are done already")
             self.images_per_fit = self._images_per_fit()
             while taken := self._worklist.take(self.images_per_fit):
@@ -243,7 +246,7 @@ class Run:
         callbacks.append(ImageMetrics(self.lpips))
         if with_tensorboard.issuperset(names):
             callbacks.append(TensorBoardImages(str(self.out.root)))
-        callbacks += [progress, ResultWriter(self.out, self.save)]
+        callbacks += [progress, CurveWriter(self.out.root), ResultWriter(self.out, self.save)]
         adapt(self.model, quiet_trainer(**{**self.trainer, "callbacks": callbacks}))
 
     def _verdict(self, name: str) -> str:

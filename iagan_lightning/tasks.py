@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ from pytorch_lightning.cli import LightningCLI
 
 from iagan_lightning.data import ImageData, OperatorFactory
 from iagan_lightning.dip import DIPSettings, resolve_dip
+from iagan_lightning.environment import environment
 from iagan_lightning.generators import Generator, ModuleGenerator, load_generator
 from iagan_lightning.lightning_cli import parse
 from iagan_lightning.metrics import Backbone
@@ -70,7 +72,14 @@ class TaskTrainer(pl.Trainer):
         self.exit_status = 0
 
     def reconstruct(
-        self, task: str, model: IAGAN, data: ImageData, operator: OperatorFactory, out: str | None, **settings: Any
+        self,
+        task: str,
+        model: IAGAN,
+        data: ImageData,
+        operator: OperatorFactory,
+        out: str | None,
+        as_json: bool,
+        **settings: Any,
     ) -> None:
         """Run a task over a data set, print its table, and keep the exit status."""
         check_precision(self.settings.get("precision"))
@@ -98,11 +107,16 @@ class TaskTrainer(pl.Trainer):
             folder.check_settings(determining_settings(task, self.config, run))
             if self.place.rank == 0:
                 write_text(folder.root / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+                write_text(folder.root / "environment.json", json.dumps(environment(), indent=2) + "\n")
             companions.start([*self.args, "--out", str(folder.root)], self.place)
 
         with companions:
             summary = run(record)
-        if self.place.rank == 0:
+        if self.place.rank != 0:
+            pass
+        elif as_json:
+            print(json.dumps({"out": str(folder.root), "skipped": run.skipped, **summary}, indent=2))
+        elif not run.quiet:
             print_summary(summary, folder, run.skipped)
         self.exit_status = 1 if run.failed else 0
 
@@ -177,6 +191,8 @@ OPTIONS = """
             save: weights also stores the latents and the change of the weights of each image, from which
                 iagan rebuild makes the image again.
             tensorboard: number of images that get a TensorBoard run, the first ones.
+            quiet: print nothing but what went wrong.
+            json: print the summary as one JSON document instead of a table; nothing else goes to standard output.
 """
 
 
@@ -196,6 +212,8 @@ def _method(name: str, task: Task) -> Callable[..., None]:
         out: str | None = None,
         save: Literal["images", "weights"] = "images",
         tensorboard: int = 64,
+        quiet: bool = False,
+        json: bool = False,
     ) -> None:
         given = (self.config["operator"] or {}).get("init_args") or {}
         self.reconstruct(
@@ -204,12 +222,14 @@ def _method(name: str, task: Task) -> Callable[..., None]:
             datamodule,
             with_defaults(operator, given, task.defaults, task.instead),
             out,
+            json,
             noise_std=parse_level(noise_std),
             back_projection=back_projection,
             dip=dip_settings if dip else None,
             lpips=lpips,
             save=save,
             tensorboard=tensorboard,
+            quiet=quiet,
         )
 
     defaults = "".join(f" with {key} {value}" for key, value in task.defaults.items())
@@ -264,7 +284,14 @@ def run_task(args: Sequence[str]) -> int:
     """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own classes lie there; python -m does the same
-    cli = parse(TaskCLI, ReconstructionModel, ImageData, spell_out_kind(args), "iagan", trainer_class=TaskTrainer)
+    cli = parse(
+        TaskCLI,
+        ReconstructionModel,
+        ImageData,
+        spell_out_flags(spell_out_kind(args)),
+        "iagan",
+        trainer_class=TaskTrainer,
+    )
     assert isinstance(cli.trainer, TaskTrainer)
     return cli.trainer.exit_status
 
@@ -303,6 +330,19 @@ def spell_out_kind(args: Sequence[str]) -> list[str]:
         if kind not in KINDS:
             raise ValueError(f"operator.kind is one of {', '.join(KINDS)}; {kind!r} was given")
         spelled[place : place + 2] = ["--operator", KINDS[kind]]
+    return spelled
+
+
+def spell_out_flags(args: Sequence[str]) -> list[str]:
+    """Replace --quiet and --json without a value by --quiet true and --json true.
+
+    Example:
+        >>> spell_out_flags(["denoising", "--quiet", "--json", "false"])
+        ['denoising', '--quiet', 'true', '--json', 'false']
+    """
+    spelled: list[str] = []
+    for word, after in zip(args, [*args[1:], "--"], strict=True):
+        spelled += [word, "true"] if word in ("--quiet", "--json") and after.startswith("--") else [word]
     return spelled
 
 

@@ -63,7 +63,7 @@ def test_files_on_disk(command, pictures, tmp_path, capsys):
         folder = out / "images" / name
         files = {path.name for path in folder.iterdir()}
         pictured = {"truth", "measurement", "naive", "csgm", "csgm_bp", "iagan", "iagan_bp", "comparison"}
-        assert files == {f"{picture}.png" for picture in pictured} | {"measurement.pt", "metrics.json"}
+        assert files == {f"{picture}.png" for picture in pictured} | {"measurement.pt", "metrics.json", "curves.csv"}
         with Image.open(folder / "iagan_bp.png") as picture:
             assert picture.size == (16, 16)
         content = record(out, name)
@@ -171,7 +171,9 @@ def test_noise_of_unknown_level(command, pictures, tmp_path):
     assert set(content["objective"]) == {"latent", "joint"}
     events = EventAccumulator(str(tmp_path / "out" / "tensorboard" / "a"))
     events.Reload()
-    assert [event.value for event in events.Scalars("stage")] == [0.0, 0.5, 1.0]
+    stages = [event.value for event in events.Scalars("stage")]
+    assert stages == sorted(stages)
+    assert set(stages) == {0.0, 0.5, 1.0}
 
 
 @pytest.mark.filterwarnings("error")
@@ -190,9 +192,33 @@ def test_tensorboard_holds_both_stages(command, pictures, tmp_path):
     assert {"objective", "residual", "psnr", "stage", "final/iagan_bp/psnr"} <= set(tags["scalars"])
     assert {"image/csgm", "image/iagan", "final/comparison"} <= set(tags["images"])
     stages = [(event.step, event.value) for event in events.Scalars("stage")]
-    assert stages == [(0, 0.0), (6, 1.0)]
+    assert stages == [(step, 0.0) for step in range(6)] + [(step, 1.0) for step in range(6, 10)]
+    assert [event.step for event in events.Images("image/csgm")] == [0, 5], "pictures on the way"
     final = record(tmp_path / "out", "a")["methods"]["iagan_bp"]["psnr"]
     assert events.Scalars("final/iagan_bp/psnr")[0].value == pytest.approx(final)
+    assert not [path for path in (runs / "a").iterdir() if path.is_dir()], "one run per image"
+
+
+def test_tensorboard_compares_settings_and_final_metrics(command, pictures, tmp_path):
+    """What TensorBoard's own HPARAMS backend makes of the files of two runs."""
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins.hparams.metadata import PLUGIN_NAME, parse_session_start_info_plugin_data
+
+    command("--data.root", pictures, "--data.limit", "1", out=tmp_path / "runs" / "one")
+    command("--data.root", pictures, "--data.limit", "1", "--noise_std", "0.1", out=tmp_path / "runs" / "two")
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "runs"))
+    multiplexer.Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(tmp_path / "runs"))
+    levels = {}
+    for run, series in provider.list_tensors(RequestContext(), experiment_id="", plugin_name=PLUGIN_NAME).items():
+        start = series["_hparams_/session_start_info"].plugin_content
+        settings = parse_session_start_info_plugin_data(start).hparams
+        levels[run] = settings["noise_std"].number_value
+        assert settings["latent/steps"].number_value == 6
+        assert "_hparams_/experiment" in series
+    assert levels == {"one/tensorboard/a": 0.0, "two/tensorboard/a": pytest.approx(0.1)}
 
 
 def test_a_hint_where_the_prior_cannot_show_a_picture(command, pictures, tiny, tmp_path, capsys):
@@ -223,6 +249,41 @@ def test_the_main_job_needs_no_options(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "IAGAN-BP" in printed
     assert str(Path("runs") / out.name / "images") in printed
+
+
+def test_quiet_says_only_what_went_wrong(command, pictures, tmp_path, capfd):
+    assert command("--data.root", pictures, "--data.limit", "1", "--quiet") == 0
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")
+    (pictures / "a.png").write_text("no picture")
+    assert command("--data.root", pictures, "--quiet", out=tmp_path / "again") == 1
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert "a: failed: UnidentifiedImageError" in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_json_is_all_that_standard_output_gets(command, pictures, tmp_path, capfd):
+    (pictures / "b.jpg").write_text("no picture")
+    assert command("--data.root", pictures, "--json") == 1
+    printed = capfd.readouterr()
+    summary = json.loads(printed.out)
+    assert summary["out"] == str(tmp_path / "out")
+    assert summary["images"] == 2
+    assert set(summary["failed"]) == {"b"}
+    assert summary["methods"] == json.loads((tmp_path / "out" / "summary.json").read_text())["methods"]
+    assert "[3/3]" in printed.err
+
+
+def test_what_to_open_is_printed_in_plain_text(command, pictures, tmp_path, capsys):
+    command("--data.root", pictures, "--data.limit", "1", "--tensorboard", "0", out=tmp_path / "my out")
+    printed = capsys.readouterr()
+    assert f"iagan report '{tmp_path / 'my out'}'" in printed.out
+    assert "tensorboard" not in printed.out, "there is nothing that it could show"
+    command("--data.root", pictures, "--data.limit", "1")
+    printed = capsys.readouterr()
+    assert f"tensorboard --logdir {tmp_path / 'out' / 'tensorboard'}" in printed.out
+    assert "\x1b" not in printed.out + printed.err, "colours are for terminals"
 
 
 # Measurements of one's own ---------------------------------------------------------------------------------------

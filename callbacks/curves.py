@@ -1,0 +1,81 @@
+"""The way to a result: objective, residual and PSNR over the evaluations of all stages."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from iagan_lightning.module import IAGAN
+from iagan_lightning.output import OutputFolder, write_text
+
+
+class CurveWriter(pl.Callback):
+    """Write ``OUT/images/NAME/curves.csv``: evaluation, stage, objective, residual and, with the truth, psnr.
+
+    It comes before ``ResultWriter``, whose metrics.json says that an image is done. Values stay on the device until
+    the end, so that no evaluation waits for them.
+
+    Args:
+        out: folder of the run.
+        points: of each stage, about; a longer stage is thinned out.
+    """
+
+    def __init__(self, out: str | os.PathLike[str], points: int = 25) -> None:
+        self.out, self.points = OutputFolder(out), points
+        self._rows: list[tuple[int, str, dict[str, Tensor]]] = []
+        self._step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the previous image at the first stage."""
+        assert isinstance(pl_module, IAGAN)
+        if pl_module.stage == "latent":
+            self._rows, self._step = [], 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note a point."""
+        assert isinstance(pl_module, IAGAN)
+        if batch_idx % max((pl_module.settings.steps or 1) // self.points, 1) == 0:
+            self._rows.append((self._step, pl_module.stage, curve_point(pl_module)[0]))
+        self._step += 1
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the files after the joint stage."""
+        assert isinstance(pl_module, IAGAN)
+        if pl_module.stage != "joint" or not self._rows:
+            return
+        tags = list(self._rows[0][2])
+        values = torch.stack([torch.stack([point[tag] for tag in tags]) for _, _, point in self._rows]).tolist()
+        for index, name in enumerate(pl_module.names):
+            table = io.StringIO(newline="")
+            writer = csv.writer(table, lineterminator="\n")
+            writer.writerow(["evaluation", "stage", *tags])
+            for (step, stage, _), row in zip(self._rows, values, strict=True):
+                writer.writerow([step, stage, *(f"{curve[index]:.5g}" for curve in row)])
+            write_text(self.out.image(name) / "curves.csv", table.getvalue())
+
+
+@torch.no_grad()
+def curve_point(module: IAGAN) -> tuple[dict[str, Tensor], Tensor]:
+    """Return ``(B,)`` objective, residual and (with the truth) psnr of the latest evaluation, and its images.
+
+    Of several starting points each image shows the one that is best at the moment.
+    """
+    assert module.evaluation is not None
+    objectives = module.evaluation.objective.unflatten(0, (len(module.y), -1))
+    rows = objectives.argmin(1) + module.starts * torch.arange(len(objectives), device=objectives.device)
+    images = module.evaluation.image[rows]
+    best = objectives.amin(1)
+    energy = module.y.abs().square().flatten(1).sum(1) / module.operator.num_measurements
+    curves = {"objective": best, "residual": (best / energy).sqrt()}
+    if module.truth is not None:
+        error = (images.clamp(-1, 1) - module.truth.to(images)) / 2
+        curves["psnr"] = -10 * error.square().flatten(1).mean(1).log10()
+    return curves, images

@@ -1,0 +1,309 @@
+"""From the folders of runs to what the page shows: plain dictionaries that JSON can hold."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+from PIL import Image
+
+from iagan_lightning.output import OutputFolder, summarise
+from iagan_lightning.sheet import TITLES
+
+METRICS: dict[str, dict[str, Any]] = {
+    "psnr": {"title": "PSNR", "unit": "dB", "better": "high", "format": "2"},
+    "ssim": {"title": "SSIM", "unit": "", "better": "high", "format": "4"},
+    "lpips_alex": {"title": "LPIPS alex", "unit": "", "better": "low", "format": "4"},
+    "lpips_vgg": {"title": "LPIPS vgg", "unit": "", "better": "low", "format": "4"},
+    "lpips_squeeze": {"title": "LPIPS squeeze", "unit": "", "better": "low", "format": "4"},
+    "residual": {"title": "Residual", "unit": "|Ax - y| / |y|", "better": "low", "format": "e"},
+    "residual_sigma": {"title": "Residual / noise", "unit": "1 = truth", "better": None, "format": "2"},
+}
+CURVES = ("objective", "residual", "psnr")
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """How pictures are put into the page: longest side in pixels, and whether every pixel is kept."""
+
+    side: int
+    lossless: bool
+
+
+def embedding(images: int) -> Embedding:
+    """Return how to embed the pictures of a report: exactly for a few images, as thumbnails for many.
+
+    Example:
+        >>> embedding(8), embedding(1000)
+        (Embedding(side=256, lossless=True), Embedding(side=64, lossless=False))
+    """
+    if images <= 50:
+        return Embedding(256, lossless=True)
+    return Embedding(128 if images <= 300 else 64, lossless=False)
+
+
+def collect(folders: Sequence[Path], page: Path) -> dict[str, Any]:
+    """Return everything that the page shows.
+
+    Args:
+        folders: of the runs, side by side in this order.
+        page: where the page will lie; links are relative to it.
+
+    Raises:
+        ValueError: for a folder that holds no finished image, or a damaged record.
+    """
+    records = [_records(folder) for folder in folders]
+    names = sorted({name for run in records for name in run})
+    how = embedding(sum(len(run) for run in records))
+    labels = _labels(folders)
+    runs = [_run(folder, label, run, page) for folder, label, run in zip(folders, labels, records, strict=True)]
+    found = {key for run in records for record in run.values() for row in record["methods"].values() for key in row}
+    methods = {method for run in records for record in run.values() for method in record["methods"]}
+    return {
+        "runs": runs,
+        "metrics": [{"key": key, **about} for key, about in METRICS.items() if key in found],
+        "methods": {name: TITLES.get(name, name) for name in _ordered(methods)},
+        "titles": TITLES,
+        "summary": [row for index, run in enumerate(records) for row in _summary(index, run)],
+        "images": [
+            {
+                "name": name,
+                "runs": [
+                    _image(folder, name, run[name], page, how) if name in run else None
+                    for folder, run in zip(folders, records, strict=True)
+                ],
+            }
+            for name in names
+        ],
+        "exact": how.lossless,
+    }
+
+
+def _records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return metrics.json of all finished images by name."""
+    if not folder.is_dir():
+        raise ValueError(f"no such folder: {folder} (give the --out of a run)")
+    out, images = OutputFolder(folder), folder / "images"
+    records = {}
+    for path in sorted(images.rglob("metrics.json")):
+        name = path.parent.relative_to(images).as_posix()
+        try:
+            record = out.metrics(name)
+            methods = {
+                method: {key: value for key, value in row.items() if _finite(value)}
+                for method, row in record["methods"].items()
+            }
+            records[name] = {**record, "methods": methods}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged ({error}): delete it and run the same command again") from error
+    if not records:
+        raise ValueError(f"{folder} holds no finished image (images/NAME/metrics.json): give the --out of a run")
+    return records
+
+
+def _run(folder: Path, label: str, records: dict[str, dict[str, Any]], page: Path) -> dict[str, Any]:
+    settings, surroundings = _json(folder / "settings.json"), _json(folder / "environment.json")
+    failed = [
+        {"name": path.parent.relative_to(folder / "images").as_posix(), "reason": (_text(path).splitlines() or [""])[0]}
+        for path in sorted((folder / "images").rglob("error.txt"))
+        if not (path.parent / "metrics.json").is_file()
+    ]
+    first = next(iter(records.values()))
+    totals = [record.get("seconds", {}).get("total") for record in records.values()]
+    times = [time for time in totals if _finite(time)]
+    devices = sorted({str(record.get("device", "")) for record in records.values()} - {""})
+    facts = {
+        "task": settings.get("task"),
+        "images": len(records),
+        "failed": len(failed) or None,
+        "operator": _short(str(first.get("operator", "")), len({str(r.get("operator")) for r in records.values()})),
+        "noise": _noise(first),
+        "generator": _generator(folder),
+        "preset": first.get("preset"),
+        "seconds per image": f"{sum(times) / len(times):.1f}" if times else None,
+        "device": ", ".join(devices) or None,
+    }
+    files = ("config.yaml", "settings.json", "environment.json", "summary.csv", "summary.json", "tensorboard", "images")
+    return {
+        "label": label,
+        "folder": str(folder),
+        "facts": {key: value for key, value in facts.items() if value not in (None, "")},
+        "failed": failed,
+        "config": _text(folder / "config.yaml"),
+        "environment": {key: _flat(value) for key, value in surroundings.items() if value not in (None, [], "")},
+        "links": {name: _link(folder / name, page) for name in files if (folder / name).exists()},
+    }
+
+
+def _summary(index: int, records: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = [
+        {"image": name, "method": method, **metrics}
+        for name, record in records.items()
+        for method, metrics in record["methods"].items()
+    ]
+    table = summarise(rows)["methods"]
+    return [
+        {"run": index, "method": method, "n": table[method]["n"], **{k: table[method].get(k) for k in METRICS}}
+        for method in _ordered(table)
+    ]
+
+
+def _image(folder: Path, name: str, record: dict[str, Any], page: Path, how: Embedding) -> dict[str, Any]:
+    own = folder / "images" / name
+    pictures = {}
+    for kind in _ordered({"truth", "measurement", *record["methods"]}):
+        path = own / f"{kind}.png"
+        embedded = embed(path, how)
+        if embedded is not None:
+            pictures[kind] = {**embedded, "file": _link(path, page)}
+    evaluations = record.get("evaluations", {})
+    objective = record.get("objective", {})
+    facts = {
+        "operator": record.get("operator"),
+        "noise": _noise(record),
+        "seed": record.get("seed"),
+        "evaluations": ", ".join(f"{stage} {count}" for stage, count in evaluations.items()),
+        "objective": ", ".join(f"{stage} {value:.2e}" for stage, value in objective.items() if _finite(value)),
+        "seconds": ", ".join(f"{s} {t:.1f}" for s, t in record.get("seconds", {}).items() if _finite(t)),
+        "device": record.get("device"),
+    }
+    files = [path.name for path in sorted(own.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    return {
+        "pictures": pictures,
+        "metrics": record["methods"],
+        "curves": read_curves(own / "curves.csv"),
+        "facts": {key: str(value) for key, value in facts.items() if value not in (None, "")},
+        "files": {file: _link(own / file, page) for file in files},
+    }
+
+
+def embed(path: Path, how: Embedding) -> dict[str, Any] | None:
+    """Return a picture as a WebP data URI with its full size; None where there is none that can be read."""
+    try:
+        with Image.open(path) as file:
+            picture = file.convert("RGB" if file.mode not in ("L", "1") else "L")
+    except OSError:
+        return None
+    width, height = picture.size
+    whole = max(width, height) <= how.side
+    if not whole:
+        picture.thumbnail((how.side, how.side), Image.Resampling.LANCZOS)
+    # What is far smaller than a thumbnail has too few pixels to lose any.
+    exact = (how.lossless or max(width, height) <= 32) and whole
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", lossless=exact, quality=75 if exact else 82)
+    uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return {"uri": uri, "width": width, "height": height, "exact": exact}
+
+
+def read_curves(path: Path, points: int = 60) -> dict[str, Any] | None:
+    """Return the curves of an image, at most about ``points`` of each stage; None where there are none.
+
+    The file is read with patience: a cell that is no finite number becomes a gap.
+    """
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        stages = list(dict.fromkeys(row["stage"] for row in rows))
+        evaluations = [int(row["evaluation"]) for row in rows]
+    except (OSError, KeyError, ValueError, TypeError):
+        return None
+    kept: list[int] = []
+    starts = []
+    for stage in stages:
+        own = [index for index, row in enumerate(rows) if row["stage"] == stage]
+        starts.append([stage, evaluations[own[0]]])
+        thinned = own[:: max(len(own) // points, 1)]
+        kept += thinned + ([own[-1]] if own[-1] != thinned[-1] else [])
+    if not kept:
+        return None
+    curves = {name: [_number(rows[index].get(name)) for index in kept] for name in CURVES if name in rows[0]}
+    return {"stages": starts, "evaluation": [evaluations[index] for index in kept], **curves}
+
+
+# Small things --------------------------------------------------------------------------------------------------------
+
+
+def _ordered(names: Any) -> list[str]:
+    """Return names of pictures and methods in the order of the sheets, unknown ones last."""
+    return [name for name in TITLES if name in names] + sorted(name for name in names if name not in TITLES)
+
+
+def _labels(folders: Sequence[Path]) -> list[str]:
+    """Return the shortest ends of the paths that tell the runs apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for length in range(1, max(map(len, parts)) + 1):
+        labels = ["/".join(part[-length:]) for part in parts]
+        if len(set(labels)) == len(labels):
+            return labels
+    raise ValueError(f"the same folder was given twice: {', '.join(map(str, folders))}")
+
+
+def _link(path: Path, page: Path) -> str:
+    """Return a link from the page to a file, relative where it can be; every special character is escaped."""
+    try:
+        relative = os.path.relpath(path.resolve(), page.resolve().parent)
+    except ValueError:  # another drive
+        return path.resolve().as_uri()
+    return quote(Path(relative).as_posix())
+
+
+def _noise(record: dict[str, Any]) -> str:
+    level = record.get("noise_std")
+    if level is None:
+        return "of unknown level"
+    return f"{level * 255:g} of 255" if level else "none"
+
+
+def _short(operator: str, kinds: int) -> str:
+    return operator if kinds == 1 else f"{operator.partition('(')[0]}, {kinds} different ones"
+
+
+def _generator(folder: Path) -> str | None:
+    try:
+        generator = yaml.safe_load(_text(folder / "config.yaml"))["model"]["generator"]
+    except (yaml.YAMLError, KeyError, TypeError):
+        return None
+    return _flat(generator)
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items())
+    return ", ".join(map(_flat, value)) if isinstance(value, list) else str(value)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_text(path) or "{}")
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

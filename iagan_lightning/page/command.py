@@ -1,0 +1,43 @@
+"""``iagan report``: one page for a run, or for several beside each other."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from iagan_lightning.output import write_text
+from iagan_lightning.page.collect import collect
+from iagan_lightning.page.render import render
+
+
+def run_report(args: Sequence[str]) -> int:
+    """Write the page and return the exit status.
+
+    Raises:
+        ValueError: for arguments that do not parse, and folders without results.
+    """
+    parser = ArgumentParser(
+        prog="iagan report",
+        description="Write the results of a run, or of several beside each other, as one HTML page for any browser.",
+        exit_on_error=False,
+    )
+    parser.add_argument("folders", type=str, nargs="+", metavar="OUT", help="folder of a run, its --out")
+    parser.add_argument(
+        "--out", type=str, help="HTML file to write; report.html, in OUT for one run, here for several, by default"
+    )
+    try:
+        given = parser.parse_args(list(args))
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    folders = [Path(folder) for folder in given.folders]
+    page = Path(given.out) if given.out else (folders[0] if len(folders) == 1 else Path()) / "report.html"
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--out is a file ending in .html; {page} was given")
+    data = collect(folders, page)
+    write_text(page, render(data, ", ".join(run["label"] for run in data["runs"])))
+    print(f"{len(data['images'])} images of {len(folders)} {'run' if len(folders) == 1 else 'runs'}")
+    print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    return 0

@@ -1,0 +1,36 @@
+"""The template filled: style, script and data go into one file."""
+
+from __future__ import annotations
+
+import html
+import json
+from importlib.resources import files
+from typing import Any
+
+from iagan_lightning import __version__
+
+
+def render(data: dict[str, Any], title: str) -> str:
+    """Return the page.
+
+    The data is one block of JSON in which no ``<`` is left, so that no name in it can end the block; the script
+    makes text nodes of it, never markup.
+
+    Example:
+        >>> page = render({"runs": ["</script><b>"]}, "a < b")
+        >>> "</script><b>" in page, "<title>a &lt; b</title>" in page
+        (False, True)
+    """
+    here = files("iagan_lightning.page")
+    content = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    parts = {
+        "TITLE": html.escape(title),
+        "VERSION": __version__,
+        "STYLE": (here / "page.css").read_text(encoding="utf-8"),
+        "SCRIPT": (here / "page.js").read_text(encoding="utf-8"),
+        "DATA": content.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"),
+    }
+    page = (here / "page.html").read_text(encoding="utf-8")
+    # In one pass over the template: what a part contains is never taken for a place of another.
+    pieces = page.split("@@")
+    return "".join(parts.get(piece, piece) if index % 2 else piece for index, piece in enumerate(pieces))
