@@ -84,7 +84,7 @@ class OutputFolder:
         """Return the rows of summary.csv, metrics as numbers."""
         with (self.root / "summary.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as table:
             for row in csv.DictReader(table):
-                names = {key: row.pop(key) for key in ("image", "method")}
+                names = {key: row.pop(key) for key in ("image", "method", "title") if key in row}
                 yield {**names, **{key: float(value) for key, value in row.items() if value}}
 
     def check_settings(self, settings: dict[str, Any]) -> None:
