@@ -431,7 +431,8 @@ def test_twenty_kills_lose_nothing(tiny_weights, tmp_path):
     pictures, out, chance = draw(tmp_path / "pictures", 100), tmp_path / "out", random.Random(0)
     args = arguments(tiny_weights, pictures, out, "--trainer.devices", "2")
     end(start(arguments(tiny_weights, pictures, tmp_path / "expected")))
-    for _ in range(20):
+    kills = 0
+    while kills < 20 and len(results(out)) < 90:  # a fast machine is nearly done before the twentieth
         before = claims_in(out)
         process = start(args)
         while claims_in(out) <= before:
@@ -440,8 +441,10 @@ def test_twenty_kills_lose_nothing(tiny_weights, tmp_path):
         time.sleep(chance.uniform(0, 0.8))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+        kills += 1
         for path in out.rglob("metrics.json"):
             assert json.loads(path.read_text())["methods"], "whole or not there"
+    assert kills >= 5
     assert 0 < len(results(out)) < 100
     end(start(args))
     assert results(out) == results(tmp_path / "expected")
@@ -453,7 +456,9 @@ def test_twenty_kills_lose_nothing(tiny_weights, tmp_path):
 @pytest.mark.slow
 def test_the_others_do_the_work_of_a_killed_process(tiny_weights, tmp_path):
     pictures, out = draw(tmp_path / "pictures", 60), tmp_path / "out"
-    process = start(arguments(tiny_weights, pictures, out, "--trainer.devices", "2"))
+    # Long enough that the second process, too, has work left when it has started.
+    steps = ("--model.preset", "paper", "--model.latent.steps", "300", "--model.joint.steps", "150")
+    process = start(arguments(tiny_weights, pictures, out, "--trainer.devices", "2", *steps))
     killed = None
     while killed is None and process.poll() is None:  # the second process, once it holds a claim
         for claim in (out / "images").glob("*/.claim"):
