@@ -409,6 +409,8 @@ def long_run(tiny_weights, tmp_path):
         process = subprocess.Popen(
             [sys.executable, "-m", "iagan_lightning", *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True,
             stdout=subprocess.DEVNULL,
+            # Whoever runs the tests in the background has SIGINT ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip
         deadline = time.monotonic() + 120
         while len(list((tmp_path / "out").rglob("metrics.json"))) < wanted and process.poll() is None:

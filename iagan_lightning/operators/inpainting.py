@@ -78,7 +78,8 @@ class Inpainting(LinearOperator):
             mask = mask.reshape(height, width)
         if not bool(mask.any()):
             raise ValueError("the mask measures nothing: it is False everywhere")
-        self.register_buffer("mask", mask.expand(self.image_shape).contiguous())
+        # One plane where the channels are alike: it stays in the processor's cache, three would not.
+        self.register_buffer("mask", mask if mask.ndim == 3 else mask[None])
         self._measurement_shape = self.image_shape
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,7 +107,7 @@ class Inpainting(LinearOperator):
     @property
     def num_measurements(self) -> int:
         """Number of measured entries over all channels."""
-        return int(self.mask.sum())
+        return int(self.mask.expand(self.image_shape).sum())
 
     def extra_repr(self) -> str:
         """Return the settings that ``repr`` shows."""
