@@ -1,4 +1,4 @@
-"""Make the pictures of docs/report.md: ``iagan report`` and TensorBoard over the bundled portraits, in a headless Chromium.
+"""Make the pictures of docs/report.md: ``iagan report`` and TensorBoard, in a headless Chromium.
 
 ``python docs/make_report_pictures.py RUN`` takes the folder of ``iagan super-resolution --lpips squeeze --out RUN``.
 """
