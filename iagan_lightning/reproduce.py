@@ -149,7 +149,7 @@ class Report:
         grids.append(tables.quality(cells, self.methods, titles, self.dataset))
         grids.append(tables.run_time(cells, titles, self.dataset, str(about["device"])))
         caption = " ".join([f"{self.name}: {self.experiment.title}.", *self._notes(about, titles)])
-        page = "\n\n".join([f"## {self.name}, {self.dataset}", *map(tables.as_markdown, grids), caption]) + "\n"
+        page = "\n\n".join([f"# {self.name}, {self.dataset}", *map(tables.as_markdown, grids), caption]) + "\n"
         latex = "\n\n".join([f"% {caption}", *map(tables.as_latex, grids)]) + "\n"
         write_text(self.out / "table.csv", tables.as_csv(self.table, self.dataset, cells, titles, about))
         write_text(self.out / "table.md", page)

@@ -1,0 +1,42 @@
+"""Run the paper's experiments on test faces and store tables and curves, but no faces, in docs/reproduction/.
+
+    python docs/make_reproduction.py ../shared/data/faces128-test RUNS --preset fast --limit 10
+
+Runs are kept in RUNS and go on where they stopped; options that are not named above are handed to every command.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from iagan_lightning.paper import EXPERIMENTS
+
+PAGES = Path(__file__).parent / "reproduction"
+STORED = ("table.md", "table.csv", "table.tex", "figure2.csv", "figure2.png", "figure5-masks.png")
+
+
+def main() -> None:
+    """Run what is asked for and copy the files."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("faces")
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--preset", default="fast")
+    parser.add_argument("--tables", nargs="+", default=list(EXPERIMENTS))
+    given, others = parser.parse_known_args()
+    for table in given.tables:
+        out = given.runs / given.preset
+        command = [sys.executable, "-m", "iagan_lightning", "reproduce", "--table", table, "--data.root", given.faces]
+        subprocess.run([*command, "--preset", given.preset, "--out", out, *others], check=True)
+        name = f"table-{table}" if table.isdigit() else table
+        pages = PAGES / given.preset
+        pages.mkdir(parents=True, exist_ok=True)
+        for file in STORED:
+            if (out / name / file).exists():
+                kept = file.replace("table", name) if file.startswith("table") else file
+                shutil.copyfile(out / name / file, pages / kept)
+
+
+if __name__ == "__main__":
+    main()
