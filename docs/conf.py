@@ -36,8 +36,8 @@ napoleon_use_ivar = True
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!iagan_lightning\.).*|iagan_lightning\.(module\.Module|output\.OutputFolder)")]
 
-# docs/reproduction/ is written by runs that take long, and may be missing: index.md names it with a glob. What Sphinx says
-# of globs without a match has no type that suppress_warnings could name.
+# docs/reproduction/ is written by runs that take long, and may be missing: index.md names it with a glob. What Sphinx
+# says of globs without a match has no type that suppress_warnings could name.
 logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda r: getattr(r, "subtype", "") != "empty_glob")
 
 
@@ -47,7 +47,7 @@ def _inline(writer, node):
 
 
 def _block(writer, node):
-    writer.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    writer.body.append(f'<div class="math" style="overflow-x: auto">{tex2mathml(node.astext(), as_block=True)}</div>')
     raise SkipNode
 
 
