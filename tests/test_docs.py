@@ -36,8 +36,8 @@ def blocks(*languages):
 
 
 def marks(block):
-    """Blocks that start many processes are for the slow tests."""
-    return [pytest.mark.slow] if "torchrun" in block else []
+    """Blocks of many processes and of benchmarks are for the slow tests."""
+    return [pytest.mark.slow] if "torchrun" in block or "benchmarks/" in block else []
 
 
 def test_every_block_is_of_a_kind_that_is_run():
