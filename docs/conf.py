@@ -14,6 +14,7 @@ from iagan_lightning import __version__
 project, author, release = "iagan-lightning", "the authors of iagan-lightning", __version__
 html_title = f"{project} {release}"
 html_theme = "furo"
+html_static_path = html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_copyright = False
@@ -47,7 +48,7 @@ def _inline(writer, node):
 
 
 def _block(writer, node):
-    writer.body.append(f'<div class="math" style="overflow-x: auto">{tex2mathml(node.astext(), as_block=True)}</div>')
+    writer.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
     raise SkipNode
 
 

@@ -143,10 +143,9 @@ def place(tmp_path, monkeypatch):
         ignored = shutil.ignore_patterns("_build", "pictures", "__pycache__")
         shutil.copytree(ROOT / name, place / name, ignore=ignored)
     shutil.copy(ROOT / "README.md", place)
-    (place / "my_module.py").write_text(
-        "from iagan_lightning.operators import LinearOperator\n\n\n"
-        "class MyOperator(LinearOperator):\n    def forward(self, x):\n        return x[..., ::2, :]\n"
-    )
+    for token in (token for tokens in TOKENS.values() for token in tokens if token.info == "python"):
+        if named := re.match(r"# (\w+\.py)\n", token.content):  # the reader's own module
+            (place / named[1]).write_text(token.content)
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(place)
     yield place
@@ -238,17 +237,11 @@ def test_commands_run(block, place, monkeypatch, request):
 
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_configurations_run(block, place):
-    """The file that a page shows, with a class of the reader's own beside it."""
+    """The file that a page shows, with the class and weights of the reader's own beside it."""
     prompt, command = block.splitlines()[0].split(maxsplit=1)
     assert prompt == "#"
     words = shlex.split(command)
     Path(given(words, "--config")).write_text(block)
-    Path("my_package.py").write_text(
-        "from torch import nn\n\n\n"
-        "class MyGenerator(nn.Sequential):\n    def __init__(self, width):\n"
-        "        super().__init__(nn.Linear(128, width), nn.ReLU(), nn.Linear(width, 768), nn.Sigmoid(),\n"
-        "                         nn.Unflatten(1, (3, 16, 16)))\n"
-    )
     from my_package import MyGenerator
 
     torch.save(MyGenerator(256).state_dict(), "my_weights.pth")
