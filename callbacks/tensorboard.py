@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from iagan_lightning.callbacks.curves import curve_point
+from iagan_lightning.callbacks.curves import curve_point, is_point
 
 from iagan_lightning.metrics import to_8bit
 from iagan_lightning.module import IAGAN, METHOD
@@ -27,13 +27,13 @@ class TensorBoardImages(pl.Callback):
 
     Args:
         out: folder of the run.
-        points: of the curves in each stage, about.
-        images: written on the way in each stage, about.
+        density: of the curves' points, see ``is_point``.
+        images: density of the pictures on the way.
     """
 
-    def __init__(self, out: str, points: int = 20, images: int = 4) -> None:
+    def __init__(self, out: str, density: float = 10, images: float = 1) -> None:
         self.out = OutputFolder(out)
-        self.points, self.images = points, images
+        self.density, self.images = density, images
         self._writers: list[Any] = []
         self._steps = 0
 
@@ -54,8 +54,7 @@ class TensorBoardImages(pl.Callback):
         """Write a point of the curves, and now and then the images."""
         assert isinstance(pl_module, IAGAN) and pl_module.evaluation is not None
         step, self._steps = self._steps, self._steps + 1
-        point, between = divmod(batch_idx, max((pl_module.settings.steps or 1) // self.points, 1))
-        if between:
+        if not is_point(batch_idx, self.density):
             return
         curves, images = curve_point(pl_module)
         values = {tag: curve.tolist() for tag, curve in curves.items()}
@@ -63,7 +62,7 @@ class TensorBoardImages(pl.Callback):
             for tag, curve in values.items():
                 writer.add_scalar(tag, curve[index], step)
             writer.add_scalar("stage", STAGES[pl_module.stage], step)
-            if point % max(self.points // self.images, 1) == 0:
+            if is_point(batch_idx, self.images):
                 name = METHOD.get(pl_module.stage, pl_module.stage)
                 writer.add_image(f"image/{name}", to_8bit(images[index]).cpu(), step)
 

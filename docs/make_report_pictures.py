@@ -1,4 +1,4 @@
-"""Make the pictures of docs/report.md: ``iagan report`` over the bundled portraits, in a headless Chromium.
+"""Make the pictures of docs/report.md: ``iagan report`` and TensorBoard, in a headless Chromium.
 
 ``python docs/make_report_pictures.py RUN`` takes the folder of ``iagan super-resolution --lpips squeeze --out RUN``.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
+from tensorboard.program import TensorBoard
 
 from iagan_lightning.cli import main
 
@@ -42,6 +43,15 @@ def make(run):
         page = browser.new_page(viewport={"width": 390, "height": 1180})
         page.goto(url)
         save(page, "report_phone")
+        server = TensorBoard()
+        server.configure(argv=["", "--logdir", str(Path(run) / "tensorboard"), "--port", "0"])
+        url = server.launch()
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.goto(f"{url}?tagFilter=%5E(objective%7Cpsnr%7Cimage%7Cfinal/comparison)#timeseries")
+        page.wait_for_timeout(8000)  # the page says nowhere that it is complete
+        page.get_by_label("Close side pane").click()
+        page.wait_for_timeout(8000)
+        save(page, "tensorboard")
         browser.close()
 
 

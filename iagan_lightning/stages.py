@@ -89,13 +89,15 @@ PAPER: dict[Schedule, dict[StageName, Stage]] = {
 }
 PAPER_COMPRESSED_SENSING_STEPS: dict[Schedule, int] = {"began": 600, "pggan": 500}
 
-# Found with benchmarks/fast_preset.py. Larger steps of the weights reach the same objective sooner, but worse pictures.
+# Found with benchmarks/fast_preset.py. Learning rates are those of the generator's schedule: larger ones reach the same
+# objective sooner, but worse pictures. Steps are bounds, the rules end the stages much sooner.
 FAST: dict[StageName, Stage] = {
     "latent": Stage("lbfgs", 50, restarts=1, spread=0.3, history=50, stop="auto"),
-    "joint": Stage(  # learning rates: those of the generator's schedule; steps: a bound, the rules end it much sooner
-        "adam", 250, beta1=0.7, beta2=0.9, frozen="full-resolution", restarts=1, stop="auto"
-    ),
+    "joint": Stage("adam", 250, beta1=0.7, beta2=0.9, frozen="full-resolution", restarts=1, stop="auto"),
 }
+# With noise the level of y is reached, not approached: momentum gets there in fewer steps, and so do all weights.
+FAST_NOISY_JOINT = Stage("adam", 600, beta1=0.9, beta2=0.9, frozen="none", restarts=1, stop="auto")
+
 UNIVERSAL = Stage(
     beta1=0.9,
     beta2=0.999,
@@ -133,7 +135,8 @@ def resolve(
     if preset not in get_args(Preset):
         raise ValueError(f"preset is fast or paper; {preset!r} was given")
     published = PAPER[schedule][name]
-    base = published if preset == "paper" else replace(FAST[name], lr=published.lr, lr_weights=published.lr_weights)
+    fast = FAST_NOISY_JOINT if name == "joint" and noise_std != 0 else FAST[name]
+    base = published if preset == "paper" else replace(fast, lr=published.lr, lr_weights=published.lr_weights)
     if preset == "paper" and name == "joint":
         steps = PAPER_COMPRESSED_SENSING_STEPS[schedule] if compressed_sensing else base.steps
         assert steps is not None

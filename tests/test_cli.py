@@ -193,7 +193,8 @@ def test_tensorboard_holds_both_stages(command, pictures, tmp_path):
     assert {"image/csgm", "image/iagan", "final/comparison"} <= set(tags["images"])
     stages = [(event.step, event.value) for event in events.Scalars("stage")]
     assert stages == [(step, 0.0) for step in range(6)] + [(step, 1.0) for step in range(6, 10)]
-    assert [event.step for event in events.Images("image/csgm")] == [0, 5], "pictures on the way"
+    assert [event.step for event in events.Images("image/csgm")] == [0, 1, 2], "pictures on the way"
+    assert [event.step for event in events.Images("image/iagan")] == [6, 7, 8]
     final = record(tmp_path / "out", "a")["methods"]["iagan_bp"]["psnr"]
     assert events.Scalars("final/iagan_bp/psnr")[0].value == pytest.approx(final)
     assert not [path for path in (runs / "a").iterdir() if path.is_dir()], "one run per image"
