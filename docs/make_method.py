@@ -73,7 +73,7 @@ def the_noise(G, truths):
     for i, path in enumerate(sorted(EXAMPLES.glob("*.png"))):
         truth, watch = truths[i : i + 1], Watch()
         y = A.measure(truth, NOISE, seed=i)
-        reconstruct(y, A, G, NOISE, joint=Stage(stop="never"), callbacks=[watch], accelerator="cpu")
+        reconstruct(y, A, G, NOISE, joint=Stage(steps=250, stop="never"), callbacks=[watch], accelerator="cpu")
         objectives = [objective.item() for objective, _ in watch.seen["joint"]]
         psnrs = [psnr(image, truth).item() for _, image in watch.seen["joint"]]
         stop = next(n for n, objective in enumerate(objectives) if objective <= level)
