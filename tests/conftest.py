@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: a tiny generator for plumbing, the public weights and real faces for claims."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from iagan_lightning.images import fit_image, read_image
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 EXAMPLES = Path(__file__).parent.parent / "iagan_lightning" / "examples"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +54,16 @@ def public(shared):
 def portraits():
     """The bundled portraits at 64 x 64, (2, 3, 64, 64)."""
     return torch.stack([fit_image(read_image(path), (64, 64)) for path in sorted(EXAMPLES.glob("*.png"))])
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium of the system."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        pytest.skip("needs a Chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

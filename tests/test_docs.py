@@ -1,26 +1,65 @@
-"""The README's promises: its Python runs, its commands exist, its links lead somewhere."""
+"""Every code block of README.md and docs/ is run: Python as it stands, YAML as --config, commands on tiny settings."""
 
+import importlib.util
+import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from markdown_it import MarkdownIt
+from PIL import Image
+from safetensors.torch import load_file
 
-from iagan_lightning.cli import COMMANDS, HELP
+from iagan_lightning.cli import COMMANDS, HELP, TASKS, main
+from iagan_lightning.generators import BEGAN, PGGAN, load_generator
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TOKENS = {page: MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8")) for page in PAGES}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_blocks_run(page):
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
-    namespace = {}
-    for block in blocks:
-        exec(compile(block, str(page), "exec"), namespace)
-    if page.name == "README.md":
-        assert len(blocks) >= 3
-        assert namespace["module"].results["iagan_bp"].shape == (1, 3, 16, 16)
+def blocks(*languages):
+    """The blocks of these languages, as parameters named by page and line."""
+    return [
+        pytest.param(token.content, id=f"{page.name}:{token.map[0] + 1}", marks=marks(token.content))
+        for page, tokens in TOKENS.items()
+        for token in tokens
+        if token.type == "fence" and token.info in languages
+    ]
+
+
+def marks(block):
+    """Blocks of many processes and of benchmarks are for the slow tests."""
+    return [pytest.mark.slow] if "torchrun" in block or "benchmarks/" in block else []
+
+
+def test_every_block_is_of_a_kind_that_is_run():
+    for page, tokens in TOKENS.items():
+        for token in tokens:
+            assert token.type != "code_block", f"{page.name}:{token.map[0] + 1}: a block without fences and language"
+            if token.type == "fence":  # those in braces are Sphinx's, run by test_site.py
+                kinds = {"python", "bash", "yaml", "{toctree}", "{eval-rst}"}
+                assert token.info in kinds or token.content.startswith("OUT/"), f"{page.name}: {token.content}"
+
+
+def test_commands_in_the_text_exist():
+    words = {
+        token.content.split()[1]
+        for tokens in TOKENS.values()
+        for inline in tokens
+        for token in inline.children or ()
+        if token.type == "code_inline" and token.content.startswith("iagan ")
+    }
+    assert {"super-resolution", "report", "check-operator"} <= words
+    assert words <= {*COMMANDS, "TASK"}
+    assert all(task in HELP for task in COMMANDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -29,8 +68,196 @@ def test_links_lead_somewhere(page):
         assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
-def test_commands_exist():
-    commands = re.findall(r"^iagan (.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
-    assert commands
-    assert {shlex.split(command)[0] for command in commands} <= set(COMMANDS)
-    assert all(task in HELP for task in COMMANDS)
+# Python -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run(page):
+    written = [token.content for token in TOKENS[page] if token.type == "fence" and token.info == "python"]
+    namespace = {}
+    for block in written:
+        exec(compile(block, str(page), "exec"), namespace)
+    if page.name == "README.md":
+        assert len(written) >= 3
+        assert namespace["module"].results["iagan_bp"].shape == (1, 3, 16, 16)
+    if page.name == "index.md":
+        assert namespace["result"].iagan_bp.shape == (1, 3, 64, 64)
+    if page.name == "method.md":
+        assert [stage for stage, *_ in namespace["watch"].seen] == ["latent"] * 5 + ["joint"] * 5
+
+
+# Commands: bash reads a block, its programs only tell how they were called, and then each call is made ---------------
+
+# What is put behind the words of a command, where the block says nothing else, to make it short.
+FEW = {
+    "--model.latent.steps": "2",
+    "--model.joint.steps": "2",
+    "--lpips": "none",
+    "--trainer.accelerator": "cpu",
+}
+SMALL = {
+    "--model.channels": "4",
+    "--model.latent": "8",
+    "--data.batch_size": "2",
+    "--steps": "2",  # those of the page take hours
+    "--trainer.accelerator": "cpu",  # a page may ask for a GPU
+}
+INSTALLED = ("python3 -m venv .venv", ".venv/bin/pip install", ".venv/bin/python -m pytest")  # .ci/run does so
+PROGRAMS = ("iagan", "python", "python3", "torchrun", "srun", ".venv/bin/iagan", ".venv/bin/pip", ".venv/bin/python")
+
+
+def calls_of(block):
+    """How a block calls its programs, after bash has expanded variables, quotes and continued lines."""
+    record = "".join(f"function {name} {{ printf '%q ' {name} \"$@\"; echo; }}\n" for name in PROGRAMS)
+    bash = [shutil.which("bash"), "-euo", "pipefail", "-c", record + block]
+    done = subprocess.run(bash, env={"PATH": "/nowhere"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr  # also where a program is none of those
+    return [shlex.split(line) for line in done.stdout.splitlines()]
+
+
+def draw(folder, pixels, count=1):
+    """Smooth square pictures."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        small = np.random.default_rng(i).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((pixels, pixels), Image.Resampling.BICUBIC).save(folder / f"{i:02}.png")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A checkout with what the pages speak of: folders of pictures, weights, modules of the reader's own."""
+    for name, pixels in {
+        "my-pictures": 64, "my-small-pictures": 16, "noisy": 16, "my-blurred-pictures": 64, "my-noisy-pictures": 64,
+        "faces": 64, "../shared/data/faces128-test": 64,
+    }.items():  # fmt: skip
+        draw(tmp_path / "checkout" / name, pixels, {"faces": 2}.get(name, 52 if "test" in name else 1))
+    place, shared = tmp_path / "checkout", tmp_path / "shared"
+    with tarfile.open(shared / "data" / "faces128-train.tar", "w") as tar:
+        draw(tmp_path / "train", 128, 2)
+        tar.add(tmp_path / "train", "train")
+    (shared / "weights").mkdir()
+    torch.manual_seed(0)
+    torch.save(BEGAN(32, 4, 8).state_dict(), shared / "weights" / "began64-celeba.pth")
+    torch.save(PGGAN(32, (8, 8, 8, 8), 8).state_dict(), place / "weights.pkl")
+    for name in ("configs", "benchmarks", "docs"):
+        ignored = shutil.ignore_patterns("_build", "pictures", "__pycache__")
+        shutil.copytree(ROOT / name, place / name, ignore=ignored)
+    shutil.copy(ROOT / "README.md", place)
+    for token in (token for tokens in TOKENS.values() for token in tokens if token.info == "python"):
+        if named := re.match(r"# (\w+\.py)\n", token.content):  # the reader's own module
+            (place / named[1]).write_text(token.content)
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(place)
+    yield place
+    for name in ("my_module", "my_package"):
+        sys.modules.pop(name, None)
+
+
+def out_of(words):
+    """The folder that a run wrote to."""
+    if "--out" in words:
+        return Path(words[words.index("--out") + 1])
+    return max(Path("runs").iterdir(), key=lambda path: path.stat().st_mtime)
+
+
+def given(words, name):
+    return words[words.index(name) + 1] if name in words else None
+
+
+def iagan(words):
+    """Make one call of iagan, short, and look at what it left."""
+    command, *options = words
+    short = {"train-prior": SMALL}.get(command, FEW if command in TASKS else {})
+    if command == "report" and not Path(options[0]).exists():  # the page takes runs for granted
+        if not Path("a-run").exists():
+            iagan(["super-resolution", "--out", "a-run"])
+        for name in (word for word in options if word.endswith("/")):
+            shutil.copytree("a-run", name)
+    assert main([command, *options, *(word for pair in short.items() for word in pair)]) == 0
+    if command in TASKS:
+        folder = given(words, "--data.root") or given(words, "--data.measurements")
+        names = [path.stem for path in Path(folder).iterdir()] if folder else ["astronaut", "grace_hopper"]
+        results = out_of(words)
+        assert json.loads((results / "summary.json").read_text())["images"] == len(names)
+        assert all((results / "images" / name / "iagan.png").is_file() for name in names)
+    elif command == "train-prior":
+        assert load_generator(out_of(words) / "prior.safetensors").channels == 4
+    elif command == "import-prior":
+        assert load_file(given(words, "--out"))
+    elif command == "report":
+        assert "<html" in Path(given(words, "--out") or Path(options[0], "report.html")).read_text()
+    else:
+        assert command == "check-operator", "say here what this command leaves behind"
+
+
+def benchmark(words, monkeypatch):
+    """Run benchmarks/speed.py with two steps of the plain loop, one problem, one image."""
+    assert words[0] == "benchmarks/speed.py"
+    spec = importlib.util.spec_from_file_location("speed", words[0])
+    speed = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "speed", speed)
+    spec.loader.exec_module(speed)
+    plain_loop = speed.plain_loop
+    monkeypatch.setattr(speed, "plain_loop", lambda y, A, G, z, *_: plain_loop(y, A, G, z, 2, 2))
+    monkeypatch.setattr(sys, "argv", [*words, "--count", "1", "--problems", "x4-noisy"])
+    speed.main()
+    for page in ("docs/speed.md", "README.md"):
+        assert "faces 51 to 51 of the folder" in Path(page).read_text()
+
+
+@pytest.mark.parametrize("block", blocks("bash"))
+@pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")  # Lightning's own
+def test_commands_run(block, place, monkeypatch, request):
+    if "VAEGANTraining" in block or "speed.py" in block:
+        request.getfixturevalue("shared")  # the weights of SqueezeNet
+    for words in calls_of(block):
+        program, *rest = words
+        if " ".join(words).startswith(INSTALLED):
+            extras = re.findall(r"\.\[(.*)\]", " ".join(words))
+            assert all(f"\n{extra} =\n" in (ROOT / "setup.cfg").read_text() for extra in extras)
+        elif program in ("iagan", ".venv/bin/iagan"):
+            iagan(rest)
+        elif program == "srun":  # not there, so without it
+            iagan(rest[rest.index("iagan") + 1 :])
+        elif program == "torchrun":
+            (*launcher, _, module), options = rest[:4], rest[4:]
+            assert module == "iagan_lightning"
+            shutil.rmtree(given(options, "--out"))
+            words = [sys.executable, "-m", "torch.distributed.run", "--standalone", *launcher, "-m", module, *options]
+            monkeypatch.setenv("PYTHONPATH", str(ROOT))
+            subprocess.run([*words, *(word for pair in FEW.items() for word in pair)], check=True)
+            assert json.loads(Path(given(options, "--out"), "summary.json").read_text())["images"] == 2
+        else:
+            assert program == "python"
+            benchmark(rest, monkeypatch)
+
+
+# Configuration and layout ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", blocks("yaml"))
+def test_configurations_run(block, place):
+    """The file that a page shows, with the class and weights of the reader's own beside it."""
+    prompt, command = block.splitlines()[0].split(maxsplit=1)
+    assert prompt == "#"
+    words = shlex.split(command)
+    Path(given(words, "--config")).write_text(block)
+    from my_package import MyGenerator
+
+    torch.save(MyGenerator(256).state_dict(), "my_weights.pth")
+    iagan(words[1:])
+
+
+def test_the_layout_of_results_is_the_one_shown(place):
+    """The tree in the README names every file of a run, and no other."""
+    [tree] = [token.content for token in TOKENS[ROOT / "README.md"] if token.content.startswith("OUT/")]
+    names = re.findall(r"^OUT/images/NAME/(.*(?:\n .*)*)", tree, re.M)[0].split()
+    shown = {word for word in names if re.fullmatch(r"\w+\.(png|pt|csv|json|txt)", word)}
+    above = set(re.findall(r"\bOUT/([\w.]+)", tree))
+    (place / "my-pictures" / "broken.png").write_text("no picture")
+    words = ["inpainting", "--data.root", "my-pictures", "--out", "OUT", "--dip", "true", "--dip_settings.steps", "2"]
+    assert main([*words, *(word for pair in FEW.items() for word in pair)]) == 1
+    assert main(["report", "OUT"]) == 0
+    written = {path.name for folder in Path("OUT/images").iterdir() for path in folder.iterdir()}
+    assert written == shown
+    assert {path.name for path in Path("OUT").iterdir() if not path.name.startswith(".")} == above

@@ -13,7 +13,6 @@ from iagan_lightning.page.collect import collect, read_curves
 
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 NAMES = ("a", "b #1%3F &amp; 'c\"", HOSTILE)
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +35,6 @@ def outs(tiny_weights, tmp_path_factory):
     for name, (status, *own) in runs.items():
         assert main([*common, *map(str, own), "--out", str(place / name)]) == status
     return place
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium of the system."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[test]'")
-    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if path is None:
-        pytest.skip("needs a Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
