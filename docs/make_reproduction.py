@@ -23,14 +23,16 @@ def main() -> None:
     parser.add_argument("faces")
     parser.add_argument("runs", type=Path)
     parser.add_argument("--preset", default="fast")
+    parser.add_argument("--name", help="folder of the runs and of the pages; the preset by default")
     parser.add_argument("--tables", nargs="+", default=list(EXPERIMENTS))
     given, others = parser.parse_known_args()
+    folder = given.name or given.preset
     for table in given.tables:
-        out = given.runs / given.preset
+        out = given.runs / folder
         command = [sys.executable, "-m", "iagan_lightning", "reproduce", "--table", table, "--data.root", given.faces]
         subprocess.run([*command, "--preset", given.preset, "--out", out, *others], check=True)
         name = f"table-{table}" if table.isdigit() else table
-        pages = PAGES / given.preset
+        pages = PAGES / folder
         pages.mkdir(parents=True, exist_ok=True)
         for file in STORED:
             if (out / name / file).exists():
