@@ -4,8 +4,6 @@ Pages are the Markdown files of this folder, the API comes from the docstrings. 
 formulas are MathML, which browsers draw themselves, and the theme brings no fonts.
 """
 
-import logging
-
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 
@@ -36,11 +34,6 @@ napoleon_use_ivar = True
 # References into the package must lead somewhere; those to other libraries would need their inventories.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!iagan_lightning\.).*|iagan_lightning\.(module\.Module|output\.OutputFolder)")]
-
-# docs/reproduction/ is written by runs that take long, and may be missing: index.md names it with a glob. What Sphinx
-# says of globs without a match has no type that suppress_warnings could name.
-_toctrees = logging.getLogger("sphinx.sphinx.directives.other")
-_toctrees.addFilter(lambda record: "didn't match any documents" not in record.getMessage())
 
 
 def _inline(writer, node):
