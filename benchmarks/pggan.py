@@ -10,6 +10,7 @@ GPU (``--device gpu``) the memory is the device's.
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import re
 import resource
@@ -61,11 +62,12 @@ def peak(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
-def measure(resolution: int, threads: int, steps: int, device: torch.device) -> str:
+def measure(resolution: int, threads: int, steps: int, device: torch.device, checkpointing: bool) -> str:
     """Return one row of the table."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     G = PGGAN(resolution).eval().to(device)
+    G.checkpointing = checkpointing
     z, seconds = G.sample_latent(1, seed=0).to(device), []
     with torch.no_grad():
         for _ in range(steps):
@@ -82,7 +84,7 @@ def measure(resolution: int, threads: int, steps: int, device: torch.device) -> 
     for stage in ("latent", "joint"):
         cells += [f"{statistics.median(watch.seconds[stage]):.3g}", f"{watch.peak[stage]:.1f}"]
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else str(threads)
-    return f"| {resolution} | {where} | {' | '.join(cells)} |"
+    return f"| {resolution} | {where} | {'yes' if checkpointing else 'no'} | {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -93,23 +95,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="evaluations of each kind; the median counts")
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
     parser.add_argument("--out", type=Path, help="page with <!-- pggan --> ... <!-- end -->")
+    parser.add_argument("--checkpointing", action="store_true", help="with --row: keep less, compute more")
     parser.add_argument("--row", action="store_true", help="measure here and print one row")
     given = parser.parse_args()
     if given.row:
         device = torch.device("cuda" if given.device == "gpu" else "cpu")
-        print(measure(given.resolutions[0], given.threads[0], given.steps, device))
+        print(measure(given.resolutions[0], given.threads[0], given.steps, device, given.checkpointing))
         return
     lines = [
-        "| pixels | threads | forward s | GB | latent s | GB | joint s | GB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| pixels | threads | checkpointing | forward s | GB | latent s | GB | joint s | GB |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for resolution in given.resolutions:
-        for threads in given.threads:
-            arguments = ["--resolutions", resolution, "--threads", threads, "--steps", given.steps]
-            command = [sys.executable, __file__, "--row", *map(str, arguments), "--device", given.device]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            lines.append(next(line for line in done.stdout.splitlines() if line.startswith("| ")))
-            print(lines[-1], flush=True)
+    for resolution, threads, flag in itertools.product(given.resolutions, given.threads, ([], ["--checkpointing"])):
+        arguments = ["--resolutions", resolution, "--threads", threads, "--steps", given.steps, *flag]
+        command = [sys.executable, __file__, "--row", *map(str, arguments), "--device", given.device]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        lines.append(next(line for line in done.stdout.splitlines() if line.startswith("| ")))
+        print(lines[-1], flush=True)
     table = "\n".join(lines) + (
         f"\n\nSeconds of one evaluation, the median of {given.steps} (on one thread: of processor time), and the peak "
         "memory of the whole process until then. Super-resolution x16, batch 1, float32, PyTorch "

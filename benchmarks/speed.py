@@ -88,6 +88,13 @@ def solve(
     return x, time.perf_counter() - start, evaluations
 
 
+def write_block(page: Path, name: str, table: str) -> None:
+    """Put a table into a page, between ``<!-- name -->`` and ``<!-- end -->``."""
+    block = f"<!-- {name} -->\n{table}\n<!-- end -->"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(re.sub(rf"<!-- {name} -->.*?<!-- end -->", lambda _: block, text, flags=re.S), encoding="utf-8")
+
+
 def main() -> None:
     """Measure and print, or write the tables into a page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -142,10 +149,8 @@ def main() -> None:
         f"The evaluations are the last face's. {where}, float32, PyTorch {torch.__version__}, Python "
         f"{platform.python_version()}."
     )
-    block = f"<!-- {given.name} -->\n{table}\n<!-- end -->"
     for page in given.out:
-        text = page.read_text(encoding="utf-8")
-        page.write_text(re.sub(rf"<!-- {given.name} -->.*?<!-- end -->", lambda _: block, text, flags=re.S))
+        write_block(page, given.name, table)
 
 
 if __name__ == "__main__":

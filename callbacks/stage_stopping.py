@@ -55,7 +55,8 @@ class StageStopping(pl.Callback):
             ended = pl_module.spent >= pl_module.limit
         elif rule == "noise":
             assert pl_module.noise_std is not None
-            ended = self._best[-1] <= noise_power(pl_module.noise_std, pl_module.y.is_complex())
+            level = noise_power(pl_module.noise_std, pl_module.y.is_complex())
+            ended = self._best[-1] <= (settings.tau or 1.0) * level
         elif rule == "plateau":
             ended = reached_plateau(tuple(self._best), settings.patience or 1, settings.tolerance or 0.0)
         elif rule == "decrease":

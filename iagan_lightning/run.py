@@ -204,6 +204,11 @@ class Run:
                 outcome = Outcome(sample.name, self._verdict(sample.name))
                 progress.finish(outcome.image, outcome.text)
                 self._worklist.settle(outcome)
+        elif len(batch) == 1 and out_of_memory(problem) and self._start_checkpointing():
+            problem = None  # its traceback holds the tensors of the attempt
+            self._free_memory()
+            progress.console.print("one image alone: out of memory; going on with gradient checkpointing", markup=False)
+            self._try(batch, progress, with_tensorboard)
         elif len(batch) == 1:
             self._fail(batch[0][0], problem, progress)
         else:
@@ -212,13 +217,24 @@ class Run:
             if out_of_memory(problem):
                 self.images_per_fit = min(self.images_per_fit, half)
                 reason = "out of memory"
-            problem = None  # its traceback holds the tensors of the attempt
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            problem = None  # as above
+            self._free_memory()
             progress.console.print(f"{len(batch)} images side by side: {reason}; going on with {half}", markup=False)
             self._try(batch[:half], progress, with_tensorboard)
             self._try(batch[half:], progress, with_tensorboard)
+
+    def _start_checkpointing(self) -> bool:
+        """Let the generator save memory, if it can and has not done so yet."""
+        can = getattr(self.model.generator, "checkpointing", True) is False
+        if can:
+            self.model.generator.checkpointing = True
+        return can
+
+    @staticmethod
+    def _free_memory() -> None:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _images_per_fit(self) -> int:
         wanted = self.data.images_per_fit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
@@ -13,7 +14,7 @@ def call_stacked(network: nn.Module, stacks: Mapping[str, Tensor], inputs: Tenso
 
     Args:
         network: says how to compute; its own weights serve where there are no stacked ones.
-        stacks: ``(B, *shape)`` for its parameters, by name.
+        stacks: ``(B, *shape)`` for its parameters, by name; without any, all inputs share the network.
         inputs: ``(B, ...)``.
 
     Example:
@@ -22,8 +23,16 @@ def call_stacked(network: nn.Module, stacks: Mapping[str, Tensor], inputs: Tenso
         >>> call_stacked(nn.Linear(1, 1), stacks, torch.ones(2, 1)).tolist()
         [[2.0], [4.0]]
     """
+    if not stacks:
+        return network(inputs)
     if len(inputs) == 1:  # squeeze, whose gradient is a view; that of w[0] would copy every weight
         return functional_call(network, {name: w.squeeze(0) for name, w in stacks.items()}, inputs)
+    if getattr(network, "checkpointing", False):  # to save memory, and vmap could not compute features again
+        alone = [
+            call_stacked(network, {name: w[i, None] for name, w in stacks.items()}, inputs[i, None])
+            for i in range(len(inputs))
+        ]
+        return torch.cat(alone)
 
     def one(weights: dict[str, Tensor], x: Tensor) -> Tensor:
         return functional_call(network, weights, x[None])[0]

@@ -30,15 +30,17 @@ class Stage:
         halve: evaluations after which, again and again, the worse half of an image's starting points is given up; 0
             keeps all of them to the end.
         history: curvature pairs that L-BFGS remembers.
-        stop: ``never``; ``noise``, when the objective reaches the power of the noise (discrepancy principle);
-            ``plateau``, when it falls by less than ``tolerance`` in ``patience`` evaluations; ``decrease``, when it has
-            fallen by the factor ``decrease`` since the stage began; ``held-out`` (joint stage only), after as many
-            evaluations as explained best some measurements that a first run was not shown; or ``auto``, the noise
-            level where noise_std > 0, held-out measurements where it is unknown, otherwise the plateau in the latent
-            stage and the decrease in the joint stage.
+        stop: ``never``; ``noise``, when the objective reaches ``tau`` times the power of the noise (discrepancy
+            principle); ``plateau``, when it falls by less than ``tolerance`` in ``patience`` evaluations; ``decrease``,
+            when it has fallen by the factor ``decrease`` since the stage began; ``held-out`` (joint stage only), after
+            as many evaluations as explained best some measurements that a first run was not shown; or ``auto``, the
+            noise level where noise_std > 0, held-out measurements where it is unknown, otherwise the plateau in the
+            latent stage and the decrease in the joint stage.
         patience: evaluations over which a plateau is judged, or without progress on held-out measurements.
         tolerance: relative decrease of the objective that counts as progress.
         decrease: how many times smaller the objective has to become for the rule of that name.
+        tau: the factor of the discrepancy principle. A little below 1, because whatever is fitted to noisy measurements
+            takes some of the noise with it: the best fit leaves less than the truth would.
         keep: ``best``, the iterate of lowest objective (also where it is None), or ``last``.
     """
 
@@ -57,6 +59,7 @@ class Stage:
     patience: int | None = None
     tolerance: float | None = None
     decrease: float | None = None
+    tau: float | None = None
     keep: Literal["best", "last"] | None = None
 
     def __post_init__(self) -> None:
@@ -68,6 +71,8 @@ class Stage:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} of a stage is at least 0; {value} was given")
+        if self.tau is not None and not self.tau > 0:
+            raise ValueError(f"tau of a stage is above 0; {self.tau} was given")
         if self.decrease is not None and not self.decrease >= 1:
             raise ValueError(f"decrease of a stage is at least 1; {self.decrease} was given")
         for name in ("beta1", "beta2"):
@@ -92,11 +97,14 @@ PAPER_COMPRESSED_SENSING_STEPS: dict[Schedule, int] = {"began": 600, "pggan": 50
 # Found with benchmarks/fast_preset.py. Learning rates are those of the generator's schedule: larger ones reach the same
 # objective sooner, but worse pictures. Steps are bounds, the rules end the stages much sooner.
 FAST: dict[StageName, Stage] = {
-    "latent": Stage("lbfgs", 50, restarts=1, spread=0.3, history=50, stop="auto"),
+    "latent": Stage("lbfgs", 80, restarts=1, spread=0.3, history=50, stop="auto", patience=10, tolerance=0.03),
     "joint": Stage("adam", 250, beta1=0.7, beta2=0.9, frozen="full-resolution", restarts=1, stop="auto"),
 }
 # With noise the level of y is reached, not approached: momentum gets there in fewer steps, and so do all weights.
-FAST_NOISY_JOINT = Stage("adam", 600, beta1=0.9, beta2=0.9, frozen="none", restarts=1, stop="auto")
+FAST_NOISY: dict[StageName, Stage] = {
+    "latent": Stage("lbfgs", 40, restarts=1, spread=0.3, history=50, stop="auto", tau=0.98),
+    "joint": Stage("adam", 600, beta1=0.9, beta2=0.9, frozen="none", restarts=1, stop="auto", tau=0.98),
+}
 
 UNIVERSAL = Stage(
     beta1=0.9,
@@ -109,6 +117,7 @@ UNIVERSAL = Stage(
     patience=20,
     tolerance=0.01,
     decrease=40.0,
+    tau=1.0,
 )
 
 
@@ -135,7 +144,7 @@ def resolve(
     if preset not in get_args(Preset):
         raise ValueError(f"preset is fast or paper; {preset!r} was given")
     published = PAPER[schedule][name]
-    fast = FAST_NOISY_JOINT if name == "joint" and noise_std != 0 else FAST[name]
+    fast = FAST[name] if noise_std == 0 else FAST_NOISY[name]
     base = published if preset == "paper" else replace(fast, lr=published.lr, lr_weights=published.lr_weights)
     if preset == "paper" and name == "joint":
         steps = PAPER_COMPRESSED_SENSING_STEPS[schedule] if compressed_sensing else base.steps

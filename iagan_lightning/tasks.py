@@ -385,6 +385,7 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
         "preset": run.model.preset,
         "stages": {name: asdict(stage) for name, stage in run.model.resolve(run.noise_std, A).items()},
         "memory_format": config["model"].get("memory_format"),
+        "compile": config["model"].get("compile") or None,
         "weights": fingerprint(run.model.generator),
         "generator": describe(run.model.generator),
         "data": {

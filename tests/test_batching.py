@@ -8,7 +8,7 @@ import torch
 
 from iagan_lightning import batching
 from iagan_lightning.cli import main
-from iagan_lightning.generators import BEGAN
+from iagan_lightning.generators import BEGAN, PGGAN, save_generator
 from iagan_lightning.images import to_pillow
 
 
@@ -65,6 +65,21 @@ def test_a_batch_that_needs_too_much_memory_is_halved(tmp_path, five, tiny_weigh
     told = capsys.readouterr().err
     assert told.count("out of memory; going on with 2") == 1, "later batches begin with what worked"
     assert results(tmp_path / "out") == pytest.approx(results(tmp_path / "one"), abs=0.05)
+
+
+def test_an_image_that_needs_too_much_memory_alone_is_checkpointed(tmp_path, five, tiny_weights, capsys):
+    torch.manual_seed(0)
+    save_generator(PGGAN(16, (8, 8, 4), 6), tmp_path / "pggan.safetensors")
+    pggan = [five, tmp_path / "pggan.safetensors", "--data.limit", "3"]
+    assert run(tmp_path / "plain", *pggan) == 0
+    small = ["--trainer.callbacks+=user_callback.Small"]
+    assert run(tmp_path / "out", *pggan, *small, "--data.images_per_fit", "2") == 0
+    told = capsys.readouterr().err
+    assert told.count("going on with gradient checkpointing") == 1, "later images begin with what worked"
+    assert results(tmp_path / "out") == results(tmp_path / "plain")
+    # A generator that cannot compute its features again fails, with its reason.
+    assert run(tmp_path / "began", five, tiny_weights, *small, "--data.limit", "1") == 1
+    assert "out of memory" in (tmp_path / "began" / "images" / "0" / "error.txt").read_text()
 
 
 def test_one_bad_image_leaves_its_companions_alone(tmp_path, five, tiny_weights, capsys):

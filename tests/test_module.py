@@ -205,6 +205,18 @@ def test_one_evaluation_of_a_batch_is_that_of_each_image(y, A, tiny):
                 assert torch.allclose(a.grad[i], b.grad[0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow  # compiling takes most of a minute
+def test_compiled_evaluations_are_the_same(y, A, tiny):
+    for batch in (1, 2):
+        results = []
+        for compiled in (False, True):
+            module = IAGAN(tiny, "paper", **stages(), compile=compiled)
+            results.append(run(y[:batch], A, tiny, seeds=[3, 9][:batch], module=module, callbacks=[BestObjective()]))
+        plain, compiled = results
+        for name in ("csgm", "iagan"):
+            assert torch.allclose(plain.results[name], compiled.results[name], atol=1e-4)
+
+
 def test_images_do_not_influence_each_other(y, A, tiny):
     """Beside any companion, in any order, and after any other image, a result is the same."""
     together = run(y, A, tiny, seeds=[3, 9], callbacks=[BestObjective()])
@@ -263,6 +275,25 @@ def test_an_ended_image_does_not_change_while_its_companion_goes_on(A, tiny):
     assert both.evaluations["latent"][0] < both.evaluations["latent"][1] == 40
     assert both.evaluations["latent"][0] == alone.evaluations["latent"][0]
     assert torch.allclose(both.results["csgm"][:1], alone.results["csgm"], atol=1e-5)
+
+
+def test_noise_stop_is_at_tau_times_the_noise(A, tiny):
+    """The first evaluation at or below the level ends the stage, and a smaller tau ends it later."""
+    easy, joint = A(tiny(tiny.sample_latent(1, seed=11)).detach()), Stage(steps=1, stop="never")
+    first = run(easy, A, tiny, callbacks=[BestObjective()], latent=Stage("adam", 1), joint=joint).objective["latent"]
+    noise_std = first.item() ** 0.5 / 4  # the noise has a quarter of that power
+    ends = []
+    for tau in (2, 1, 0.5):
+        latent = Stage("adam", 300, lr=0.1, stop="noise", tau=tau)
+        stopping = [BestObjective(), StageStopping()]
+        module = run(easy, A, tiny, noise_std=noise_std, callbacks=stopping, latent=latent, joint=joint)
+        level = tau * first.item() / 4
+        assert module.objective["latent"].item() <= level
+        ends.append(module.evaluations["latent"].item())
+        shorter = dataclasses.replace(latent, steps=ends[-1] - 1, stop="never")
+        almost = run(easy, A, tiny, noise_std=noise_std, callbacks=[BestObjective()], latent=shorter, joint=joint)
+        assert almost.objective["latent"].item() > level
+    assert ends == sorted(set(ends)) and ends[-1] < 300
 
 
 def test_plateau_stop(y, A, tiny):

@@ -94,6 +94,28 @@ def test_batch_is_loop():
         assert torch.allclose(together[:, i], alone[:, 0], rtol=1e-6)
 
 
+def test_what_accelerators_do_at_every_step_changes_nothing():
+    """They do not ask whether a line search has ended, which would make the host wait."""
+    start, paths = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), {}
+    for asynchronous in (False, True):
+        x = torch.nn.Parameter(start.clone())
+        optimizer = BatchedLBFGS([x], history_size=3)
+        points = []
+
+        def closure(x=x, optimizer=optimizer):
+            optimizer.zero_grad()
+            values = rosenbrock(x)
+            values.sum().backward()
+            return values
+
+        for _ in range(60):
+            optimizer.step(closure)
+            optimizer._state.asynchronous = asynchronous
+            points.append(x.detach().clone())
+        paths[asynchronous] = torch.stack(points)
+    assert torch.equal(paths[True], paths[False])
+
+
 def test_several_parameters_are_one_variable():
     whole, _ = ours(rosenbrock, STARTS, 50)
     a, b = (torch.nn.Parameter(part.clone()) for part in (STARTS[:, :4].reshape(4, 2, 2), STARTS[:, 4:]))

@@ -16,6 +16,7 @@ from iagan_lightning import IAGAN, Stage, reconstruct
 from iagan_lightning.cli import main
 from iagan_lightning.generators import PGGAN, WeightsError, full_resolution_weights, load_generator, save_generator
 from iagan_lightning.operators import BicubicDownsampling, FourierSensing
+from iagan_lightning.stacking import call_stacked
 
 WIDTHS, LATENT = (24, 20, 16, 12), 7  # at 4, 8, 16 and 32 pixels
 
@@ -293,6 +294,29 @@ def test_latents_are_normal_and_their_length_does_not_matter(grown):
     with torch.no_grad():
         assert torch.allclose(grown(z), grown(7 * z), atol=1e-5)
         assert torch.allclose(grown(z)[:1], grown(z[:1]), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_checkpointing_keeps_less_and_changes_nothing(batch):
+    """Also with weights that are not the module's own, which it no longer holds when features are computed again."""
+    G = random_network().double()
+    z, kept, gradients = G.sample_latent(batch, seed=0).double(), [], []
+    stacks = {name: torch.stack([p.detach() * (1.1 + i) for i in range(batch)]) for name, p in G.named_parameters()}
+    for G.checkpointing in (False, True):
+        variables = [z.clone().requires_grad_(), *(w.clone().requires_grad_() for w in stacks.values())]
+        storages = {}
+
+        def note(tensor, storages=storages):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            images = call_stacked(G, dict(zip(stacks, variables[1:], strict=True)), variables[0])
+        kept.append(sum(storages.values()))
+        gradients.append(torch.autograd.grad(images.square().sum(), variables))
+    assert kept[1] < 0.7 * kept[0]
+    for plain, again in zip(*gradients, strict=True):
+        assert torch.allclose(plain, again)
 
 
 def test_round_trip(tmp_path):

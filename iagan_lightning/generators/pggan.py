@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from iagan_lightning.generators.base import Generator
 
@@ -30,6 +31,10 @@ class PGGAN(Generator):
         positional_bias: the first layer has a bias for each of its 4 x 4 pixels instead of one per channel, as in
             weights of pytorch_GAN_zoo.
 
+    Attributes:
+        checkpointing: keep nothing of a layer for the gradient but what goes into it, and compute the rest again: less
+            memory, about a third more time. For one image at a time.
+
     Shapes: z ``(n, latent)``, standard normal -> images ``(n, 3, resolution, resolution)``, about [-1, 1].
 
     Raises:
@@ -45,6 +50,7 @@ class PGGAN(Generator):
 
     latent_distribution = "normal"
     schedule = "pggan"
+    checkpointing = False
 
     def __init__(
         self,
@@ -72,14 +78,15 @@ class PGGAN(Generator):
                 layers.append(Layer(widths[level - 1], width, upsample=True))
             layers.append(Layer(width, width))
         self.features = nn.ModuleList(layers)
-        self.output = Layer(widths[-1], 3, kernel=1, padding=0, gain=1.0)
+        self.output = Layer(widths[-1], 3, kernel=1, padding=0, gain=1.0, slope=1.0)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return G(z)."""
         x = z[:, :, None, None]
         for layer in self.features:
-            x = F.leaky_relu(layer(x), SLOPE)
-        return self.output(x)
+            x = layer(x, self.checkpointing)
+        image: Tensor = self.output(x)
+        return image
 
     def architecture(self) -> dict[str, object]:
         """Return the constructor arguments that rebuild this network."""
@@ -92,7 +99,7 @@ class PGGAN(Generator):
 
 
 class Layer(nn.Module):
-    """Normalised pixels, enlarged where asked for, then a convolution with one learned scale, and a bias."""
+    """Normalised pixels, enlarged where asked for, a convolution with one learned scale, a bias, a leaky rectifier."""
 
     def __init__(
         self,
@@ -103,9 +110,10 @@ class Layer(nn.Module):
         gain: float = 2**0.5,
         bias: tuple[int, int, int] | None = None,
         upsample: bool = False,
+        slope: float = SLOPE,
     ) -> None:
         super().__init__()
-        self.upsample = upsample
+        self.upsample, self.padding, self.slope = upsample, padding, slope
         self.conv = nn.Conv2d(incoming, outgoing, kernel, padding=padding, bias=False)
         nn.init.normal_(self.conv.weight)
         self.wscale = nn.ParameterDict(
@@ -115,16 +123,24 @@ class Layer(nn.Module):
             }
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return s (w * x) + b."""
+    def forward(self, x: Tensor, checkpointing: bool = False) -> Tensor:
+        """Return the layer's features; with ``checkpointing`` only x is kept for the gradient."""
+        given = x, self.conv.weight, self.wscale["scale"], self.wscale["b"]
+        if not checkpointing:
+            return self._features(*given)
+        # The weights are arguments: the module holds others by the time the features are computed again.
+        features: Tensor = checkpoint(self._features, *given, use_reentrant=False, preserve_rng_state=False)
+        return features
+
+    def _features(self, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         x = normalise_pixels(x)
         if self.upsample:
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        bias = self.wscale["b"]
         # s (w * x) = (s w) * x: the weights are scaled, which are fewer than the pixels and need not be kept.
-        weight, per_channel = self.conv.weight * self.wscale["scale"], bias.ndim == 1
-        x = F.conv2d(x, weight, bias if per_channel else None, padding=self.conv.padding)
-        return x if per_channel else x + bias
+        per_channel = bias.ndim == 1
+        x = F.conv2d(x, weight * scale, bias if per_channel else None, padding=self.padding)
+        x = x if per_channel else x + bias
+        return x if self.slope == 1 else F.leaky_relu(x, self.slope)
 
 
 def normalise_pixels(x: Tensor) -> Tensor:

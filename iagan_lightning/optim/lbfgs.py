@@ -109,6 +109,7 @@ class _Search:
         self.x, self.value, self.gradient = x, value, gradient  # last accepted point
         self.every = torch.arange(batch, device=x.device)
         self.finished = torch.zeros(batch, dtype=torch.bool, device=x.device)
+        self.asynchronous = x.device.type != "cpu"
         # Ring buffers of curvature pairs, which slots count, and all inner products s_i.y_j and y_i.y_j.
         self.s = x.new_zeros(batch, settings.history_size, n)
         self.y = torch.zeros_like(self.s)
@@ -174,7 +175,8 @@ class _Search:
         new_gradient = torch.where(accepted[:, None], gradient, self.low_gradient)
         self.t = trial
         ends = (accepted | gives_up) & ~self.finished
-        if bool(ends.any()):
+        # Without an end this changes nothing; an accelerator does it rather than make the host wait for the answer.
+        if self.asynchronous or bool(ends.any()):
             self._accept(ends, accepted_t, new_value, new_gradient)
 
     def _high(self) -> tuple[Tensor, Tensor, Tensor]:
