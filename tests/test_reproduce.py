@@ -218,6 +218,38 @@ def test_configs_say_what_reproduce_runs(dataset):
             assert wanted in [_described(config) for config in configs], (table, row.name)
 
 
+def test_the_public_codes_deviations_are_one_config(tiny_weights, faces, tmp_path):
+    config = ROOT / "configs" / "paper" / "public_code.yaml"
+    expected = {
+        "super-resolution": ("BicubicDownsampling", {"scale": 4, "padding": "zero"}),
+        "compressed-sensing": ("FourierSensing", {"ratio": 0.3, "design": "quadrant"}),
+    }
+    for task, (operator, settings) in expected.items():
+        out = tmp_path / task
+        options = ["--data.root", faces, "--model.generator", tiny_weights, "--lpips", "none", "--out", out]
+        assert main([str(word) for word in [task, "--config", config, *options, "--data.limit", 1, *STEPS]]) == 0
+        recorded = json.loads((out / "settings.json").read_text())
+        assert recorded["operator"]["class_path"].endswith(operator)
+        assert settings.items() <= recorded["operator"]["init_args"].items()
+        assert recorded["noise_std"] == 5 / 255
+        assert recorded["back_projection"] == "naive"
+        assert recorded["preset"] == "paper"
+        latent, joint = recorded["stages"]["latent"], recorded["stages"]["joint"]
+        assert (latent["restarts"], latent["keep"], joint["keep"]) == (5, "last", "last")
+        record = json.loads((out / "images" / "0" / "metrics.json").read_text())
+        assert record["methods"]["iagan_bp"]["residual"] > 1e-4, "not the exact A^+"
+
+
+def test_the_public_codes_deviations_go_through_reproduce(reproduce, tmp_path):
+    config = ROOT / "configs" / "paper" / "public_code.yaml"
+    assert reproduce("3", "--config", config, "--noise_std", "5/255", "--dip", "false", limit=1) == 0
+    for row, scale in (("sr-4", 4), ("sr-8", 8)):
+        recorded = json.loads((tmp_path / "out" / "table-3" / row / "settings.json").read_text())
+        assert recorded["operator"]["init_args"] == {"scale": scale, "size": None, "padding": "zero"}
+        assert (recorded["noise_std"], recorded["back_projection"]) == (5 / 255, "naive")
+        assert recorded["stages"]["latent"]["restarts"] == 5
+
+
 def _described(config):
     model = config["model"]
     stages = {stage: model.get(stage, {}) for stage in ("latent", "joint")}
