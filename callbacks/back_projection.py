@@ -21,12 +21,13 @@ class BackProjection(pl.Callback):
         enabled: None (default) adds them when ``noise_std`` is 0 (and known), because back-projection copies the noise
             of y into the image; True adds them always, with a warning where there is noise; False never;
             ``"discrepancy"`` always, but with noise only as far as the residual falls to the noise's, with the
-            regularised A^+.
+            regularised A^+; ``"naive"`` always, with the plain reconstruction in place of A^+: bicubic enlargement,
+            the zero-filled inverse transform. It only approaches agreement with y; kept to compare with.
 
-    Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eq. (10).
+    Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eq. (10); ``"naive"`` is what their public code does.
     """
 
-    def __init__(self, enabled: bool | Literal["discrepancy"] | None = None) -> None:
+    def __init__(self, enabled: bool | Literal["discrepancy", "naive"] | None = None) -> None:
         self.enabled = enabled
 
     @torch.no_grad()
@@ -45,8 +46,9 @@ class BackProjection(pl.Callback):
             )
         method = METHOD[pl_module.stage]
         level = (pl_module.noise_std or 0.0) if self.enabled == "discrepancy" else 0.0
+        x, y, A = pl_module.results[method], pl_module.y, pl_module.operator
         try:
-            result = pl_module.operator.back_project(pl_module.results[method], pl_module.y, level)
+            result = x + A.naive(y - A(x)) if self.enabled == "naive" else A.back_project(x, y, level)
         except RuntimeError as error:
             warnings.warn(f"no {method}_bp: {error}", stacklevel=2)
         else:

@@ -2,6 +2,10 @@
 
     python docs/make_reproduction.py ../shared/data/faces128-test RUNS --preset fast --limit 10
 
+Of the bundled portraits it stores the pictures, and nothing else:
+
+    python docs/make_reproduction.py iagan_lightning/examples RUNS --name portraits
+
 Runs are kept in RUNS and go on where they stopped; options that are not named above are handed to every command.
 """
 
@@ -11,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from iagan_lightning.data import EXAMPLES
 from iagan_lightning.paper import EXPERIMENTS
 
 PAGES = Path(__file__).parent / "reproduction"
@@ -34,10 +39,13 @@ def main() -> None:
         name = f"table-{table}" if table.isdigit() else table
         pages = PAGES / folder
         pages.mkdir(parents=True, exist_ok=True)
-        for file in STORED:
-            if (out / name / file).exists():
-                kept = file.replace("table", name) if file.startswith("table") else file
-                shutil.copyfile(out / name / file, pages / kept)
+        if Path(given.faces).resolve() == EXAMPLES.resolve():
+            stored = [path.name for path in (out / name).glob("figure*.png") if path.name not in STORED]
+        else:
+            stored = [file for file in STORED if (out / name / file).exists()]
+        for file in stored:
+            kept = file.replace("table", name) if file.startswith("table") else file
+            shutil.copyfile(out / name / file, pages / kept)
 
 
 if __name__ == "__main__":

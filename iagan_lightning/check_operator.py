@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 
 from iagan_lightning.operators import LinearOperator
 from iagan_lightning.operators.checks import check_operator
-from iagan_lightning.tasks import spell_out_kind
+from iagan_lightning.tasks import TASKS, spell_out_kind
 
 MARKS = {True: "ok  ", False: "FAIL", None: "    "}
 
@@ -38,8 +38,13 @@ def run_check_operator(args: Sequence[str]) -> int:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own classes lie there; python -m does the same
     words = spell_out_kind(args)
-    if words and not words[0].startswith("-"):
-        words = [words[0], "--operator", _operator_of(words[0]), *words[1:]]
+    if not words or words[0].startswith("-"):
+        return _check(parser, words)
+    return max(_check(parser, [words[0], "--operator", each, *words[1:]]) for each in _operators_of(words[0]))
+
+
+def _check(parser: ArgumentParser, words: Sequence[str]) -> int:
+    """Print the verdicts on one operator and return the exit status."""
     try:
         given = parser.parse_args(words)
         factory = parser.instantiate_classes(given).operator
@@ -58,16 +63,17 @@ def run_check_operator(args: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _operator_of(target: str) -> str:
-    """Return what --operator takes: the class, or the operator of a config as JSON-like YAML."""
+def _operators_of(target: str) -> list[str]:
+    """Return what --operator takes: the class, or the operators of a config (one per section) as JSON-like YAML."""
     path = Path(target)
     if path.suffix not in (".yaml", ".yml"):
-        return target
+        return [target]
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ValueError(f"{target} cannot be read as a config: {error}") from error
-    operator = content.get("operator", content) if isinstance(content, dict) else None
-    if not isinstance(operator, dict) or "class_path" not in operator:
+    parts = list(content.values()) if isinstance(content, dict) and content.keys() <= TASKS.keys() else [content]
+    operators = [part.get("operator", part) if isinstance(part, dict) else None for part in parts]
+    if not operators or not all(isinstance(operator, dict) and "class_path" in operator for operator in operators):
         raise ValueError(f"{target} has no operator with a class_path")
-    return yaml.safe_dump(operator, default_flow_style=True).strip()
+    return [yaml.safe_dump(operator, default_flow_style=True).strip() for operator in operators]

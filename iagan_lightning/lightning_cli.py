@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningCLI
 
@@ -45,3 +47,43 @@ def parse(
     except argparse.ArgumentError as error:
         task = f"{args[0]}." if args else ""  # a subcommand's keys carry its name, its options do not
         raise ValueError(str(error).replace(task, "--") if task else str(error)) from error
+
+
+def shared_configs_first(args: Sequence[str], tasks: Collection[str]) -> list[str]:
+    """Return the arguments with every --config whose file has a section per task ahead of the task's own arguments.
+
+    There the parser of all tasks reads it and takes the task's section; other files are the task's alone.
+
+    Raises:
+        ValueError: for a file with sections of which none is for the task.
+
+    Example:
+        >>> shared_configs_first(["denoising", "--config", "mine.yaml", "--json", "true"], ["denoising"])
+        ['denoising', '--config', 'mine.yaml', '--json', 'true']
+    """
+    shared: list[str] = []
+    own: list[str] = []
+    words = iter(args)
+    for word in words:
+        option, equals, file = word.partition("=")
+        if option not in ("--config", "-c"):
+            own.append(word)
+            continue
+        file = file if equals else next(words, "")
+        sections = _sections(file)
+        if not sections or not set(sections) <= set(tasks):
+            own += ["--config", file]
+        elif args[0] not in sections:
+            raise ValueError(f"{file} has sections for {', '.join(sections)}, but none for {args[0]}")
+        else:
+            shared += ["--config", file]
+    return [*shared, *own]
+
+
+def _sections(file: str) -> list[str]:
+    """Return the top-level keys of a YAML file; none where it cannot be read, which the parser then says better."""
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return []
+    return [str(key) for key in content] if isinstance(content, dict) else []

@@ -1,7 +1,9 @@
-"""How much a file from a stranger may grow in memory: pictures and archives can claim far more than they weigh."""
+"""What a file from a stranger may do: pictures and archives can claim far more memory than they weigh, and pickles name
+what they want to build."""
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -30,6 +32,17 @@ def check_archive(path: Path) -> None:
     packed = path.stat().st_size
     if unpacked > packed:
         raise ValueError(f"it unpacks to {unpacked:,} bytes from {packed:,}, which torch.save never does")
+
+
+def refused_name(error: Exception) -> str | None:
+    """Return what a pickle wanted to build, from the error of PyTorch's restricted unpickler; None for other errors.
+
+    Example:
+        >>> refused_name(ValueError("Unsupported global: GLOBAL builtins.print was not an allowed global by default."))
+        'builtins.print'
+    """
+    found = re.search(r"unsupported global(?:: GLOBAL)? (\S+)", str(error), re.IGNORECASE)
+    return found[1] if found else None
 
 
 def check_dense(tensor: Tensor) -> None:

@@ -70,7 +70,7 @@ def reconstruct(
     *,
     latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
     joint: Stage = Stage(),  # noqa: B008
-    back_projection: bool | Literal["discrepancy"] | None = None,
+    back_projection: bool | Literal["discrepancy", "naive"] | None = None,
     callbacks: Sequence[pl.Callback] = (),
     **trainer: Any,
 ) -> Reconstruction:
@@ -86,7 +86,8 @@ def reconstruct(
         seed: image i starts from seed + i.
         latent, joint: settings that replace those of the preset.
         back_projection: None adds the ``_bp`` results when noise_std is 0; True always; False never;
-            ``"discrepancy"`` always, with noise only as far as the noise allows.
+            ``"discrepancy"`` always, with noise only as far as the noise allows; ``"naive"`` always, with A's plain
+            reconstruction in place of A^+.
         callbacks: further Lightning callbacks; they see every evaluation of the objective.
         **trainer: arguments of ``pytorch_lightning.Trainer``, for example ``accelerator="cpu"``.
 

@@ -16,10 +16,12 @@ from typing import Any, NoReturn, get_args
 
 import torch
 
+from iagan_lightning.data import ImageData
 from iagan_lightning.generators import load_generator
 from iagan_lightning.output import OutputFolder, write_bytes, write_picture, write_text
 from iagan_lightning.paper import EXPERIMENTS, figures, tables
-from iagan_lightning.paper.experiments import RATIOS, Dataset, Experiment, Row, published_figures, rows_of
+from iagan_lightning.paper.experiments import RATIOS, Dataset, Experiment, Row, rows_of
+from iagan_lightning.sheet import stack_sheets
 from iagan_lightning.stages import Preset
 from iagan_lightning.tasks import run_task
 
@@ -27,9 +29,10 @@ EPILOG = """\
 All other options are handed to every run: --lpips squeeze, --seed_everything 1, --trainer.accelerator cpu,
 --model.latent.restarts 5, --dip_settings.steps 500, --config configs/paper/public_code.yaml ... (iagan TASK --help).
 
-written to OUT/table-N/ (or OUT/fig2/, OUT/misaligned/): one run folder per row, table.csv, table.md, table.tex with our
-figures beside the published ones, sheet PNGs in the arrangement of the paper's figures; the masks with table 1, the
-curve, as PNG and CSV, with fig2. The same command again goes on where it stopped; with a higher --limit it adds images.
+written to OUT/table-N/ (or OUT/fig2/, OUT/misaligned/): one run folder per row; table.csv, table.md, table.tex with our
+figures beside the published ones; figureN.png with pictures placed as in the paper's Figure N, sheet-ROW.png for rows
+of which it has none; with table 1 the masks of Figure 5; with fig2 the curve of Figure 2 as PNG and CSV. The same
+command goes on where it stopped; with a higher --limit it adds images.
 """
 
 
@@ -76,11 +79,10 @@ def run_reproduce(args: Sequence[str]) -> int:
     ratios = _ratios(given.ratios)
     if given.limit is not None and given.limit < 1:
         raise ValueError(f"limit is at least 1; {given.limit} was given")
-    if not Path(given.root).exists():
-        raise ValueError(f"no such folder or file: {given.root}")
     image_shape = load_generator(given.generator).image_shape
     dataset: Any = given.dataset or ("CelebA-HQ" if image_shape[1] >= 512 else "CelebA")
     _choice("dataset", dataset, get_args(Dataset))
+    ImageData(given.root).samples(0, image_shape, check=False)  # a folder without pictures fails here, not in every row
 
     experiment = EXPERIMENTS[table]
     name = f"table-{table}" if table.isdigit() else table
@@ -135,26 +137,24 @@ class Report:
 
     def write(self) -> str:
         """Write tables and figures of everything that is done, and return the Markdown."""
-        published = published_figures(self.table, self.dataset)
-        cells: list[tables.Cell] = []
-        titles: dict[str, str] = {}
-        for row in self.rows:
-            own, called = tables.cells_of(row, self.methods, self.folder(row), published)
-            cells += own
-            titles |= called
+        cells = [
+            cell
+            for row in self.rows
+            for cell in tables.cells_of(row, self.methods, self.folder(row), self.table, self.dataset)
+        ]
         about = self._about()
         grids = []
         if self.table == "fig2":
-            grids.append(tables.curves(cells, self.methods, titles))
-        grids.append(tables.quality(cells, self.methods, titles, self.dataset))
-        grids.append(tables.run_time(cells, titles, self.dataset, str(about["device"])))
-        caption = " ".join([f"{self.name}: {self.experiment.title}.", *self._notes(about, titles)])
+            grids.append(tables.curves(cells, self.methods))
+        grids.append(tables.quality(cells, self.methods, self.dataset))
+        grids.append(tables.run_time(cells, str(about["device"])))
+        caption = " ".join([f"{self.name}: {self.experiment.title}.", *self._notes(about, cells)])
         page = "\n\n".join([f"# {self.name}, {self.dataset}", *map(tables.as_markdown, grids), caption]) + "\n"
         latex = "\n\n".join([f"% {caption}", *map(tables.as_latex, grids)]) + "\n"
-        write_text(self.out / "table.csv", tables.as_csv(self.table, self.dataset, cells, titles, about))
+        write_text(self.out / "table.csv", tables.as_csv(self.table, self.dataset, cells, about))
         write_text(self.out / "table.md", page)
         write_text(self.out / "table.tex", latex)
-        self._draw(cells, titles)
+        self._draw(cells)
         return page
 
     def _about(self) -> dict[str, Any]:
@@ -172,39 +172,47 @@ class Report:
                 }
         return about
 
-    def _notes(self, about: dict[str, Any], titles: dict[str, str]) -> list[str]:
+    def _notes(self, about: dict[str, Any], cells: Sequence[tables.Cell]) -> list[str]:
         notes = [
             f"Ours: generator {about['generator']}, {about['size']} x {about['size']} pixels, preset "
             f"{about['preset']}. PSNR is 10 log10(1 / mean MSE) in dB, the paper's average; N is the number of images. "
             "LPIPS of different backbones cannot be compared with one another; the paper's is AlexNet's. "
             "CSGM's time is the latent stage's, IAGAN's that and the joint stage's. "
-            f"The sheets are arranged as {self.experiment.shown}."
+            f"The sheets are arranged as Figure {self.experiment.arrangement(self.dataset).number}."
         ]
-        if titles.get("dip", "DIP") != "DIP":
+        if self.table == "fig2":
+            notes.append("MSE is that of images in [0, 1]; the paper shows it as a curve only.")
+        if any(cell.title == "DIP (short)" for cell in cells):
             notes.append("DIP (short) took fewer steps than the official schedule.")
         if "dip" in self.methods and self.table in ("1", "4"):
             notes.append("DIP has no official settings for this task; those of x4 super-resolution were used.")
         return notes
 
-    def _draw(self, cells: Sequence[tables.Cell], titles: dict[str, str]) -> None:
+    def _draw(self, cells: Sequence[tables.Cell]) -> None:
+        figure = self.experiment.arrangement(self.dataset)
+        runs = {row: self.folder(row) for row in self.rows if self.folder(row).root.exists()}
+        shown = {row.title: run for row, run in runs.items() if row.name in figure.rows}
         if self.table == "fig2":
-            runs = {row.title: self.folder(row) for row in self.rows if row.name in ("gaussian-0.122", "gaussian-0.61")}
-            self._save("sheet.png", {label: run for label, run in runs.items() if run.root.exists()})
+            self._save(f"figure{figure.number}.png", [figures.lines_of_figure_1(figure, shown)] if shown else [])
             write_text(self.out / "figure2.csv", tables.as_curves(cells, self.methods))
             try:
-                write_bytes(self.out / "figure2.png", figures.curve(cells, self.methods, titles))
+                write_bytes(self.out / "figure2.png", figures.curve(cells, self.methods))
             except ImportError:
                 warnings.warn("no plot of Figure 2: pip install 'iagan-lightning[plot]'", stacklevel=2)
             return
-        for row in self.rows:
-            self._save(f"sheet-{row.name}.png", {"": self.folder(row)})
+        several = len(figure.rows) > 1
+        groups = [figures.lines_of(figure, run, self.methods, title * several) for title, run in shown.items()]
+        self._save(f"figure{figure.number}.png", groups)
+        for row, run in runs.items():
+            if row.name not in figure.rows:
+                self._save(f"sheet-{row.name}.png", [figures.lines_of(figure, run, self.methods)])
         if self.table == "1":
             write_picture(self.out / "figure5-masks.png", figures.masks(self.image_shape))
 
-    def _save(self, name: str, runs: dict[str, OutputFolder]) -> None:
-        picture = figures.sheet(runs, self.methods) if runs else None
-        if picture is not None:
-            write_picture(self.out / name, picture)
+    def _save(self, name: str, groups: Sequence[Sequence[Sequence[figures.Picture | None]]]) -> None:
+        sheets = [picture for lines in groups if (picture := figures.sheet(lines)) is not None]
+        if sheets:
+            write_picture(self.out / name, stack_sheets(sheets))
 
 
 def device_name(device: str) -> str:

@@ -75,7 +75,7 @@ class Run:
     noise_std: float | None = 0.0
     seed: int = 0
     lpips: Backbone = "alex"
-    back_projection: bool | Literal["discrepancy"] | None = None
+    back_projection: bool | Literal["discrepancy", "naive"] | None = None
     dip: DIPSettings | None = None
     save: Literal["images", "weights"] = "images"
     tensorboard: int = 64

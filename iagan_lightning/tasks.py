@@ -21,7 +21,7 @@ from iagan_lightning.data import ImageData, OperatorFactory
 from iagan_lightning.dip import DIPSettings, resolve_dip
 from iagan_lightning.environment import environment
 from iagan_lightning.generators import Generator, ModuleGenerator, load_generator
-from iagan_lightning.lightning_cli import parse
+from iagan_lightning.lightning_cli import parse, shared_configs_first
 from iagan_lightning.metrics import Backbone
 from iagan_lightning.module import IAGAN, check_precision
 from iagan_lightning.operators import (
@@ -181,7 +181,8 @@ OPTIONS = """
                 added to measured pictures, and only declared for measurements of your own; "unknown" for those lets
                 measurements that are held out decide how long to adapt.
             back_projection: add csgm_bp and iagan_bp, which agree with y exactly; by default where noise_std is 0.
-                discrepancy: with noise too, but only as far as the noise allows.
+                discrepancy: with noise too, but only as far as the noise allows. naive: always, with the plain
+                reconstruction in place of A^+, as the authors' public code does; y is then only approached.
             dip: also reconstruct with Deep Image Prior, an untrained network. The preset paper takes its official
                 steps, fast an eighth of them, called DIP (short). Compressed sensing and deblurring have no official
                 settings; those of x4 super-resolution are used.
@@ -205,7 +206,7 @@ def _method(name: str, task: Task) -> Callable[..., None]:
         datamodule: ImageData,
         operator: Callable[[tuple[int, int, int]], LinearOperator] = task.operator,
         noise_std: float | str = 0.0,
-        back_projection: bool | Literal["discrepancy"] | None = None,
+        back_projection: bool | Literal["discrepancy", "naive"] | None = None,
         dip: bool = False,
         dip_settings: DIPSettings = DIPSettings(),  # noqa: B008 - frozen dataclass
         lpips: Backbone = "alex",
@@ -254,7 +255,7 @@ class TaskCLI(LightningCLI):
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Keep the arguments: further processes run the same command."""
         self.args = list(args)
-        super().parse_arguments(parser, args)
+        super().parse_arguments(parser, shared_configs_first(self.args, TASKS))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the Trainer, and leave its arguments with it for the Trainers of the images."""

@@ -568,19 +568,34 @@ def test_a_users_own_callback_joins_in(command, pictures, tmp_path):
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_shipped_configs_run(config, tmp_path, tiny_weights):
-    task = re.search(r"# iagan (\S+) --config", (ROOT / config).read_text()).group(1)
-    arguments = [
-        "--data.root",
-        EXAMPLES,
-        "--model.generator",
-        tiny_weights,
-        "--lpips",
-        "none",
-        "--out",
-        tmp_path / "out",
-    ]
-    assert main([task, "--config", str(ROOT / config), *map(str, arguments), *STEPS]) == 0
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["images"] == 2
+    tasks = re.findall(r"# iagan (\S+) --config", (ROOT / config).read_text())
+    assert tasks
+    for task in tasks:
+        out = tmp_path / task
+        arguments = ["--data.root", EXAMPLES, "--model.generator", tiny_weights, "--lpips", "none", "--out", out]
+        assert main([task, "--config", str(ROOT / config), *map(str, arguments), *STEPS]) == 0
+        assert json.loads((out / "summary.json").read_text())["images"] == 2
+
+
+def test_a_config_with_a_section_per_task(command, pictures, tmp_path, capsys):
+    shared, own = tmp_path / "shared.yaml", tmp_path / "own.yaml"
+    shared.write_text("denoising: {noise_std: 0.1}\nsuper-resolution: {noise_std: 0.2, operator: {class_path: "
+                      "BicubicDownsampling, init_args: {scale: 2}}}")  # fmt: skip
+    own.write_text("noise_std: 0.3")
+    for i, (words, noise_std) in enumerate(
+        [
+            (["--config", shared], 0.2),
+            ([f"--config={shared}", "--noise_std", 0.4], 0.4),
+            (["-c", own, "--config", shared], 0.3),  # the task's own goes before
+        ]
+    ):
+        assert command("--data.root", pictures, "--data.limit", 1, *words, out=tmp_path / str(i)) == 0
+        settings = json.loads((tmp_path / str(i) / "settings.json").read_text())
+        assert settings["noise_std"] == noise_std
+        assert settings["operator"]["init_args"]["scale"] == 2
+    shared.write_text("denoising: {noise_std: 0.1}")
+    capsys.readouterr()
+    assert "has sections for denoising, but none for super-resolution" in refused(capsys, command("--config", shared))
 
 
 def test_lpips_is_left_out_with_one_warning_where_it_cannot_be_loaded(command, pictures, tmp_path, monkeypatch):

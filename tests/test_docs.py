@@ -96,6 +96,7 @@ def test_python_blocks_run(page):
 FEW = {
     "--model.latent.steps": "2",
     "--model.joint.steps": "2",
+    "--dip_settings.steps": "3",
     "--lpips": "none",
     "--trainer.accelerator": "cpu",
 }

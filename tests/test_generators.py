@@ -1,4 +1,5 @@
 import io
+import os
 import pickle
 import struct
 
@@ -111,15 +112,22 @@ class Bomb:
         return (print, ("executed",))
 
 
+class Shell:
+    def __reduce__(self):
+        return (os.system, ("echo executed",))
+
+
 @pytest.mark.parametrize("save", [torch.save, lambda content, file: pickle.dump(content, file)])
-def test_loading_executes_nothing(tmp_path, capsys, save):
+@pytest.mark.parametrize(("bomb", "name"), [(Bomb, r"\bprint"), (Shell, r"\w+\.system")])
+def test_loading_executes_nothing_and_names_what_it_refuses(tmp_path, capfd, save, bomb, name):
     buffer = io.BytesIO()
-    save({**state(), "l0.weight": Bomb()}, buffer)
+    save({**state(), "l0.weight": bomb()}, buffer)
     path = tmp_path / "bomb.pth"
     path.write_bytes(buffer.getvalue())
-    with pytest.raises(WeightsError):
+    # a plain pickle of tensors is refused for the first of them already
+    with pytest.raises(WeightsError, match=f"wants to build {name if save is torch.save else ''}"):
         load_generator(path)
-    assert "executed" not in capsys.readouterr().out
+    assert "executed" not in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])

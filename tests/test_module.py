@@ -335,6 +335,17 @@ def test_back_projection_with_noise_warns_and_is_off_by_default(y, A, tiny):
     assert "iagan_bp" not in run(y, A, tiny, callbacks=[BackProjection(False)]).results
 
 
+@pytest.mark.parametrize("noise_std", [0.0, 0.1, None])
+def test_back_projection_by_the_plain_reconstruction(y, A, tiny, noise_std):
+    """The public code's: bicubic enlargement in place of A^+, with noise too, and y only approached."""
+    results = run(y, A, tiny, noise_std=noise_std, callbacks=[BackProjection("naive")]).results
+    for method in ("csgm", "iagan"):
+        x = results[method]
+        enlarged = torch.nn.functional.interpolate(y - A(x), x.shape[2:], mode="bicubic", align_corners=False)
+        assert torch.allclose(results[f"{method}_bp"], x + enlarged, atol=1e-6)
+        assert 0.001 < (A(results[f"{method}_bp"]) - y).norm() / (A(x) - y).norm() < 0.5
+
+
 def test_bfloat16_and_float64(y, A, tiny):
     half = run(y, A, tiny, trainer=quiet_trainer(accelerator="cpu", precision="bf16-mixed"))
     assert half.results["iagan"].isfinite().all()

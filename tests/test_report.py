@@ -120,6 +120,21 @@ def test_the_table_is_that_of_the_run(outs):
             assert row[metric] == pytest.approx(summary[method][metric])
 
 
+def test_a_shortened_baseline_is_called_so(outs, tmp_path):
+    runs = [tmp_path / "short", tmp_path / "full"]
+    for run, title in zip(runs, ("DIP (short)", "DIP"), strict=True):
+        shutil.copytree(outs / "exact", run)
+        for path in run.rglob("metrics.json"):
+            record = json.loads(path.read_text())
+            record["methods"]["dip"] = record["methods"]["csgm"]
+            path.write_text(json.dumps({**record, "titles": {"dip": title} if "short" in title else {}}))
+    page = tmp_path / "page.html"
+    for folders, title in ((runs[:1], "DIP (short)"), (runs[1:], "DIP"), (runs, "DIP / DIP (short)")):
+        shown = collect(folders, page)
+        assert (shown["methods"]["dip"], shown["titles"]["dip"]) == (title, title)
+        assert shown["titles"]["truth"] == "truth"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -74,12 +74,88 @@ def test_tables(reproduce, tmp_path, capsys, table, rows):
         figure = f"{float(line['published_psnr']):.2f} / {float(line['published_lpips_alex']):.3f} (N=100)"
         assert figure in page
         assert figure in latex
-        with Image.open(out / f"sheet-{line['task']}.png") as sheet:
-            assert sheet.size == ((len(methods) + 1) * 200 + 8, 2 * 230)
     assert "DIP (short)" in page
     assert ("no official settings" in page) == (table in "14")
     assert ("~100" in page) == (table == "1")
+    timed = {line["method"]: float(line["published_seconds"]) for line in written if line["published_seconds"]}
+    assert timed == ({"dip": 100.0, "csgm": 30.0, "iagan": 35.0} if table == "1" else {})
     assert (out / "figure5-masks.png").exists() == (table == "1")
+
+
+LAYOUTS = {  # of one image, as the captions of the paper have it
+    ("1", "CelebA"): (3, ["truth naive dip csgm iagan"], ["fourier-0.3", "fourier-0.5"]),
+    ("1", "CelebA-HQ"): (4, ["truth naive dip", "csgm iagan"], ["fourier-0.3", "fourier-0.5"]),
+    ("2", "CelebA"): (6, ["truth naive dip csgm", "csgm_bp iagan iagan_bp"], ["sr-4"]),
+    ("2", "CelebA-HQ"): (8, ["truth naive dip csgm", "iagan csgm_bp iagan_bp"], ["sr-16"]),
+    ("3", "CelebA-HQ"): (7, ["truth naive dip", "csgm iagan"], ["sr-8"]),
+    ("4", "CelebA-HQ"): (10, ["truth naive dip", "csgm iagan"], ["deblur-uniform-9"]),
+    ("misaligned", "CelebA"): (9, ["truth naive csgm iagan"], ["sr-4-misaligned"]),
+    ("fig2", "CelebA"): (
+        1,
+        [
+            "gaussian-0.122/truth gaussian-0.122/csgm gaussian-0.122/csgm_bp gaussian-0.61/csgm gaussian-0.61/csgm_bp",
+            "- gaussian-0.122/iagan gaussian-0.122/iagan_bp gaussian-0.61/iagan gaussian-0.61/iagan_bp",
+        ],
+        ["gaussian-0.122/gaussian-0.61"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("table", "dataset"), LAYOUTS)
+def test_pictures_lie_as_in_the_papers_figures(reproduce, tmp_path, table, dataset):
+    number, layout, groups = LAYOUTS[table, dataset]
+    ratios = ["--ratios", "0.122,0.61"] if table == "fig2" else []
+    assert reproduce(table, "--dataset", dataset, *ratios) == 0
+    out = tmp_path / "out" / (f"table-{table}" if table.isdigit() else table)
+    with Image.open(out / f"figure{number}.png") as figure:
+        pixels = np.asarray(figure.convert("RGB"))
+    height = len(layout) * 230
+    assert pixels.shape[:2] == (len(groups) * 2 * height, max(len(line.split()) for line in layout) * 200 + 8)
+    for g, group in enumerate(groups):
+        for image in range(2):
+            for i, line in enumerate(layout):
+                for j, cell in enumerate(line.split()):
+                    top, left = (2 * g + image) * height + i * 230 + 8, j * 200 + 8
+                    shown = pixels[top : top + 192, left : left + 192]
+                    row, _, method = cell.rpartition("/")
+                    if cell == "-":
+                        assert (shown == 255).all()
+                    else:
+                        file = out / (row or group) / "images" / str(image) / f"{method}.png"
+                        assert (shown[6::12, 6::12] == np.asarray(Image.open(file))).all()
+    rows = rows_of(table, dataset, 16, (0.122, 0.61))
+    others = {f"sheet-{row.name}.png" for row in rows if row.name not in "/".join(groups).split("/")}
+    assert {path.name for path in out.glob("sheet*")} == others
+    assert f"arranged as Figure {number}." in (out / "table.md").read_text()
+
+
+def test_sheets_without_dip_and_of_a_failed_one(reproduce, tmp_path, faces):
+    """A column left out closes up; a picture that a single image lacks leaves its place empty."""
+    out = tmp_path / "out" / "table-4"
+    assert reproduce("4", "--dip", "false", limit=1) == 0
+    with Image.open(out / "figure10.png") as figure:
+        assert figure.size == (2 * 200 + 8, 2 * 230)
+    assert reproduce("1", limit=1) == 0
+    (tmp_path / "out" / "table-1" / "fourier-0.3" / "images" / "0" / "dip.png").unlink()
+    assert reproduce("1", limit=1) == 0
+    with Image.open(tmp_path / "out" / "table-1" / "figure3.png") as figure:
+        pixels = np.asarray(figure.convert("RGB"))
+    assert (pixels[8:230, 408:600] == 255).all()
+    assert not (pixels[8:200, 608:800] == 255).all()
+
+
+def test_a_dip_that_is_short_in_one_row_only_is_marked_there(reproduce, tmp_path):
+    """Official steps with noise: 500 for x4, 1000 for x8."""
+    assert reproduce("3", steps=[*STEPS[:4], "--dip_settings.steps", 500, "--dip_settings.stop", "noise",
+                                 "--trainer.accelerator", "cpu"], limit=1) == 0  # fmt: skip
+    out = tmp_path / "out" / "table-3"
+    titles = {line["task"]: line["title"] for line in lines(out) if line["method"] == "dip"}
+    assert titles == {"sr-4": "DIP", "sr-8": "DIP (short)"}
+    page = [line.split("|") for line in (out / "table.md").read_text().splitlines() if line.startswith("|")]
+    assert page[0][4].strip() == "DIP"
+    assert page[2][4].strip().endswith("(N=1)")
+    assert page[5][4].strip().endswith("(N=1, DIP (short))")
+    assert "DIP (short) took fewer steps" in (out / "table.md").read_text()
 
 
 def test_the_masks_of_figure_5():
@@ -117,8 +193,6 @@ def test_figure_2(reproduce, tmp_path):
     assert [(point["ratio"], point["n"]) for point in points] == [("0.122", "2"), ("0.61", "2")]
     assert float(points[0]["csgm"]) == pytest.approx(float(written[0]["mse"]), rel=1e-5)
     assert float(points[1]["iagan_bp"]) == pytest.approx(float(written[7]["mse"]), rel=1e-5)
-    with Image.open(out / "sheet.png") as sheet:
-        assert sheet.width == 9 * 200 + 8  # the truth and four methods at two ratios, as in Figure 1
     if importlib.util.find_spec("matplotlib"):
         with Image.open(out / "figure2.png") as plot:
             assert plot.width > 400
@@ -154,6 +228,14 @@ def test_a_failed_image_shows_in_the_exit_status(reproduce, faces, tmp_path):
     (faces / "1.png").write_bytes(b"no picture")
     assert reproduce("4", "--dip", "false") == 1
     assert {line["n"] for line in lines(tmp_path / "out" / "table-4")} == {"1"}
+
+
+def test_a_folder_without_pictures_is_one_line(reproduce, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert reproduce("2", "--data.root", tmp_path / "empty") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("iagan: error: no pictures in")
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -216,6 +298,38 @@ def test_configs_say_what_reproduce_runs(dataset):
                 **{key: float(value) if key.startswith("--model") else value for key, value in options.items()},
             }
             assert wanted in [_described(config) for config in configs], (table, row.name)
+
+
+def test_the_public_codes_deviations_are_one_config(tiny_weights, faces, tmp_path):
+    config = ROOT / "configs" / "paper" / "public_code.yaml"
+    expected = {
+        "super-resolution": ("BicubicDownsampling", {"scale": 4, "padding": "zero"}),
+        "compressed-sensing": ("FourierSensing", {"ratio": 0.3, "design": "quadrant"}),
+    }
+    for task, (operator, settings) in expected.items():
+        out = tmp_path / task
+        options = ["--data.root", faces, "--model.generator", tiny_weights, "--lpips", "none", "--out", out]
+        assert main([str(word) for word in [task, "--config", config, *options, "--data.limit", 1, *STEPS]]) == 0
+        recorded = json.loads((out / "settings.json").read_text())
+        assert recorded["operator"]["class_path"].endswith(operator)
+        assert settings.items() <= recorded["operator"]["init_args"].items()
+        assert recorded["noise_std"] == 5 / 255
+        assert recorded["back_projection"] == "naive"
+        assert recorded["preset"] == "paper"
+        latent, joint = recorded["stages"]["latent"], recorded["stages"]["joint"]
+        assert (latent["restarts"], latent["keep"], joint["keep"]) == (5, "last", "last")
+        record = json.loads((out / "images" / "0" / "metrics.json").read_text())
+        assert record["methods"]["iagan_bp"]["residual"] > 1e-4, "not the exact A^+"
+
+
+def test_the_public_codes_deviations_go_through_reproduce(reproduce, tmp_path):
+    config = ROOT / "configs" / "paper" / "public_code.yaml"
+    assert reproduce("3", "--config", config, "--noise_std", "5/255", "--dip", "false", limit=1) == 0
+    for row, scale in (("sr-4", 4), ("sr-8", 8)):
+        recorded = json.loads((tmp_path / "out" / "table-3" / row / "settings.json").read_text())
+        assert recorded["operator"]["init_args"] == {"scale": scale, "size": None, "padding": "zero"}
+        assert (recorded["noise_std"], recorded["back_projection"]) == (5 / 255, "naive")
+        assert recorded["stages"]["latent"]["restarts"] == 5
 
 
 def _described(config):

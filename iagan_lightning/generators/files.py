@@ -26,7 +26,7 @@ from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.module import ModuleGenerator, build_generator
 from iagan_lightning.generators.pggan import PGGAN
 from iagan_lightning.generators.tensorflow_pickle import read_tensorflow_pickle
-from iagan_lightning.limits import check_archive, check_dense
+from iagan_lightning.limits import check_archive, check_dense, refused_name
 
 PRIORS = Path(__file__).parent.parent / "priors"
 ARCHITECTURES: dict[str, type[Generator]] = {"BEGAN": BEGAN, "PGGAN": PGGAN}
@@ -155,8 +155,8 @@ def _read(path: Path) -> tuple[Any, Any]:
         with torch.serialization.safe_globals([BaseConfig]):
             return torch.load(path, map_location="cpu", weights_only=True), None
     except Exception as error:  # torch raises a different kind for each way in which a file can be broken
-        refused = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-        reason = f"wants to build {refused[1]}, which is refused" if refused else "is damaged or no weight file"
+        refused = refused_name(error)
+        reason = f"wants to build {refused}, which is refused" if refused else "is damaged or no weight file"
         raise WeightsError(f"{path} {reason}: a state dict (torch.save) or a safetensors file is needed") from error
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from iagan_lightning.limits import check_archive, check_dense, check_picture
+from iagan_lightning.limits import check_archive, check_dense, check_picture, refused_name
 
 # A tensor, or the path of its file. On the command line a path; not spelled out as a union, because jsonargparse
 # would try to read the file as the configuration of a Tensor.
@@ -39,7 +39,9 @@ def read_tensor(source: Tensor | str | os.PathLike[str]) -> Tensor:
         if isinstance(content, Tensor):
             check_dense(content)
     except Exception as error:  # numpy and torch raise a different kind for each way in which a file can be broken
-        raise ValueError(f"{path} cannot be read as an array (.pt or .npy): {error}") from error
+        refused = refused_name(error)  # PyTorch's own words go on to recommend loading it all the same
+        reason = f"it wants to build {refused}, which is refused" if refused else error
+        raise ValueError(f"{path} cannot be read as an array (.pt or .npy): {reason}") from error
     if not isinstance(content, Tensor):
         raise ValueError(f"{path} holds a {type(content).__name__}; one tensor is needed")
     return content

@@ -8,7 +8,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,12 @@ def collect(folders: Sequence[Path], page: Path) -> dict[str, Any]:
     labels = _labels(folders)
     runs = [_run(folder, label, run, page) for folder, label, run in zip(folders, labels, records, strict=True)]
     found = {key for run in records for record in run.values() for row in record["methods"].values() for key in row}
-    methods = {method for run in records for record in run.values() for method in record["methods"]}
+    titles = _titles(record for run in records for record in run.values())
     return {
         "runs": runs,
         "metrics": [{"key": key, **about} for key, about in METRICS.items() if key in found],
-        "methods": {name: TITLES.get(name, name) for name in _ordered(methods)},
-        "titles": TITLES,
+        "methods": {name: titles[name] for name in _ordered(titles)},
+        "titles": TITLES | titles,
         "summary": [row for index, run in enumerate(records) for row in _summary(index, run)],
         "images": [
             {
@@ -87,6 +87,16 @@ def collect(folders: Sequence[Path], page: Path) -> dict[str, Any]:
         ],
         "exact": how.lossless,
     }
+
+
+def _titles(records: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Return what each method is called: ``DIP (short)`` where its runs say so, both names where they differ."""
+    called: dict[str, dict[str, None]] = {}
+    for record in records:
+        for method in record["methods"]:
+            title = record.get("titles", {}).get(method, TITLES.get(method, method))
+            called.setdefault(method, {})[str(title)] = None
+    return {method: " / ".join(sorted(titles)) for method, titles in called.items()}
 
 
 def _records(folder: Path) -> dict[str, dict[str, Any]]:

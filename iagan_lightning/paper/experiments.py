@@ -13,7 +13,8 @@ IMAGES = 100  # over which the paper averages
 SIZES: dict[str, int] = {"CelebA": 128, "CelebA-HQ": 1024}
 MISALIGNED = 0.04  # "a few pixels", as a share of the height: 5 of 128
 
-# Seconds per image at ratio 0.5 on an RTX 2080 Ti, "Inference run-time".
+# Seconds per image on an RTX 2080 Ti, "Inference run-time": of one row only, though for all "the same behavior holds".
+TIMED_ROW = "fourier-0.5"
 RUN_TIMES: dict[str, dict[str, float]] = {
     "CelebA": {"dip": 100.0, "csgm": 30.0, "iagan": 35.0},
     "CelebA-HQ": {"dip": 1400.0, "csgm": 120.0, "iagan": 140.0},
@@ -38,6 +39,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A figure of the paper that shows pictures of some rows.
+
+    Attributes:
+        number: its number in the paper.
+        rows: names of the rows that it shows, from top to bottom.
+        lines: the pictures of an image, from left to right and top to bottom. Where the caption of the paper names
+            several lines without saying where each one ends, that is our choice.
+    """
+
+    number: int
+    rows: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A table, or the runs behind a figure.
 
@@ -45,18 +62,22 @@ class Experiment:
         title: what it shows.
         methods: its columns.
         rows: its rows for each data set.
-        shown: the paper's figures of the same runs.
+        figures: the paper's figure of the same runs for each data set that has one.
     """
 
     title: str
     methods: tuple[str, ...]
     rows: dict[Dataset, tuple[Row, ...]]
-    shown: str
+    figures: dict[Dataset, Figure]
 
     @property
     def dip(self) -> bool:
         """Tell whether Deep Image Prior is one of the columns."""
         return "dip" in self.methods
+
+    def arrangement(self, dataset: Dataset) -> Figure:
+        """Return the figure after which sheets are arranged: the other data set's where this one has none."""
+        return self.figures.get(dataset) or next(iter(self.figures.values()))
 
 
 def super_resolution(scale: int, noise_std: str = "0") -> Row:
@@ -89,6 +110,9 @@ def misaligned(height: int) -> Row:
 _BLUR = ("--operator", "Blur", "--operator.kernel", "uniform", "--operator.size", "9", "--noise_std", "10/255")
 _UNIFORM_9 = Row("deblur-uniform-9", "Deb U(9x9)", "deblurring", _BLUR)
 
+LINE = (("truth", "naive", "dip", "csgm", "iagan"),)
+GROUP = (("truth", "naive", "dip"), ("csgm", "iagan"))
+
 RATIOS = (0.03, 0.061, 0.122, 0.244, 0.366, 0.488, 0.61, 0.75, 0.9)
 NOISY = ("naive", "dip", "csgm", "iagan")
 EXACT = ("naive", "dip", "csgm", "csgm_bp", "iagan", "iagan_bp")
@@ -98,7 +122,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Compressed sensing with subsampled Fourier measurements, noise 10/255",
         NOISY,
         {"CelebA": (fourier(0.3), fourier(0.5)), "CelebA-HQ": (fourier(0.3), fourier(0.5))},
-        "Figures 3 and 4",
+        {
+            "CelebA": Figure(3, ("fourier-0.3", "fourier-0.5"), LINE),
+            "CelebA-HQ": Figure(4, ("fourier-0.3", "fourier-0.5"), GROUP),
+        },
     ),
     "2": Experiment(
         "Super-resolution with bicubic kernel, no noise",
@@ -107,7 +134,10 @@ EXPERIMENTS: dict[str, Experiment] = {
             "CelebA": (super_resolution(4), super_resolution(8)),
             "CelebA-HQ": (super_resolution(8), super_resolution(16)),
         },
-        "Figures 6 and 8",
+        {
+            "CelebA": Figure(6, ("sr-4",), (("truth", "naive", "dip", "csgm"), ("csgm_bp", "iagan", "iagan_bp"))),
+            "CelebA-HQ": Figure(8, ("sr-16",), (("truth", "naive", "dip", "csgm"), ("iagan", "csgm_bp", "iagan_bp"))),
+        },
     ),
     "3": Experiment(
         "Super-resolution with bicubic kernel, noise 10/255",
@@ -116,25 +146,26 @@ EXPERIMENTS: dict[str, Experiment] = {
             "CelebA": (super_resolution(4, "10/255"), super_resolution(8, "10/255")),
             "CelebA-HQ": (super_resolution(8, "10/255"), super_resolution(16, "10/255")),
         },
-        "Figure 7",
+        {"CelebA-HQ": Figure(7, ("sr-8",), GROUP)},
     ),
     "4": Experiment(
         "Deblurring with 9x9 uniform filter, noise 10/255",
         NOISY,
         {"CelebA": (_UNIFORM_9,), "CelebA-HQ": (_UNIFORM_9,)},
-        "Figure 10",
+        {"CelebA-HQ": Figure(10, ("deblur-uniform-9",), GROUP)},
     ),
     "fig2": Experiment(
         "Compressed sensing with Gaussian measurement matrix, no noise",
         ("csgm", "csgm_bp", "iagan", "iagan_bp"),
         {},  # its rows are the ratios that are asked for
-        "Figure 1",
+        # of every ratio; the original stands to the left of both lines
+        {"CelebA": Figure(1, ("gaussian-0.122", "gaussian-0.61"), (("csgm", "csgm_bp"), ("iagan", "iagan_bp")))},
     ),
     "misaligned": Experiment(
         "Super-resolution of misaligned images, scale 4, no noise",
         ("naive", "csgm", "iagan"),
         {},  # its row depends on the size of the images
-        "Figure 9",
+        {"CelebA": Figure(9, ("sr-4-misaligned",), (("truth", "naive", "csgm", "iagan"),))},
     ),
 }
 

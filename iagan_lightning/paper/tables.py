@@ -14,8 +14,10 @@ from iagan_lightning.paper.experiments import (
     IMAGES,
     RUN_TIMES,
     SIZES,
+    TIMED_ROW,
     Dataset,
     Row,
+    published_figures,
 )
 from iagan_lightning.sheet import TITLES
 
@@ -29,6 +31,7 @@ class Cell:
 
     Attributes:
         row, method: where it stands.
+        title: what the method is called there: DIP, or DIP (short).
         n: number of images.
         psnr_of_mean_mse: 10 log10(1 / mean MSE) in dB, the paper's average.
         psnr: mean of the PSNRs in dB.
@@ -36,10 +39,12 @@ class Cell:
         lpips: means by backbone, ``lpips_alex`` for example.
         seconds: mean per image, where the method was timed.
         published: PSNR and PS of the paper.
+        published_seconds: the paper's seconds per image.
     """
 
     row: Row
     method: str
+    title: str
     n: int = 0
     psnr_of_mean_mse: float | None = None
     psnr: float | None = None
@@ -47,12 +52,12 @@ class Cell:
     lpips: dict[str, float] | None = None
     seconds: float | None = None
     published: tuple[float, float] | None = None
+    published_seconds: float | None = None
 
 
-def cells_of(
-    row: Row, methods: Sequence[str], folder: OutputFolder, published: dict[tuple[str, str], tuple[float, float]]
-) -> tuple[list[Cell], dict[str, str]]:
-    """Return the cells of a row from the images that are done, and what methods are called there."""
+def cells_of(row: Row, methods: Sequence[str], folder: OutputFolder, table: str, dataset: Dataset) -> list[Cell]:
+    """Return the cells of a row of a table from the images that are done."""
+    published = published_figures(table, dataset)
     done = list(folder.done())
     titles = {method: title for record in done for method, title in record.get("titles", {}).items()}
     rows = [
@@ -70,6 +75,7 @@ def cells_of(
             Cell(
                 row,
                 method,
+                titles.get(method, TITLES[method]),
                 own.get("n", 0),
                 own.get("psnr_of_mean_mse"),
                 own.get("psnr", {}).get("mean"),
@@ -77,9 +83,10 @@ def cells_of(
                 {key: own[key]["mean"] for key in LPIPS if key in own},
                 statistics.fmean(times) if times else None,
                 published.get((row.name, method)),
+                RUN_TIMES[dataset].get(method) if row.name == TIMED_ROW else None,
             )
         )
-    return cells, titles
+    return cells
 
 
 def seconds_of(record: dict[str, Any], method: str) -> float | None:
@@ -97,55 +104,72 @@ def seconds_of(record: dict[str, Any], method: str) -> float | None:
 # Grids: a header and lines of text, however they are then written ------------------------------------------------
 
 
-def quality(cells: Sequence[Cell], methods: Sequence[str], titles: dict[str, str], dataset: Dataset) -> list[list[str]]:
+def headings(cells: Sequence[Cell]) -> dict[str, str]:
+    """Return what each method is called in all rows; in rows that call it otherwise its cells say so."""
+    called: dict[str, set[str]] = {}
+    for cell in cells:
+        called.setdefault(cell.method, set()).update([cell.title] if cell.n else [])
+    return {method: next(iter(titles)) if len(titles) == 1 else TITLES[method] for method, titles in called.items()}
+
+
+def _count(cell: Cell, heading: str) -> str:
+    return f"(N={cell.n})" if cell.title == heading else f"(N={cell.n}, {cell.title})"
+
+
+def quality(cells: Sequence[Cell], methods: Sequence[str], dataset: Dataset) -> list[list[str]]:
     """Return the table of PSNR and LPIPS: ours, the mean of the PSNRs, and the published figures below them."""
-    grid = [["", "", *(titles.get(method, TITLES[method]) for method in methods)]]
+    titles = headings(cells)
+    grid = [["", "", *(titles[method] for method in methods)]]
     for row in dict.fromkeys(cell.row for cell in cells):
         own = {cell.method: cell for cell in cells if cell.row == row}
         line = [own[method] for method in methods]
         backbones = list(dict.fromkeys(key for cell in line for key in cell.lpips or {}))
         units = " / ".join(["PSNR", *(key.replace("lpips_", "LPIPS ") for key in backbones)])
-        grid.append([row.title, f"ours: {units}", *(_ours(cell, backbones) for cell in line)])
-        grid.append(["", "ours: mean of PSNRs", *(_mean(cell) for cell in line)])
+        grid.append([row.title, f"ours: {units}", *(_ours(cell, backbones, titles[cell.method]) for cell in line)])
+        grid.append(["", "ours: mean of PSNRs", *(_mean(cell, titles[cell.method]) for cell in line)])
         if any(cell.published for cell in line):
             label = f"published: PSNR / LPIPS alex, {SIZES[dataset]} px"
             grid.append(["", label, *(_published(cell) for cell in line)])
     return grid
 
 
-def _ours(cell: Cell, backbones: Sequence[str]) -> str:
+def _ours(cell: Cell, backbones: Sequence[str], heading: str) -> str:
     if cell.psnr_of_mean_mse is None:
         return "not run"
     distances = [f"{(cell.lpips or {})[key]:.3f}" for key in backbones if key in (cell.lpips or {})]
-    return f"{' / '.join([f'{cell.psnr_of_mean_mse:.2f}', *distances])} (N={cell.n})"
+    return f"{' / '.join([f'{cell.psnr_of_mean_mse:.2f}', *distances])} {_count(cell, heading)}"
 
 
-def _mean(cell: Cell) -> str:
-    return "" if cell.psnr is None else f"{cell.psnr:.2f} (N={cell.n})"
+def _mean(cell: Cell, heading: str) -> str:
+    return "" if cell.psnr is None else f"{cell.psnr:.2f} {_count(cell, heading)}"
 
 
 def _published(cell: Cell) -> str:
     return f"{cell.published[0]:.2f} / {cell.published[1]:.3f} (N={IMAGES})" if cell.published else ""
 
 
-def run_time(cells: Sequence[Cell], titles: dict[str, str], dataset: Dataset, device: str) -> list[list[str]]:
+def run_time(cells: Sequence[Cell], device: str) -> list[list[str]]:
     """Return the table of seconds per image, in the paper's order: DIP, CSGM, IAGAN with its latent stage."""
-    methods = [method for method in TIMED if any(cell.method == method for cell in cells)]
-    grid = [["seconds per image", "", *(titles.get(method, TITLES[method]) for method in methods)]]
+    titles = headings(cells)
+    methods = [method for method in TIMED if method in titles]
+    grid = [["seconds per image", "", *(titles[method] for method in methods)]]
     for row in dict.fromkeys(cell.row for cell in cells):
         own = {cell.method: cell for cell in cells if cell.row == row}
+        line = [own[method] for method in methods]
         times = [
-            "not run" if own[m].seconds is None else f"{own[m].seconds:.1f} (N={own[m].n})" for m in methods
-        ]  # fmt: skip
+            "not run" if cell.seconds is None else f"{cell.seconds:.1f} {_count(cell, titles[cell.method])}"
+            for cell in line
+        ]
         grid.append([row.title, f"ours, {device}", *times])
-        if row.name == "fourier-0.5":
-            grid.append(["", "published, RTX 2080 Ti", *(f"~{RUN_TIMES[dataset][m]:.0f}" for m in methods)])
+        published = [f"~{cell.published_seconds:.0f}" for cell in line if cell.published_seconds is not None]
+        if published:
+            grid.append(["", "published, RTX 2080 Ti", *published])
     return grid
 
 
-def curves(cells: Sequence[Cell], methods: Sequence[str], titles: dict[str, str]) -> list[list[str]]:
+def curves(cells: Sequence[Cell], methods: Sequence[str]) -> list[list[str]]:
     """Return the mean MSE of every ratio, which is what Figure 2 shows."""
-    grid = [["", *(f"{titles.get(method, TITLES[method])}, MSE" for method in methods)]]
+    grid = [["", *(f"{TITLES[method]}, MSE" for method in methods)]]
     for row in dict.fromkeys(cell.row for cell in cells):
         own = {cell.method: cell for cell in cells if cell.row == row}
         values = ["not run" if own[m].mse is None else f"{own[m].mse:.2e} (N={own[m].n})" for m in methods]
@@ -156,7 +180,7 @@ def curves(cells: Sequence[Cell], methods: Sequence[str], titles: dict[str, str]
 # Formats ----------------------------------------------------------------------------------------------------------
 
 
-def as_csv(table: str, dataset: str, cells: Sequence[Cell], titles: dict[str, str], about: dict[str, Any]) -> str:
+def as_csv(table: str, dataset: str, cells: Sequence[Cell], about: dict[str, Any]) -> str:
     """Return one line per row and method, everything in it."""
     lines = []
     for cell in cells:
@@ -167,7 +191,7 @@ def as_csv(table: str, dataset: str, cells: Sequence[Cell], titles: dict[str, st
                 "dataset": dataset,
                 "task": cell.row.name,
                 "method": cell.method,
-                "title": titles.get(cell.method, TITLES[cell.method]),
+                "title": cell.title,
                 "n": cell.n,
                 "psnr_of_mean_mse": cell.psnr_of_mean_mse,
                 "mean_psnr": cell.psnr,
@@ -176,6 +200,7 @@ def as_csv(table: str, dataset: str, cells: Sequence[Cell], titles: dict[str, st
                 "seconds": cell.seconds,
                 "published_psnr": psnr,
                 "published_lpips_alex": ps,
+                "published_seconds": cell.published_seconds,
                 **about,
             }
         )
