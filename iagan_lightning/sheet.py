@@ -75,6 +75,7 @@ def sheet_of(
     measurement: Tensor | None,
     methods: dict[str, dict[str, float]],
     titles: dict[str, str] | None = None,
+    cell: int = CELL,
 ) -> Image.Image:
     """Return the comparison sheet of one image: truth, measurement where it is a picture, then every method."""
     pictures: dict[str, Tensor] = {} if truth is None else {"truth": truth}
@@ -83,4 +84,4 @@ def sheet_of(
     order = [name for name in TITLES if name in results] + [name for name in results if name not in TITLES]
     pictures.update({name: results[name] for name in order})
     images = {name: torch.as_tensor(x) for name, x in pictures.items()}
-    return comparison_sheet(images, captions_of(methods), titles=titles)
+    return comparison_sheet(images, captions_of(methods), cell, titles)
