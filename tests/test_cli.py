@@ -17,12 +17,16 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from iagan_lightning.callbacks import RunProgress
 from iagan_lightning.cli import main
 from iagan_lightning.generators import load_generator
 from iagan_lightning.images import read_image, to_pillow
 from iagan_lightning.operators import BicubicDownsampling
+from iagan_lightning.output import OutputFolder
+from iagan_lightning.report import print_summary
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "iagan_lightning" / "examples"
@@ -314,6 +318,40 @@ def test_what_to_open_is_printed_in_plain_text(command, pictures, tmp_path, caps
     printed = capsys.readouterr()
     assert f"tensorboard --logdir {tmp_path / 'out' / 'tensorboard'}" in printed.out
     assert "\x1b" not in printed.out + printed.err, "colours are for terminals"
+
+
+def test_the_table_at_the_end(tmp_path):
+    """Best in bold; residuals of rounding are alike, and none is the best of noisy measurements."""
+    rows = {
+        "naive": {"psnr": 20.0, "lpips_alex": 0.3, "residual": 8e-2},
+        "csgm_bp": {"psnr": 21.0, "lpips_alex": 0.1, "residual": 2e-7},
+        "iagan_bp": {"psnr": 22.0, "lpips_alex": 0.2, "residual": 1e-7},
+    }
+    methods = {name: {key: {"mean": value} for key, value in row.items()} for name, row in rows.items()}
+    summary = {"images": 2, "methods": methods, "titles": {}, "failed": {"c": "OSError: [red] no"}}
+
+    (tmp_path / "summary.csv").write_text("image,method\n")
+
+    def printed(noisy, **settings):
+        console = Console(file=io.StringIO(), width=100, **settings)
+        print_summary(summary, OutputFolder(tmp_path), noisy, console)
+        return console.file.getvalue()
+
+    for noisy, residuals in ((False, {"2.0e-07", "1.0e-07"}), (True, set())):
+        bold = set(re.findall(r"\x1b\[1m([\d.e-]+)\x1b", printed(noisy, force_terminal=True)))
+        assert bold == {"22.00", "0.1000"} | residuals
+    plain = printed(False)
+    assert "\x1b" not in plain
+    assert "failed: c: OSError: [red] no\n" in plain
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_colours_can_be_declined(monkeypatch, wanted):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "" if wanted else "1")
+    console = Console(file=io.StringIO(), force_terminal=True)
+    RunProgress(1, console).finish("a", "no picture", failed=True)
+    assert ("\x1b[31m" in console.file.getvalue()) == wanted
 
 
 # Measurements of one's own ---------------------------------------------------------------------------------------

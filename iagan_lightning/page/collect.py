@@ -68,12 +68,15 @@ def collect(folders: Sequence[Path], page: Path) -> dict[str, Any]:
     labels = _labels(folders)
     runs = [_run(folder, label, run, page) for folder, label, run in zip(folders, labels, records, strict=True)]
     found = {key for run in records for record in run.values() for row in record["methods"].values() for key in row}
-    methods = {method for run in records for record in run.values() for method in record["methods"]}
+    titles = _titles(records)
+    # Of noisy measurements the truth itself leaves a residual: the smallest is none to be proud of.
+    noisy = any(record.get("noise_std", 0.0) != 0 for run in records for record in run.values())
+    judged = {key for key, about in METRICS.items() if about["better"]} - ({"residual"} if noisy else set())
     return {
         "runs": runs,
-        "metrics": [{"key": key, **about} for key, about in METRICS.items() if key in found],
-        "methods": {name: TITLES.get(name, name) for name in _ordered(methods)},
-        "titles": TITLES,
+        "metrics": [{"key": key, **about, "judged": key in judged} for key, about in METRICS.items() if key in found],
+        "methods": {name: titles[name] for name in _ordered(titles)},
+        "titles": TITLES | titles,
         "summary": [row for index, run in enumerate(records) for row in _summary(index, run)],
         "images": [
             {
@@ -236,6 +239,16 @@ def read_curves(path: Path, points: int = 60) -> dict[str, Any] | None:
 def _ordered(names: Any) -> list[str]:
     """Return names of pictures and methods in the order of the sheets, unknown ones last."""
     return [name for name in TITLES if name in names] + sorted(name for name in names if name not in TITLES)
+
+
+def _titles(records: Sequence[dict[str, dict[str, Any]]]) -> dict[str, str]:
+    """Return what the methods are called; where runs call one differently, by both titles."""
+    called: dict[str, dict[str, None]] = {}
+    for record in (record for run in records for record in run.values()):
+        for name in record["methods"]:
+            title = record.get("titles", {}).get(name, TITLES.get(name, name))
+            called.setdefault(name, {})[title] = None
+    return {name: " or ".join(titles) for name, titles in called.items()}
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
