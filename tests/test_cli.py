@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from iagan_lightning.callbacks import RunProgress
 from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from iagan_lightning.callbacks import RunProgress
 from iagan_lightning.cli import main
 from iagan_lightning.generators import load_generator
 from iagan_lightning.images import read_image, to_pillow
