@@ -1,7 +1,7 @@
 """Make the pictures of docs/report.md: ``iagan report`` and TensorBoard, in a headless Chromium.
 
-``python docs/make_report_pictures.py RUN`` takes the folder of ``iagan super-resolution --lpips squeeze --out RUN``. The
-pictures show its name: give it as a relative path.
+``python docs/make_report_pictures.py RUN`` takes the folder of ``iagan super-resolution --lpips squeeze --out RUN``.
+The pictures show its name: give it as a relative path.
 """
 
 import io
