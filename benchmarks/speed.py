@@ -4,7 +4,8 @@
         --generators began64 ../shared/weights/began64-celeba.pth --problems x4 x4-noisy --out docs/speed.md
 
 For each image the methods take turns, so that a machine that slows down does so for all of them. ``--problems all``
-adds every other task; ``--presets fast paper`` leaves the plain loop away, whose path ``paper`` follows. The LPIPS
+adds every other task; ``--presets fast paper`` leaves the plain loop away, whose path ``paper`` follows. A preset with
+a precision, ``"paper bf16-mixed"``, runs the generator in half precision. The LPIPS
 column has the backbone in its name. Without noise the picture that is judged is iagan_bp, with noise iagan.
 """
 
@@ -82,8 +83,11 @@ def solve(
         x = x if noise_std else A.back_project(x, y)
         x, evaluations = x.cpu(), f"{steps[0]} + {steps[1]}"
     else:
-        result = reconstruct(y, A, G, noise_std, method, seed=seed, accelerator=device)  # type: ignore[arg-type]
-        x = result.iagan if result.iagan_bp is None else result.iagan_bp
+        preset, _, precision = method.partition(" ")
+        result = reconstruct(
+            y, A, G, noise_std, preset, seed=seed, accelerator=device, precision=precision or "32-true"
+        )  # type: ignore[arg-type]
+        x = (result.iagan if result.iagan_bp is None else result.iagan_bp).float()
         evaluations = f"{int(result.evaluations['latent'][0])} + {int(result.evaluations['joint'][0])}"
     return x, time.perf_counter() - start, evaluations
 
@@ -146,7 +150,7 @@ def main() -> None:
     table = "\n".join(lines) + (
         f"\n\nMeans over faces {given.first + 1} to {given.first + given.count} of the folder at the prior's size; "
         f"the ratio is the median over the faces of the time of {first} over the method's. "
-        f"The evaluations are the last face's. {where}, float32, PyTorch {torch.__version__}, Python "
+        f"The evaluations are the last face's. {where}, float32 unless said, PyTorch {torch.__version__}, Python "
         f"{platform.python_version()}."
     )
     for page in given.out:

@@ -88,10 +88,10 @@ def curve_point(module: IAGAN) -> tuple[dict[str, Tensor], Tensor]:
     Of several starting points each image shows the one that is best at the moment.
     """
     assert module.evaluation is not None
-    objectives = module.evaluation.objective.unflatten(0, (len(module.y), -1))
-    rows = objectives.argmin(1) + module.starts * torch.arange(len(objectives), device=objectives.device)
-    images = module.evaluation.image[rows]
-    best = objectives.amin(1)
+    best, images = module.evaluation.objective, module.evaluation.image
+    if module.starts > 1:
+        best, rows = best.unflatten(0, (len(module.y), -1)).min(1)
+        images = images[rows + module.starts * torch.arange(len(rows), device=rows.device)]
     energy = module.y.abs().square().flatten(1).sum(1) / module.operator.num_measurements
     curves = {"objective": best, "residual": (best / energy).sqrt()}
     if module.truth is not None:

@@ -1,6 +1,7 @@
 """Make the pictures of docs/report.md: ``iagan report`` and TensorBoard, in a headless Chromium.
 
 ``python docs/make_report_pictures.py RUN`` takes the folder of ``iagan super-resolution --lpips squeeze --out RUN``.
+The pictures show its name: give it as a relative path.
 """
 
 import io
@@ -26,7 +27,7 @@ def save(page, name):
 
 
 def make(run):
-    """Write report.jpg, report_image.jpg (dark) and report_phone.jpg."""
+    """Write report.jpg, report_image.jpg (dark), report_phone.jpg, and tensorboard.jpg."""
     main(["report", run])
     url = (Path(run) / "report.html").resolve().as_uri()
     with sync_playwright() as playwright:
@@ -46,8 +47,8 @@ def make(run):
         server = TensorBoard()
         server.configure(argv=["", "--logdir", str(Path(run) / "tensorboard"), "--port", "0"])
         url = server.launch()
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.goto(f"{url}?tagFilter=%5E(objective%7Cpsnr%7Cimage%7Cfinal/comparison)#timeseries")
+        page = browser.new_page(viewport={"width": 1280, "height": 1310})
+        page.goto(f"{url}?tagFilter=%5E(image/iagan%7Cobjective%7Cpsnr%7Cstage)%24#timeseries")
         page.wait_for_timeout(8000)  # the page says nowhere that it is complete
         page.get_by_label("Close side pane").click()
         page.wait_for_timeout(8000)

@@ -14,13 +14,17 @@ from iagan_lightning.sheet import TITLES
 
 BEST = {"psnr": max, "ssim": max, "lpips_alex": min, "lpips_vgg": min, "lpips_squeeze": min, "residual": min}
 MISFIT = 0.35
+ROUNDING = 1e-6
 UNITS = {"psnr": "PSNR in dB", "ssim": "SSIM", "residual": "residual |Ax-y|/|y|"}
 
 
 def print_summary(
-    summary: dict[str, Any], folder: OutputFolder, skipped: int = 0, console: Console | None = None
+    summary: dict[str, Any], folder: OutputFolder, noisy: bool = False, console: Console | None = None
 ) -> None:
-    """Print means over all finished images, best in bold, and where the pictures are."""
+    """Print means over all finished images, best in bold, and where the pictures are.
+
+    No residual is the best of ``noisy`` measurements, where the truth leaves one too; those of rounding are alike.
+    """
     console = console or Console()
     methods = summary["methods"]
     shown = [key for key in BEST if any(key in table for table in methods.values())]
@@ -29,13 +33,14 @@ def print_summary(
         table.add_column("method")
         for key in shown:
             table.add_column(UNITS.get(key, key.replace("lpips_", "LPIPS ")), justify="right")
-        best = {key: BEST[key](t[key]["mean"] for t in methods.values() if key in t) for key in shown}
+        judged = [key for key in shown if not (noisy and key == "residual")]
+        best = {key: _floored(key, BEST[key](t[key]["mean"] for t in methods.values() if key in t)) for key in judged}
         for name, values in methods.items():
             cells = []
             for key in shown:
                 mean = values.get(key, {}).get("mean")
                 text = "" if mean is None else _format(key, mean)
-                cells.append(f"[bold]{text}[/bold]" if text and text == _format(key, best[key]) else text)
+                cells.append(f"[bold]{text}[/bold]" if text and _floored(key, mean) == best.get(key) else text)
             table.add_row((TITLES | summary["titles"]).get(name, name), *cells)
         console.print(table)
     number, strangers = 0, []  # of many pictures only the first are named
@@ -75,6 +80,11 @@ def unexplained(record: dict[str, Any]) -> float:
     csgm = record["methods"].get("csgm", {})
     sigmas = csgm.get("residual_sigma", math.inf)
     return round(csgm.get("residual", 0.0) * math.sqrt(max(0.0, 1 - max(sigmas, 1e-9) ** -2)), 6)
+
+
+def _floored(key: str, value: float) -> str:
+    """Return what is compared: the digits that are shown."""
+    return _format(key, max(value, ROUNDING) if key == "residual" else value)
 
 
 def _format(key: str, value: float) -> str:

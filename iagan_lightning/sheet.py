@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
+
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -18,7 +21,7 @@ TITLES = {
     "iagan_bp": "IAGAN-BP",
     "dip": "DIP",
 }
-CELL, MARGIN, CAPTION = 192, 8, 22
+CELL, MARGIN = 192, 8
 
 
 def comparison_sheet(
@@ -33,9 +36,11 @@ def comparison_sheet(
         cell: width and height of a picture in pixels.
         titles: what to call some of the names instead of their usual titles.
     """
-    sheet = Image.new("RGB", (len(pictures) * (cell + MARGIN) + MARGIN, cell + CAPTION + 2 * MARGIN), "white")
+    called = TITLES | (titles or {})
+    texts = {name: " ".join(filter(None, (called.get(name, name), captions.get(name)))) for name in pictures}
+    font = fitting_font(texts.values(), cell)
+    sheet = Image.new("RGB", (len(pictures) * (cell + MARGIN) + MARGIN, cell + cell // 8 + 2 * MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(13)
     for column, (name, image) in enumerate(pictures.items()):
         left = MARGIN + column * (cell + MARGIN)
         picture = to_pillow(image).convert("RGB")
@@ -43,9 +48,18 @@ def comparison_sheet(
         size = (round(picture.width * enlarge), round(picture.height * enlarge))
         picture = picture.resize(size, Image.Resampling.NEAREST if enlarge >= 1 else Image.Resampling.LANCZOS)
         sheet.paste(picture, (left + (cell - size[0]) // 2, MARGIN + (cell - size[1]) // 2))
-        text = " ".join(filter(None, ((TITLES | (titles or {})).get(name, name), captions.get(name))))
-        draw.text((left, MARGIN + cell + 4), text, fill="black", font=font)
+        draw.text((left, MARGIN + cell + 3), texts[name], fill="black", font=font)
     return sheet
+
+
+def fitting_font(texts: Iterable[str], width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the largest font, up to a tenth of the width, in which each of the texts is no wider than that."""
+    texts = list(texts)
+    sizes = range(max(width // 10, 8), 8, -1)
+    return next((font for font in map(_font, sizes) if all(font.getlength(text) <= width for text in texts)), _font(8))
+
+
+_font = functools.lru_cache(ImageFont.load_default)  # it unpacks the font at each call
 
 
 def stack_sheets(sheets: list[Image.Image]) -> Image.Image:
@@ -75,6 +89,7 @@ def sheet_of(
     measurement: Tensor | None,
     methods: dict[str, dict[str, float]],
     titles: dict[str, str] | None = None,
+    cell: int = CELL,
 ) -> Image.Image:
     """Return the comparison sheet of one image: truth, measurement where it is a picture, then every method."""
     pictures: dict[str, Tensor] = {} if truth is None else {"truth": truth}
@@ -83,4 +98,4 @@ def sheet_of(
     order = [name for name in TITLES if name in results] + [name for name in results if name not in TITLES]
     pictures.update({name: results[name] for name in order})
     images = {name: torch.as_tensor(x) for name, x in pictures.items()}
-    return comparison_sheet(images, captions_of(methods), titles=titles)
+    return comparison_sheet(images, captions_of(methods), cell, titles)

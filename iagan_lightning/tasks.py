@@ -117,7 +117,7 @@ class TaskTrainer(pl.Trainer):
         elif as_json:
             print(json.dumps({"out": str(folder.root), "skipped": run.skipped, **summary}, indent=2))
         elif not run.quiet:
-            print_summary(summary, folder, run.skipped)
+            print_summary(summary, folder, noisy=run.noise_std != 0)
         self.exit_status = 1 if run.failed else 0
 
 

@@ -1,6 +1,7 @@
 """Real runs of the command, through the same ``main`` that users call."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -15,13 +16,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from iagan_lightning.callbacks import RunProgress
 from PIL import Image
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from iagan_lightning.cli import main
 from iagan_lightning.generators import load_generator
 from iagan_lightning.images import read_image, to_pillow
 from iagan_lightning.operators import BicubicDownsampling
+from iagan_lightning.output import OutputFolder
+from iagan_lightning.report import print_summary
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "iagan_lightning" / "examples"
@@ -183,43 +188,71 @@ def test_unknown_noise_is_for_measurements_alone(command, pictures, capsys):
 
 
 def test_tensorboard_holds_both_stages(command, pictures, tmp_path):
-    command("--data.root", pictures, "--tensorboard", "2")
+    """TensorBoard's own reader finds every tag for every image, both stages on one axis."""
+    command("--data.root", pictures)
     runs = tmp_path / "out" / "tensorboard"
-    assert sorted(path.name for path in runs.iterdir()) == ["a", "b"]
-    events = EventAccumulator(str(runs / "a"))
-    events.Reload()
-    tags = events.Tags()
-    assert {"objective", "residual", "psnr", "stage", "final/iagan_bp/psnr"} <= set(tags["scalars"])
-    assert {"image/csgm", "image/iagan", "final/comparison"} <= set(tags["images"])
-    stages = [(event.step, event.value) for event in events.Scalars("stage")]
-    assert stages == [(step, 0.0) for step in range(6)] + [(step, 1.0) for step in range(6, 10)]
-    assert [event.step for event in events.Images("image/csgm")] == [0, 1, 2], "pictures on the way"
-    assert [event.step for event in events.Images("image/iagan")] == [6, 7, 8]
-    final = record(tmp_path / "out", "a")["methods"]["iagan_bp"]["psnr"]
-    assert events.Scalars("final/iagan_bp/psnr")[0].value == pytest.approx(final)
-    assert not [path for path in (runs / "a").iterdir() if path.is_dir()], "one run per image"
+    names = sorted(path.parent.relative_to(runs).as_posix() for path in runs.rglob("events*"))
+    assert names == ["a", "b", "below/c"], "one run per image"
+    for name in names:
+        events = EventAccumulator(str(runs / name))
+        events.Reload()
+        methods = record(tmp_path / "out", name)["methods"]
+        final = {f"final/{method}/{key}": value for method, row in methods.items() for key, value in row.items()}
+        assert {"final/iagan_bp/psnr", "final/naive/residual"} <= set(final)
+        assert set(events.Tags()["scalars"]) == {"objective", "residual", "psnr", "stage", *final}
+        assert set(events.Tags()["images"]) == {"image/csgm", "image/iagan", "final/comparison"}
+        stages = [(event.step, event.value) for event in events.Scalars("stage")]
+        assert stages == [(step, 0.0) for step in range(6)] + [(step, 1.0) for step in range(6, 10)]
+        for tag in ("objective", "residual", "psnr"):
+            assert [event.step for event in events.Scalars(tag)] == list(range(10))
+        assert {tag: events.Scalars(tag)[-1].value for tag in final} == pytest.approx(final, rel=1e-5)
+        for tag, steps, size in (
+            ("image/csgm", [0, 1, 2], (16, 16)),  # pictures on the way
+            ("image/iagan", [6, 7, 8], (16, 16)),
+            ("final/comparison", [10], None),
+        ):
+            shown = events.Images(tag)
+            assert [event.step for event in shown] == steps
+            for event in shown:
+                with Image.open(io.BytesIO(event.encoded_image_string)) as picture:
+                    picture.load()
+                    assert picture.size == (event.width, event.height)
+                    assert size in (None, picture.size)
+
+
+def test_tensorboard_runs_only_for_the_first_images(command, pictures, tmp_path):
+    command("--data.root", pictures, "--tensorboard", "2")
+    assert sorted(path.name for path in (tmp_path / "out" / "tensorboard").iterdir()) == ["a", "b"]
 
 
 def test_tensorboard_compares_settings_and_final_metrics(command, pictures, tmp_path):
-    """What TensorBoard's own HPARAMS backend makes of the files of two runs."""
+    """What TensorBoard's own HPARAMS tab gets from the files of two runs that do not have all columns in common."""
     from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
     from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
     from tensorboard.context import RequestContext
-    from tensorboard.plugins.hparams.metadata import PLUGIN_NAME, parse_session_start_info_plugin_data
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
     command("--data.root", pictures, "--data.limit", "1", out=tmp_path / "runs" / "one")
     command("--data.root", pictures, "--data.limit", "1", "--noise_std", "0.1", out=tmp_path / "runs" / "two")
     multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "runs"))
     multiplexer.Reload()
     provider = MultiplexerDataProvider(multiplexer, str(tmp_path / "runs"))
-    levels = {}
-    for run, series in provider.list_tensors(RequestContext(), experiment_id="", plugin_name=PLUGIN_NAME).items():
-        start = series["_hparams_/session_start_info"].plugin_content
-        settings = parse_session_start_info_plugin_data(start).hparams
-        levels[run] = settings["noise_std"].number_value
-        assert settings["latent/steps"].number_value == 6
-        assert "_hparams_/experiment" in series
+    context = backend_context.Context(TBContext(data_provider=provider))
+    request = api_pb2.ListSessionGroupsRequest(slice_size=10, allowed_statuses=[api_pb2.STATUS_SUCCESS])
+    shown = list_session_groups.Handler(RequestContext(), context, "", request).run().session_groups
+    rows = {row.name: row for row in shown}
+    levels = {name: row.hparams["noise_std"].number_value for name, row in rows.items()}
     assert levels == {"one/tensorboard/a": 0.0, "two/tensorboard/a": pytest.approx(0.1)}
+    for name, row in rows.items():
+        assert row.hparams["latent/steps"].number_value == 6
+        metrics = {value.name.tag: value.value for value in row.metric_values}
+        methods = record(tmp_path / "runs" / name.split("/")[0], "a")["methods"]
+        for method, final in methods.items():
+            for key, value in final.items():
+                assert metrics[f"final/{method}/{key}"] == pytest.approx(value, rel=1e-5)
+    assert "iagan_bp" in record(tmp_path / "runs" / "one", "a")["methods"]
+    assert "residual_sigma" in record(tmp_path / "runs" / "two", "a")["methods"]["iagan"]
 
 
 def test_a_hint_where_the_prior_cannot_show_a_picture(command, pictures, tiny, tmp_path, capsys):
@@ -285,6 +318,40 @@ def test_what_to_open_is_printed_in_plain_text(command, pictures, tmp_path, caps
     printed = capsys.readouterr()
     assert f"tensorboard --logdir {tmp_path / 'out' / 'tensorboard'}" in printed.out
     assert "\x1b" not in printed.out + printed.err, "colours are for terminals"
+
+
+def test_the_table_at_the_end(tmp_path):
+    """Best in bold; residuals of rounding are alike, and none is the best of noisy measurements."""
+    rows = {
+        "naive": {"psnr": 20.0, "lpips_alex": 0.3, "residual": 8e-2},
+        "csgm_bp": {"psnr": 21.0, "lpips_alex": 0.1, "residual": 2e-7},
+        "iagan_bp": {"psnr": 22.0, "lpips_alex": 0.2, "residual": 1e-7},
+    }
+    methods = {name: {key: {"mean": value} for key, value in row.items()} for name, row in rows.items()}
+    summary = {"images": 2, "methods": methods, "titles": {}, "failed": {"c": "OSError: [red] no"}}
+
+    (tmp_path / "summary.csv").write_text("image,method\n")
+
+    def printed(noisy, **settings):
+        console = Console(file=io.StringIO(), width=100, **settings)
+        print_summary(summary, OutputFolder(tmp_path), noisy, console)
+        return console.file.getvalue()
+
+    for noisy, residuals in ((False, {"2.0e-07", "1.0e-07"}), (True, set())):
+        bold = set(re.findall(r"\x1b\[1m([\d.e-]+)\x1b", printed(noisy, force_terminal=True)))
+        assert bold == {"22.00", "0.1000"} | residuals
+    plain = printed(False)
+    assert "\x1b" not in plain
+    assert "failed: c: OSError: [red] no\n" in plain
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_colours_can_be_declined(monkeypatch, wanted):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "" if wanted else "1")
+    console = Console(file=io.StringIO(), force_terminal=True)
+    RunProgress(1, console).finish("a", "no picture", failed=True)
+    assert ("\x1b[31m" in console.file.getvalue()) == wanted
 
 
 # Measurements of one's own ---------------------------------------------------------------------------------------

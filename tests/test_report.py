@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -42,8 +44,8 @@ def visit(browser):
     """Open a page without a network; whatever it complains of fails the test."""
     complaints, contexts = [], []
 
-    def visit(path, width=1280):
-        context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+    def visit(path, width=1280, **settings):
+        context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **settings)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
@@ -60,6 +62,22 @@ def visit(browser):
 
 def column(page, place):
     return page.locator(f"#table tbody tr > :nth-child({place})").all_inner_texts()
+
+
+def split(page):
+    """Return how much of the slider the left picture fills, in percent."""
+    cut = page.locator("#detail .slider .over").evaluate("e => getComputedStyle(e).clipPath")
+    return float(cut.rstrip(")").split()[-1].rstrip("px%"))
+
+
+def letters(page):
+    """Return the heights of the letters of all charts, and fail where a chart is wider than its place."""
+    return page.locator("svg.chart").evaluate_all(
+        """all => all.map(e => {
+            if (e.getBoundingClientRect().right > e.closest('.panel').getBoundingClientRect().right) throw 'too wide';
+            return 11 * e.getScreenCTM().a;
+        })"""
+    )
 
 
 def loaded(page, where):
@@ -177,8 +195,14 @@ def test_one_run(outs, visit, capsys):
     assert falling == sorted(falling, reverse=True)
     psnr.click()
     assert [float(text) for text in column(page, 3)] == sorted(falling)
-    page.locator("#table th[data-column='0'] button").click()
+    assert page.locator("#table th[aria-sort]").evaluate_all("all => all.map(e => e.ariaSort)") == ["ascending"]
+    page.locator("#table th[data-column='0'] button").focus()
+    page.keyboard.press("Enter")
     assert column(page, 1) == sorted(column(page, 1), key=str.lower)
+    page.keyboard.press("Space")
+    assert column(page, 1) == sorted(column(page, 1), key=str.lower, reverse=True)
+    assert page.locator("#table th[aria-sort]").get_attribute("data-column") == "0"
+    assert page.locator("#table th[aria-sort]").get_attribute("aria-sort") == "descending"
 
     scores = {
         name: json.loads((outs / "exact" / "images" / name / "metrics.json").read_text())["methods"]["iagan_bp"]["psnr"]
@@ -204,13 +228,16 @@ def test_one_image(outs, visit):
     assert loaded(page, "#detail img") == 2 + 7 + 7 + 2 * 5
 
     box = dialog.locator(".slider").bounding_box()
-    over = dialog.locator(".slider .over")
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + 20)
     page.mouse.up()
-    cut = over.evaluate("e => getComputedStyle(e).clipPath")
-    assert 75 < float(cut.split()[-1].rstrip("%)")) < 85, cut
+    at = split(page)
+    assert 75 < at < 85
+    page.keyboard.press("ArrowLeft")
+    assert at - 12 < split(page) < at, "the handle moves by the keyboard"
+    page.keyboard.press("Home")
+    assert split(page) == 0
 
     zoomed = dialog.locator(".compare .cell:not(.whole):not(.error) img").first
     dialog.locator(".cell.whole").first.click(position={"x": 2, "y": 2})
@@ -263,6 +290,72 @@ def test_several_runs_beside_each_other(outs, visit, tmp_path):
     assert loaded(page, "#detail img") == 2 + 5 + 5 + 2 * 3
 
 
+def test_the_slider_follows_a_finger(outs, visit):
+    assert main(["report", str(outs / "exact")]) == 0
+    page = visit(outs / "exact" / "report.html", width=390, has_touch=True, is_mobile=True)
+    page.locator("article figure button").last.tap()
+    box = page.locator("#detail .slider").bounding_box()
+    y = box["y"] + 40
+    finger = page.context.new_cdp_session(page)
+    for kind, share in (("touchStart", 0.5), ("touchMove", 0.4), ("touchMove", 0.25), ("touchEnd", None)):
+        points = [] if share is None else [{"x": box["x"] + share * box["width"], "y": y}]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert 20 < split(page) < 30
+
+
+def test_links_lead_to_the_files_from_wherever_the_page_is(outs, visit, tmp_path):
+    path = tmp_path / "pages" / "of mine #1" / "both.html"
+    assert main(["report", str(outs / "exact"), str(outs / "noisy"), "--out", str(path)]) == 0
+    page = visit(path)
+    targets = page.locator("#settings .links a").evaluate_all("all => all.map(e => e.href)")
+    page.locator("article figure button").first.click()
+    targets += page.locator("#detail .links a").evaluate_all("all => all.map(e => e.href)")
+    assert len(targets) > 2 * 6 + 8
+    for target in targets:
+        assert Path(unquote(urlsplit(target).path)).resolve().is_relative_to(outs.resolve())
+        assert Path(unquote(urlsplit(target).path)).exists(), target
+
+
+@pytest.mark.parametrize("width", [390, 800, 1400])
+def test_letters_of_charts_keep_their_size(outs, visit, width):
+    assert main(["report", str(outs / "exact")]) == 0
+    page = visit(outs / "exact" / "report.html", width)
+    assert letters(page) == [11] * 4
+    page.set_viewport_size({"width": 360, "height": 900})
+    page.wait_for_timeout(300)
+    assert letters(page) == [11] * 4
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_what_the_page_calls_best(outs, visit):
+    """Residuals of rounding are alike; with noise the smallest residual is none to be proud of."""
+    best = "all => all.filter(e => e.matches('.best')).map(e => e.cellIndex + ' ' + e.parentNode.cells[0].innerText)"
+    for name, expected in {"exact": {"11 CSGM-BP", "11 IAGAN-BP"}, "noisy": set()}.items():
+        assert main(["report", str(outs / name)]) == 0
+        page = visit(outs / name / "report.html")
+        bold = set(page.locator("#table td").evaluate_all(best))
+        psnr = {row["method"]: row["psnr"]["mean"] for row in page.evaluate("data.summary")}
+        assert f"2 {page.evaluate('data.methods')[max(psnr, key=psnr.get)]}" in bold
+        residual = page.evaluate("2 + 3 * data.metrics.findIndex(metric => metric.key === 'residual')")
+        assert {cell for cell in bold if cell.startswith(f"{residual} ")} == {
+            f"{residual} {cell.split()[1]}" for cell in expected
+        }
+
+
+def test_a_run_may_call_a_method_by_another_title(outs, tmp_path):
+    for name, title in (("official", "DIP"), ("short", "DIP (short)")):
+        folder = tmp_path / name / "images" / "a"
+        shutil.copytree(outs / "exact" / "images" / "a", folder)
+        record = json.loads((folder / "metrics.json").read_text())
+        record["methods"]["dip"] = record["methods"]["csgm"]
+        (folder / "metrics.json").write_text(json.dumps({**record, "titles": {"dip": title}}))
+    short, official = (collect([tmp_path / name], tmp_path / "page.html") for name in ("short", "official"))
+    assert (short["methods"]["dip"], official["methods"]["dip"]) == ("DIP (short)", "DIP")
+    assert short["titles"]["dip"] == "DIP (short)"
+    both = collect([tmp_path / "official", tmp_path / "short"], tmp_path / "page.html")
+    assert both["methods"]["dip"] == "DIP / DIP (short)"
+
+
 def test_without_truth(outs, visit):
     assert main(["report", str(outs / "blind")]) == 0
     page = visit(outs / "blind" / "report.html")
@@ -272,6 +365,7 @@ def test_without_truth(outs, visit):
     assert page.locator("#curves svg.chart").count() == 2
     page.locator("article figure button").last.click()
     assert page.locator("#detail .cell.error").count() == 0
+    assert "truth" not in page.locator("#detail").inner_text()
     assert loaded(page, "#detail img") == 2 + 6 + 6
 
 

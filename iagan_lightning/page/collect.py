@@ -69,9 +69,12 @@ def collect(folders: Sequence[Path], page: Path) -> dict[str, Any]:
     runs = [_run(folder, label, run, page) for folder, label, run in zip(folders, labels, records, strict=True)]
     found = {key for run in records for record in run.values() for row in record["methods"].values() for key in row}
     titles = _titles(record for run in records for record in run.values())
+    # Of noisy measurements the truth itself leaves a residual: the smallest is none to be proud of.
+    noisy = any(record.get("noise_std", 0.0) != 0 for run in records for record in run.values())
+    judged = {key for key, about in METRICS.items() if about["better"]} - ({"residual"} if noisy else set())
     return {
         "runs": runs,
-        "metrics": [{"key": key, **about} for key, about in METRICS.items() if key in found],
+        "metrics": [{"key": key, **about, "judged": key in judged} for key, about in METRICS.items() if key in found],
         "methods": {name: titles[name] for name in _ordered(titles)},
         "titles": TITLES | titles,
         "summary": [row for index, run in enumerate(records) for row in _summary(index, run)],

@@ -5,9 +5,9 @@ const several = data.runs.length > 1;
 const methods = Object.keys(data.methods);
 const metrics = Object.fromEntries(data.metrics.map((metric) => [metric.key, metric]));
 const METRIC = ["psnr", "lpips_alex", "lpips_vgg", "lpips_squeeze", "residual"].find((key) => metrics[key]) || "residual";
-const METHOD = ["iagan_bp", "iagan"].find((key) => methods.includes(key)) || methods[methods.length - 1];
+const everywhere = (key) => data.runs.every((_, run) => data.summary.some((row) => row.run === run && row.method === key));
+const METHOD = ["iagan_bp", "iagan"].find(everywhere) || methods.find(everywhere) || methods[methods.length - 1];
 const SVG = "http://www.w3.org/2000/svg";
-const NARROW = innerWidth < 760; // charts have their own units: fewer of them keep the letters readable
 const PAGE = 12; // cards made at a time
 
 function fill(node, settings, children) {
@@ -31,12 +31,13 @@ function format(key, value) {
   return how === "e" ? value.toExponential(1).replace("-", "−") : value.toFixed(Number(how)).replace("-", "−");
 }
 const withUnit = (key, value) => (key === "psnr" ? `${format(key, value)} dB` : format(key, value));
-const better = (key, a, b) => (metrics[key].better === "high" ? a > b : a < b);
+// Tells of a value whether it is the best of all, as far as its digits show it. Residuals of rounding are alike.
 function bestOf(key, values) {
-  const known = values.filter((value) => typeof value === "number");
-  if (!metrics[key].better || known.length < 2) return null;
-  const best = metrics[key].better === "high" ? Math.max(...known) : Math.min(...known);
-  return format(key, best);
+  const known = values.filter(Number.isFinite);
+  if (!metrics[key].judged || known.length < 2) return () => false;
+  const shown = (value) => format(key, key === "residual" ? Math.max(value, 1e-6) : value);
+  const best = shown(metrics[key].better === "high" ? Math.max(...known) : Math.min(...known));
+  return (value) => Number.isFinite(value) && shown(value) === best;
 }
 
 function picture(shown, title, coarse) {
@@ -94,7 +95,7 @@ function sortable(table) {
 function head() {
   const count = data.images.length;
   const task = data.runs[0].facts.task;
-  const title = several ? `${data.runs.length} runs beside each other` : task ? `${task[0].toUpperCase()}${task.slice(1).replace("-", " ")}` : data.runs[0].label;
+  const title = several ? `${data.runs.length} runs beside each other` : task ? `${task[0].toUpperCase()}${task.slice(1).replace("compressed-", "compressed ")}` : data.runs[0].label;
   const sections = [["summary", "Summary"], ["distributions", "Distributions"], ["curves", "Curves"], ["ends", "Best and worst"], ["images", "Images"], ["settings", "Settings"]];
   document.getElementById("top").append(
     el("h1", {}, title),
@@ -129,14 +130,25 @@ function summary() {
     shown.map((metric) => parts.map((part, j) => {
       const value = row[metric.key] ? row[metric.key][part] : null;
       const text = part === "std" && row.n < 2 ? "–" : format(metric.key, value);
-      const wins = text !== "–" && text === best[`${metric.key}.${part}`];
+      const wins = part !== "std" && best[`${metric.key}.${part}`](value);
       return el("td", { class: `${j ? "" : "group"}${wins ? " best" : ""}${part === "std" ? " soft" : ""}`, "data-value": value === null ? "" : value }, text);
     }))))));
   return el("section", { id: "summary" }, el("h2", {}, "Summary"), el("div", { class: "panel scroll" }, sortable(table)),
-    el("p", { class: "note", style: { "margin-top": "8px" } }, `Bold: best${several ? " of all runs" : ""}. Spread: standard deviation over images. A column's title sorts by it.`));
+    el("p", { class: "note", style: { "margin-top": "8px" } }, `Bold: best${several ? " of all runs" : ""}${metrics.residual && !metrics.residual.judged ? " (of residuals none: with noise the truth leaves one too)" : ""}. Spread: standard deviation over images. A column's title sorts by it.`));
 }
 
 // Charts --------------------------------------------------------------------------------------------------------------
+// Drawn anew for every width, so that letters keep their size; the height does not depend on it.
+function fitted(draw) {
+  let last = 440;
+  const box = el("div", {}, draw(last));
+  new ResizeObserver(([{ contentRect }]) => {
+    const width = Math.round(contentRect.width);
+    if (width && width !== last) { last = width; box.replaceChildren(draw(width)); }
+  }).observe(box);
+  return box;
+}
+const plot = (width, height, label) => svg("svg", { class: "chart", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
 function ticks(low, high, count = 5) {
   const raw = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
@@ -181,37 +193,40 @@ function distribution(key) {
   });
   if (!rows.length) return null;
   const label = (row) => (several ? `${data.methods[row.method]} · ${data.runs[row.index].label}` : data.methods[row.method]);
-  const most = NARROW ? 20 : 26;
-  const cut = (text) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-  const left = 16 + 7 * Math.max(...rows.map((row) => cut(label(row)).length));
-  const [width, step, top] = [NARROW ? 360 : 520, several ? 24 : 32, 6];
-  const bottom = top + rows.length * step;
-  const log = key.startsWith("residual");
-  const x = scale(rows.flatMap((row) => row.points.map((point) => point[0])), log, left, width - 8);
-  const chart = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${bottom + 22}`, role: "img", "aria-label": `Distribution of ${metrics[key].title}` });
-  for (const [value, text] of x.marks) chart.append(
-    svg("line", { class: "grid", x1: x.place(value), x2: x.place(value), y1: top, y2: bottom }),
-    svg("text", { x: x.place(value), y: bottom + 15, "text-anchor": "middle" }, text));
-  rows.forEach((row, position) => {
-    const middle = top + (position + 0.5) * step;
-    const paint = methodColor(row.method);
-    chart.append(svg("text", { class: "label", x: 2, y: middle + 4 }, cut(label(row)), svg("title", {}, label(row))));
-    const sorted = row.points.map((point) => point[0]).filter(x.visible).sort((a, b) => a - b);
-    const quantile = (share) => {
-      const place = share * (sorted.length - 1);
-      const low = Math.floor(place);
-      return sorted[low] + (place - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
-    };
-    if (sorted.length >= 5) chart.append(svg("rect", { class: "box", x: x.place(quantile(0.25)), width: Math.max(1, x.place(quantile(0.75)) - x.place(quantile(0.25))), y: middle - step * 0.33, height: step * 0.66, rx: 3, fill: paint, stroke: paint }));
-    const many = row.points.length > 60;
-    for (const [value, number, name] of row.points) if (x.visible(value)) {
-      const jitter = sorted.length < 5 ? 0 : (((number * 0.618034) % 1) - 0.5) * step * 0.55;
-      chart.append(svg("circle", { cx: x.place(value).toFixed(1), cy: (middle + jitter).toFixed(1), r: many ? 2 : 3.6, fill: paint, "fill-opacity": many ? 0.45 : 0.8, onclick: () => open(number, row.index) },
-        svg("title", {}, `${name}: ${withUnit(key, value)}`)));
-    }
-    if (sorted.length >= 3) chart.append(svg("line", { class: "median", stroke: paint, x1: x.place(quantile(0.5)), x2: x.place(quantile(0.5)), y1: middle - step * 0.4, y2: middle + step * 0.4 }));
-  });
-  return el("div", { class: "panel" }, el("h3", {}, metrics[key].title, " ", el("small", {}, metrics[key].unit)), chart);
+  const draw = (width) => {
+    const most = width < 400 ? 18 : 26;
+    const cut = (text) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+    const left = 16 + 7 * Math.max(...rows.map((row) => cut(label(row)).length));
+    const [step, top] = [several ? 24 : 32, 6];
+    const bottom = top + rows.length * step;
+    const log = key.startsWith("residual");
+    const x = scale(rows.flatMap((row) => row.points.map((point) => point[0])), log, left, width - 8);
+    const chart = plot(width, bottom + 22, `Distribution of ${metrics[key].title}`);
+    for (const [value, text] of x.marks) chart.append(
+      svg("line", { class: "grid", x1: x.place(value), x2: x.place(value), y1: top, y2: bottom }),
+      svg("text", { x: x.place(value), y: bottom + 15, "text-anchor": "middle" }, text));
+    rows.forEach((row, position) => {
+      const middle = top + (position + 0.5) * step;
+      const paint = methodColor(row.method);
+      chart.append(svg("text", { class: "label", x: 2, y: middle + 4 }, cut(label(row)), svg("title", {}, label(row))));
+      const sorted = row.points.map((point) => point[0]).filter(x.visible).sort((a, b) => a - b);
+      const quantile = (share) => {
+        const place = share * (sorted.length - 1);
+        const low = Math.floor(place);
+        return sorted[low] + (place - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
+      };
+      if (sorted.length >= 5) chart.append(svg("rect", { class: "box", x: x.place(quantile(0.25)), width: Math.max(1, x.place(quantile(0.75)) - x.place(quantile(0.25))), y: middle - step * 0.33, height: step * 0.66, rx: 3, fill: paint, stroke: paint }));
+      const many = row.points.length > 60;
+      for (const [value, number, name] of row.points) if (x.visible(value)) {
+        const jitter = sorted.length < 5 ? 0 : (((number * 0.618034) % 1) - 0.5) * step * 0.55;
+        chart.append(svg("circle", { cx: x.place(value).toFixed(1), cy: (middle + jitter).toFixed(1), r: many ? 2 : 3.6, fill: paint, "fill-opacity": many ? 0.45 : 0.8, onclick: () => open(number, row.index) },
+          svg("title", {}, `${name}: ${withUnit(key, value)}`)));
+      }
+      if (sorted.length >= 3) chart.append(svg("line", { class: "median", stroke: paint, x1: x.place(quantile(0.5)), x2: x.place(quantile(0.5)), y1: middle - step * 0.4, y2: middle + step * 0.4 }));
+    });
+    return chart;
+  };
+  return el("div", { class: "panel" }, el("h3", {}, metrics[key].title, " ", el("small", {}, metrics[key].unit)), fitted(draw));
 }
 function distributions() {
   const wanted = Object.keys(metrics).filter((key) => key === "psnr" || key.startsWith("lpips"));
@@ -222,42 +237,49 @@ function distributions() {
 }
 
 const CURVES = { objective: ["Objective", "|y − Ax|² / m", true], psnr: ["PSNR", "dB", false], residual: ["Residual", "|Ax − y| / |y|", true] };
+// The stages that all series have in common, or null: then each shows by a dot where its next stage begins.
+function sameStages(series) {
+  const { stages } = series[0].curves;
+  return series.every((one) => JSON.stringify(one.curves.stages) === JSON.stringify(stages)) ? stages : null;
+}
 // series: [{ curves, paint, name, click }]
 function curveChart(key, series, faint) {
   const drawn = series.filter((one) => one.curves && one.curves[key]);
   if (!drawn.length) return null;
   const [title, unit, log] = CURVES[key];
-  const [width, height, left, top, bottom] = [NARROW ? 350 : 460, 230, 50, 20, 200];
-  const x = scale(drawn.flatMap((one) => [0, one.curves.evaluation[one.curves.evaluation.length - 1]]), false, left, width - 10, 0);
-  const y = scale(drawn.flatMap((one) => one.curves[key]), log, bottom, top);
-  const chart = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title} over evaluations` });
-  const stages = drawn[0].curves.stages;
-  const alike = drawn.every((one) => JSON.stringify(one.curves.stages) === JSON.stringify(stages));
-  if (alike) stages.forEach(([name, from], index) => {
-    const end = index + 1 < stages.length ? x.place(stages[index + 1][1]) : width - 10;
-    if (index % 2) chart.append(svg("rect", { class: "stage", x: x.place(from), width: Math.max(0, end - x.place(from)), y: top, height: bottom - top }));
-    chart.append(svg("text", { x: x.place(from) + 5, y: top - 6 }, `${name} stage`));
-  });
-  for (const [value, text] of y.marks) chart.append(
-    svg("line", { class: "grid", x1: left, x2: width - 10, y1: y.place(value), y2: y.place(value) }),
-    svg("text", { x: left - 6, y: y.place(value) + 4, "text-anchor": "end" }, text));
-  for (const [value, text] of x.marks) chart.append(svg("text", { x: x.place(value), y: bottom + 16, "text-anchor": "middle" }, text));
-  chart.append(svg("text", { x: (left + width) / 2, y: height - 1, "text-anchor": "middle" }, "evaluations of the objective"));
-  for (const { curves, paint, name, click } of drawn) {
-    let path = "";
-    let pen = false;
-    curves[key].forEach((value, index) => {
-      if (!y.visible(value) || value === null) { pen = false; return; }
-      path += `${pen ? "L" : "M"}${x.place(curves.evaluation[index]).toFixed(1)} ${y.place(value).toFixed(1)}`;
-      pen = true;
+  const alike = sameStages(drawn);
+  const [height, left, top, bottom] = [230, 50, 20, 196];
+  const draw = (width) => {
+    const x = scale(drawn.flatMap((one) => [0, one.curves.evaluation[one.curves.evaluation.length - 1]]), false, left, width - 10, 0);
+    const y = scale(drawn.flatMap((one) => one.curves[key]), log, bottom, top);
+    const chart = plot(width, height, `${title} over evaluations`);
+    if (alike) alike.forEach(([name, from], index, stages) => {
+      const end = index + 1 < stages.length ? x.place(stages[index + 1][1]) : width - 10;
+      if (index % 2) chart.append(svg("rect", { class: "stage", x: x.place(from), width: Math.max(0, end - x.place(from)), y: top, height: bottom - top }));
+      chart.append(svg("text", { x: x.place(from) + 5, y: top - 6 }, `${name} stage`));
     });
-    chart.append(svg("path", { class: "curve", d: path, stroke: paint, "stroke-opacity": faint, style: click ? { cursor: "pointer" } : {}, ...(click ? { onclick: click } : {}) }, svg("title", {}, name)));
-    if (!alike) for (const [stage, from] of curves.stages.slice(1)) {
-      const value = curves[key][curves.evaluation.indexOf(from)];
-      if (y.visible(value) && value !== null) chart.append(svg("circle", { cx: x.place(from), cy: y.place(value), r: 2.6, fill: paint }, svg("title", {}, `${name}: ${stage} stage begins`)));
+    for (const [value, text] of y.marks) chart.append(
+      svg("line", { class: "grid", x1: left, x2: width - 10, y1: y.place(value), y2: y.place(value) }),
+      svg("text", { x: left - 6, y: y.place(value) + 4, "text-anchor": "end" }, text));
+    for (const [value, text] of x.marks) chart.append(svg("text", { x: x.place(value), y: bottom + 16, "text-anchor": "middle" }, text));
+    chart.append(svg("text", { x: (left + width) / 2, y: height - 1, "text-anchor": "middle" }, "evaluations of the objective"));
+    for (const { curves, paint, name, click } of drawn) {
+      let path = "";
+      let pen = false;
+      curves[key].forEach((value, index) => {
+        if (!y.visible(value) || value === null) { pen = false; return; }
+        path += `${pen ? "L" : "M"}${x.place(curves.evaluation[index]).toFixed(1)} ${y.place(value).toFixed(1)}`;
+        pen = true;
+      });
+      chart.append(svg("path", { class: "curve", d: path, stroke: paint, "stroke-opacity": faint, style: click ? { cursor: "pointer" } : {}, ...(click ? { onclick: click } : {}) }, svg("title", {}, name)));
+      if (!alike) for (const [stage, from] of curves.stages.slice(1)) {
+        const value = curves[key][curves.evaluation.indexOf(from)];
+        if (y.visible(value) && value !== null) chart.append(svg("circle", { cx: x.place(from), cy: y.place(value), r: 2.6, fill: paint }, svg("title", {}, `${name}: ${stage} stage begins`)));
+      }
     }
-  }
-  return el("div", { class: "panel" }, el("h3", {}, title, " ", el("small", {}, unit)), chart);
+    return chart;
+  };
+  return el("div", { class: "panel" }, el("h3", {}, title, " ", el("small", {}, unit)), fitted(draw));
 }
 function curves() {
   const all = data.images.flatMap((image, number) => image.runs.map((own, index) => own && own.curves && {
@@ -270,7 +292,7 @@ function curves() {
   return el("section", { id: "curves" }, el("h2", {}, "Curves"),
     el("div", { class: "charts" }, Object.keys(CURVES).map((key) => curveChart(key, shown, shown.length > 12 ? 0.45 : 0.9))),
     el("div", { class: "legend" }, legend.map(([name, paint]) => el("span", {}, el("span", { class: "dot", style: { background: paint } }), name))),
-    el("p", { class: "note" }, `Every line is an image${shown.length < all.length ? ` (${most} of ${all.length}, evenly spaced)` : ""}: CSGM in the latent stage, IAGAN in the joint stage. A click opens it.`));
+    el("p", { class: "note" }, `Every line is an image${shown.length < all.length ? ` (${most} of ${all.length}, evenly spaced)` : ""}: CSGM in the latent stage, IAGAN in the joint stage${sameStages(shown) ? "" : ", which begins at its dot"}. A click opens it.`));
 }
 
 // Images --------------------------------------------------------------------------------------------------------------
@@ -310,7 +332,7 @@ function row(number, index) {
       el("figcaption", {}, el("b", {}, titleOf(kind)),
         kind === "measurement" && el("span", {}, `${shot.width} × ${shot.height}`),
         shown.filter((key) => Number.isFinite(values[key])).map((key) =>
-          el("span", { class: format(key, values[key]) === best[key] ? "best" : "" }, key.startsWith("lpips") ? `LPIPS ${format(key, values[key])}` : key === "residual" ? `residual ${format(key, values[key])}` : withUnit(key, values[key])))));
+          el("span", { class: best[key](values[key]) ? "best" : "" }, key.startsWith("lpips") ? `LPIPS ${format(key, values[key])}` : key === "residual" ? `residual ${format(key, values[key])}` : withUnit(key, values[key])))));
   }));
 }
 function card(number) {
@@ -365,8 +387,7 @@ let current = null;
 function slider(own, kind) {
   const kinds = Object.keys(own.pictures);
   const reference = kinds.includes("truth") ? "truth" : kinds.includes("naive") ? "naive" : kinds[0];
-  let right = kinds.includes(kind) && kind !== reference ? kind : METHOD;
-  if (!own.pictures[right]) right = kinds[kinds.length - 1];
+  let right = [kind, METHOD, "iagan_bp", "iagan"].find((key) => kinds.includes(key) && key !== reference) || kinds[kinds.length - 1];
   let left = own.pictures.naive && right !== "naive" ? "naive" : reference;
   const box = el("div", { class: "slider" });
   const range = el("input", { type: "range", min: 0, max: 100, step: "any", value: 50, "aria-label": "Divide between the two pictures", oninput: () => box.style.setProperty("--split", `${range.value}%`) });
@@ -382,7 +403,7 @@ function slider(own, kind) {
     select(options, right, (value) => { right = value; draw(); }, "Right picture")));
 }
 function compare(own) {
-  const grid = el("div", { class: "compare" });
+  const grid = el("div", { class: `compare${own.pictures.truth ? "" : " untrue"}` });
   const lenses = [];
   const zoomed = [];
   const update = () => {
@@ -403,19 +424,19 @@ function compare(own) {
     lenses.push(lens);
     zoomed.push(crop);
     const whole = full(shot, titleOf(kind));
-    const comparable = own.pictures.truth && kind !== "truth" && kind !== "measurement";
-    grid.append(
+    const comparable = kind !== "truth" && kind !== "measurement";
+    fill(grid, {}, [
       el("div", { class: "title" }, titleOf(kind)),
       el("div", { class: "cell whole", onpointermove: (event) => { if (event.pointerType === "mouse" || event.buttons) aim(event); }, onpointerdown: aim }, whole, lens),
       el("div", { class: "cell" }, crop),
-      comparable ? el("div", { class: "cell error", role: "img", "aria-label": `Error of ${titleOf(kind)}` }, full(own.pictures.truth, ""), full(shot, "")) : el("div", { class: "cell none" }));
+      own.pictures.truth && (comparable ? el("div", { class: "cell error", role: "img", "aria-label": `Error of ${titleOf(kind)}` }, full(own.pictures.truth, ""), full(shot, "")) : el("div", { class: "cell none" }))]);
   }
   update();
   const zoom = select([2, 3, 4, 6, 8].map((value) => [value, `${value} ×`]), view.zoom, (value) => { view.zoom = Number(value); update(); }, "Enlargement");
-  return [el("h4", {}, "Pictures, enlarged details, errors"),
+  return [el("h4", {}, own.pictures.truth ? "Pictures, enlarged details, errors" : "Pictures, enlarged details"),
     el("div", { class: "controls" }, el("label", {}, "enlarged", zoom),
       own.pictures.truth && el("span", { class: "soft" }, "error 0", el("span", { class: "ramp" }), "a quarter of the range or more")),
-    grid, el("p", { class: "note" }, "Point at a picture in the first row to choose the detail of the second. Third row: mean over the channels of |picture − truth|.")];
+    grid, el("p", { class: "note" }, "Point at a picture in the first row to choose the detail of the second.", own.pictures.truth && " Third row: mean over the channels of |picture − truth|.")];
 }
 function imageTable(own) {
   const keys = data.metrics.map((metric) => metric.key).filter((key) => Object.values(own.metrics).some((values) => Number.isFinite(values[key])));
@@ -423,7 +444,7 @@ function imageTable(own) {
   return el("div", { class: "panel scroll" }, el("table", {},
     el("thead", {}, el("tr", {}, el("th", { class: "text first" }, "method"), keys.map((key) => el("th", {}, metrics[key].title)))),
     el("tbody", {}, methods.filter((method) => own.metrics[method]).map((method) => el("tr", {}, el("th", { class: "text first", scope: "row" }, data.methods[method]),
-      keys.map((key) => { const text = format(key, own.metrics[method][key]); return el("td", { class: text === best[key] ? "best" : "" }, text); }))))));
+      keys.map((key) => { const value = own.metrics[method][key]; return el("td", { class: best[key](value) ? "best" : "" }, format(key, value)); }))))));
 }
 function open(number, index = 0, kind = METHOD) {
   const image = data.images[number];
