@@ -1,11 +1,12 @@
 """What many processes gain, and what claims and the summary cost.
 
-    python benchmarks/scaling.py throughput [--generator began64] [--images 8] [--rounds 3]
+    python benchmarks/scaling.py throughput [--generator began64] [--images 32] [--rounds 3]
     python benchmarks/scaling.py stubs [--images 100000]
 
-``throughput``: images per second of one process and of two, one thread each, start-up left out (from the first to the
-last metrics.json of each run, less the first image). ``stubs``: images whose result is a metrics.json and nothing else,
-through the real claims, journal and summary; resident memory is read on the way.
+``throughput``: images per second of one process and of two, one thread each. Images differ in how many evaluations they
+take, so each is compared with itself: how long it took alone, and while the other process was at work too (start-up and
+end of the run left out). Twice the ratio of these times is that of the throughputs. ``stubs``: images whose result is a
+metrics.json and nothing else, through the real claims, journal and summary; resident memory is read on the way.
 """
 
 from __future__ import annotations
@@ -80,33 +81,54 @@ def stubs(count: int) -> None:
 
 def throughput(generator: str, images: int, rounds: int) -> None:
     """Time the command with one process and with two, in turns."""
-    ratios, rates = [], {1: [], 2: []}
+    ratios, paces = [], {1: [], 2: []}
     for _ in range(rounds):
-        for processes in (1, 2):
-            rates[processes].append(rate(generator, images, processes))
-        ratios.append(rates[2][-1] / rates[1][-1])
-    for processes, values in rates.items():
-        print(f"{processes} process(es): {statistics.median(values):.3f} images/s")
+        alone, beside = (seconds_per_image(generator, images, processes) for processes in (1, 2))
+        same = sorted(alone.keys() & beside.keys())
+        if not same:
+            raise SystemExit(f"{images} images are too few: the processes were never all at work on parts of their own")
+        paces[1].append(statistics.fmean(alone[name] for name in same))
+        paces[2].append(statistics.fmean(beside[name] for name in same))
+        ratios.append(2 * paces[1][-1] / paces[2][-1])
+        print(f"{len(same)} images: {paces[1][-1]:.3f} s each alone, {paces[2][-1]:.3f} s beside another process")
+    for processes, values in paces.items():
+        print(f"{processes} process(es): {processes / statistics.median(values):.3f} images/s")
     print(f"ratio: {statistics.median(ratios):.2f} (rounds: {', '.join(f'{r:.2f}' for r in ratios)})")
 
 
-def rate(generator: str, images: int, processes: int) -> float:
-    """Return images per second while all processes are at work."""
+def seconds_per_image(generator: str, images: int, processes: int) -> dict[str, float]:
+    """Run the command and return how long each image took while all processes were at work."""
     examples = sorted((Path(__file__).parent.parent / "iagan_lightning" / "examples").glob("*.png"))
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder) / "pictures"
         pictures.mkdir()
-        for i in range(images):
-            shutil.copy(examples[i % len(examples)], pictures / f"{i:03}.png")
+        names = [f"{i:03}" for i in range(images)]
+        for i, name in enumerate(names):
+            shutil.copy(examples[i % len(examples)], pictures / f"{name}.png")
         command = [sys.executable, "-m", "iagan_lightning", "super-resolution", "--data.root", str(pictures)]
         command += ["--out", f"{folder}/out", "--model.generator", generator, "--lpips", "none", "--tensorboard", "0"]
         command += ["--trainer.accelerator", "cpu", "--trainer.devices", str(processes)]
         subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        times = sorted(path.stat().st_mtime for path in Path(folder, "out", "images").rglob("metrics.json"))
-        # Each process's first image begins somewhere in its start-up: count from the image after those to the last
-        # but those at the end, where a process may stand idle.
-        inner = times[processes : len(times) - processes + 1]
-        return (len(inner) - 1) / (inner[-1] - inner[0])
+        ends = [Path(folder, "out", "images", name, "metrics.json").stat().st_mtime for name in names]
+    return {names[i]: seconds for i, seconds in while_all_work(ends, processes).items()}
+
+
+def while_all_work(ends: list[float], processes: int) -> dict[int, float]:
+    """Return how long images took, from the end of the one before, by number.
+
+    Each process works through a part of its own, in order, before it helps the others (see WorkList). All are at work
+    from when the last one has its first image done until the first one is through with its part.
+
+    Example: the second process begins two seconds later and takes two seconds for each image; the first one, done with
+    0 to 3 at 4 s, also does 7.
+        >>> while_all_work([1, 2, 3, 4, 4, 6, 8, 5], 2)
+        {}
+        >>> while_all_work([1, 2, 3, 4, 2, 3, 4, 5], 2)
+        {2: 1, 3: 1, 5: 1, 6: 1}
+    """
+    parts = [range(i * len(ends) // processes, (i + 1) * len(ends) // processes) for i in range(processes)]
+    start, end = max(ends[part[0]] for part in parts), min(ends[part[-1]] for part in parts)
+    return {i: ends[i] - ends[i - 1] for part in parts for i in part[1:] if start <= ends[i - 1] and ends[i] <= end}
 
 
 if __name__ == "__main__":
@@ -119,4 +141,4 @@ if __name__ == "__main__":
     if given.what == "stubs":
         stubs(given.images or 100_000)
     else:
-        throughput(given.generator, given.images or 8, given.rounds)
+        throughput(given.generator, given.images or 32, given.rounds)

@@ -27,8 +27,9 @@ class CurveWriter(pl.Callback):
         density: of the points, see ``is_point``.
     """
 
-    def __init__(self, out: str | os.PathLike[str], density: float = 10) -> None:
-        self.out, self.density = OutputFolder(out), density
+    def __init__(self, out: OutputFolder | str | os.PathLike[str], density: float = 10) -> None:
+        self.out = out if isinstance(out, OutputFolder) else OutputFolder(out)
+        self.density = density
         self._rows: list[tuple[int, str, dict[str, Tensor]]] = []
         self._step = 0
 
@@ -60,7 +61,7 @@ class CurveWriter(pl.Callback):
             writer.writerow(["evaluation", "stage", *tags])
             for (step, stage, _), row in zip(self._rows, values, strict=True):
                 writer.writerow([step, stage, *(f"{curve[index]:.5g}" for curve in row)])
-            write_text(self.out.image(name) / "curves.csv", table.getvalue())
+            write_text(self.out.make(name) / "curves.csv", table.getvalue())
 
 
 def is_point(step: int, density: float) -> bool:

@@ -1,15 +1,17 @@
-"""Progress of a run over its images: a bar in a terminal, a line per image elsewhere."""
+"""Progress of a run over its images: two lines that change in a terminal, a line per image elsewhere."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
 import pytorch_lightning as pl
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from iagan_lightning.dip import DIP
 from iagan_lightning.module import IAGAN, METHOD
@@ -19,8 +21,19 @@ REDRAW_SECONDS = 0.25
 LOOK_SECONDS = 1.0
 
 
+class Display(Progress):
+    """The whole run on a line with a bar; below it what this process is doing, cut off where the terminal ends."""
+
+    doing = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return both lines."""
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.doing, no_wrap=True, overflow="ellipsis")
+
+
 class RunProgress(pl.Callback):
-    """Show image name, stage, objective, images done (by all processes), failures, images per second, remaining time.
+    """Show images done (by all processes), images per second, failures, remaining time; image name, stage, objective.
 
     One instance serves all Trainers of a run; use it as a context manager around them.
 
@@ -39,22 +52,23 @@ class RunProgress(pl.Callback):
         self.console = console or Console(stderr=True, quiet=not shown)
         self.shown, self.quiet = shown, quiet
         self.look: Callable[[], None] = lambda: None
-        self._progress: Progress | None = None
+        self._progress: Display | None = None
         self._task: TaskID | None = None
         self._start = self._drawn = self._looked = time.perf_counter()
 
     def __enter__(self) -> RunProgress:
         if self.shown and self.console.is_terminal and not self.quiet:
-            self._progress = Progress(
-                TextColumn("{task.fields[image]}", markup=False),
-                BarColumn(),
-                TextColumn("{task.fields[state]}", markup=False),
+            self._progress = Display(
+                TextColumn("{task.fields[tally]}", markup=False),
+                BarColumn(bar_width=None),
                 TimeElapsedColumn(),
+                TextColumn("left:"),
                 TimeRemainingColumn(),
                 console=self.console,
                 transient=True,
+                expand=True,
             )
-            self._task = self._progress.add_task("", total=self.total, image="", state="")
+            self._task = self._progress.add_task("", total=self.total, tally=self._tally())
             self._progress.start()
         return self
 
@@ -77,7 +91,7 @@ class RunProgress(pl.Callback):
             return
         self._drawn = now
         if isinstance(pl_module, DIP):
-            self._progress.update(self._task, state=f"dip {batch_idx + 1}/{pl_module.settings.steps}")
+            self._progress.doing = f"dip {batch_idx + 1}/{pl_module.settings.steps}"
             return
         assert isinstance(pl_module, IAGAN) and pl_module.evaluation is not None
         steps_of = {stage: settings.steps or 1 for stage, settings in pl_module.stages.items()}
@@ -87,23 +101,20 @@ class RunProgress(pl.Callback):
         doing = METHOD.get(pl_module.stage, pl_module.stage)
         steps = f"{batch_idx + 1}/{budget[pl_module.stage]}"
         objective = float(pl_module.evaluation.objective.mean())
-        self._progress.update(
-            self._task,
-            completed=self.done + share,
-            image=printable(pl_module.names[0]) + (f" +{len(pl_module.names) - 1}" if len(pl_module.names) > 1 else ""),
-            state=f"{doing} {steps}  objective {objective:.2e}  {self._tally()}",
-        )
+        more = f" +{len(pl_module.names) - 1}" if len(pl_module.names) > 1 else ""
+        self._progress.doing = f"{doing} {steps}  objective {objective:.2e}  {printable(pl_module.names[0])}{more}"
+        self._progress.update(self._task, completed=self.done + share, tally=self._tally())
 
     def finish(self, name: str, text: str, failed: bool = False) -> None:
         """Count an image as done and say how it went."""
         self.done, self.failed = self.done + 1, self.failed + failed
         self.total = max(self.total, self.done)  # another run may be at work in the same folder
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=self.done, total=self.total, state=self._tally())
+            self._progress.update(self._task, completed=self.done, total=self.total, tally=self._tally())
         if self.quiet and not failed:
             return
         left = (time.perf_counter() - self._start) / self.done * (self.total - self.done)
-        rest = f", about {left:.0f} s left" if self.done < self.total else ""
+        rest = f", about {timedelta(seconds=round(left))} left" if self.done < self.total else ""
         self.console.print(
             f"[{self.done}/{self.total}] {printable(name)}: {'failed: ' if failed else ''}{printable(text)}{rest}",
             style="red" if failed else None,
@@ -114,5 +125,4 @@ class RunProgress(pl.Callback):
 
     def _tally(self) -> str:
         rate = self.done / max(time.perf_counter() - self._start, 1e-9)
-        failures = f"  {self.failed} failed" if self.failed else ""
-        return f"{self.done}/{self.total} images  {rate:.2g}/s{failures}"
+        return f"{self.done}/{self.total} images  {rate:.2g}/s  {self.failed} failed"

@@ -40,8 +40,7 @@ class ResultWriter(pl.Callback):
 
     def _write(self, module: IAGAN, index: int) -> None:
         name = module.names[index]
-        self.out.require()
-        folder = self.out.image(name)
+        folder = self.out.make(name)
         y = module.y[index].cpu()
         truth = None if module.truth is None else module.truth[index].cpu()
         results = {method: images[index].float().cpu() for method, images in module.results.items()}
@@ -61,7 +60,8 @@ class ResultWriter(pl.Callback):
         write_picture(folder / "comparison.png", sheet_of(results, truth, picture, metrics, module.titles))
         if self.save == "weights":
             write_bytes(folder / "weights.safetensors", to_safetensors(_variables(module, index)))
-        for remnant in (folder / "error.txt", *folder.glob(".*.part")):  # of attempts that failed or were killed
+        # Of attempts that failed or were killed.
+        for remnant in (folder / "error.txt", *folder.glob(".*.part"), *folder.glob(".claim.*")):
             remnant.unlink(missing_ok=True)
         seconds = {stage: time / len(module.names) for stage, time in module.seconds.items()}
         record = {

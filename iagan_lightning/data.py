@@ -20,6 +20,7 @@ from iagan_lightning.operators.files import read_tensor
 
 OperatorFactory = Callable[..., LinearOperator]
 ARRAYS = {".pt", ".npy"}
+WRITTEN = {".json", ".txt", ".csv", ".png", ".pt", ".safetensors"}  # in the folder of an image
 EXAMPLES = Path(__file__).parent / "examples"
 
 
@@ -106,8 +107,9 @@ class ImageData(pl.LightningDataModule):
             check: look at the sizes of all pictures; one of several processes is enough for that.
 
         Raises:
-            ValueError: when a folder is missing or holds no pictures, when pairs do not match, or when a picture is
-                too small for the images or a measured picture too large.
+            ValueError: when a folder is missing or holds no pictures, when pairs do not match, when two pictures
+                would write to the same place, or when a picture is too small for the images or a measured picture too
+                large.
         """
         if self.size is not None and (self.size, self.size) != image_shape[1:]:
             raise ValueError(
@@ -123,6 +125,7 @@ class ImageData(pl.LightningDataModule):
                 f"data.root and data.measurements must be pairs of the same names: {name} is not in {where}"
             )
         names = sorted(truths or measured)[: self.limit]
+        _refuse_clashes(truths or measured)
         for path in (path for name in names if check and (path := truths.get(name))):
             if self.fit == "crop" and not self.align and (size := picture_size(path)):
                 try:
@@ -247,6 +250,15 @@ def image_seed(seed: int, relative_path: str) -> int:
 
 def _relative(path: Path, base: Path) -> str:
     return path.name if path == base else path.relative_to(base).as_posix()
+
+
+def _refuse_clashes(files: dict[str, Path]) -> None:
+    """Raise ValueError where a file that one picture's folder will hold would be a folder of another picture's."""
+    for name, path in files.items():
+        parts = name.split("/")
+        for depth in range(1, len(parts)):
+            if Path(parts[depth]).suffix in WRITTEN and (above := files.get("/".join(parts[:depth]))):
+                raise ValueError(f"the results of {path} would lie where those of {above} do: rename one of them")
 
 
 def _files(folder: str, suffixes: set[str]) -> dict[str, Path]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from iagan_lightning.limits import check_picture
+from iagan_lightning.limits import open_picture
 from iagan_lightning.metrics import to_8bit
 
 Fit = Literal["crop", "resize", "pad"]
@@ -29,8 +29,7 @@ def read_image(path: str | os.PathLike[str] | IO[bytes], channels: int = 3) -> T
         OSError: for a file that is missing, cut off or no picture.
         ValueError: for one of more than 64 million pixels.
     """
-    with Image.open(path) as file:
-        check_picture(file)
+    with open_picture(path) as file:
         picture: Image.Image = ImageOps.exif_transpose(file)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         grey = torch.from_numpy(np.asarray(picture).astype(np.float32))
@@ -119,9 +118,10 @@ def to_pillow(x: Tensor) -> Image.Image:
 def picture_size(path: Path) -> tuple[int, int] | None:
     """Return (height, width) after EXIF orientation, read from the header alone; None where it cannot be read."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             width, height = picture.size
-            turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            # Not picture.getexif(): for a PNG that decodes all of it, and here a whole data set is looked through.
+            turned = width != height and Image.Image.getexif(picture).get(0x0112, 1) in (5, 6, 7, 8)
     except Exception:  # a damaged file is this picture's own failure, found again and recorded when it is read
         return None
     return (width, height) if turned else (height, width)

@@ -1,11 +1,19 @@
 """What a file from a stranger may do: pictures and archives can claim far more memory than they weigh, and pickles name
-what they want to build."""
+what they want to build.
+
+The one module of ours that operators and generators import: it imports none itself.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 from torch import Tensor
@@ -13,13 +21,27 @@ from torch import Tensor
 MAX_PIXELS = 64_000_000  # 8000 x 8000, about 2.5 GB while it is read
 
 
-def check_picture(picture: Image.Image) -> None:
-    """Raise ValueError for a picture too large to decode; only its header has been read so far."""
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise ValueError(
-            f"a picture of {width} x {height} pixels is more than is read ({MAX_PIXELS:,} pixels): shrink it first"
-        )
+@contextmanager
+def open_picture(path: str | os.PathLike[str] | IO[bytes]) -> Iterator[Image.Image]:
+    """Open a picture of which only the header has been read so far.
+
+    Raises:
+        OSError: for a file that is missing or no picture.
+        ValueError: for one too large to decode.
+    """
+    with warnings.catch_warnings():  # Pillow's own limits are wider: it warns, and refuses only twice as much
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            picture = Image.open(path)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ValueError(f"a picture of more pixels than are read ({MAX_PIXELS:,}): shrink it first") from error
+    with picture:
+        width, height = picture.size
+        if width * height > MAX_PIXELS:
+            raise ValueError(
+                f"a picture of {width} x {height} pixels is more than is read ({MAX_PIXELS:,} pixels): shrink it first"
+            )
+        yield picture
 
 
 def check_archive(path: Path) -> None:

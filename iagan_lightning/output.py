@@ -53,6 +53,12 @@ class OutputFolder:
         """Return the folder of an image."""
         return self.root / "images" / name
 
+    def make(self, name: str) -> Path:
+        """Return the folder of an image, made if need be; OSError when that of the run has vanished."""
+        self.require()
+        self.image(name).mkdir(parents=True, exist_ok=True)
+        return self.image(name)
+
     def claim(self, name: str) -> Path:
         """Return the file that says which process works on an image."""
         return self.root / "images" / name / ".claim"
@@ -229,8 +235,10 @@ def printable(text: str) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside a place, and move it there in one step when all has gone well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Open a file beside a place, and move it there in one step when all has gone well.
+
+    The folder is not made: one that vanishes while its files are written stays away.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:

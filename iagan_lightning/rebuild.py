@@ -75,6 +75,7 @@ def run_rebuild(args: Sequence[str]) -> int:
     if to.suffix not in (".png", ".pt"):
         raise ValueError(f"--to is a file ending in .png or .pt; {to} was given")
     image = rebuild(folder / "weights.safetensors", load_generator(given.generator or _generator_of(folder)))
+    to.parent.mkdir(parents=True, exist_ok=True)
     if to.suffix == ".png":
         write_picture(to, to_pillow(image[0]))
     else:
@@ -87,7 +88,10 @@ def _generator_of(folder: Path) -> str:
     """Return the generator that config.yaml of the run names; a class would run code, so it is not built unasked."""
     for above in folder.absolute().parents:
         if (above / "config.yaml").is_file():
-            config = yaml.safe_load((above / "config.yaml").read_text(encoding="utf-8"))
+            try:
+                config = yaml.safe_load((above / "config.yaml").read_text(encoding="utf-8"))
+            except yaml.YAMLError:
+                break
             generator = (config.get("model") or {}).get("generator") if isinstance(config, dict) else None
             if isinstance(generator, str):
                 return generator

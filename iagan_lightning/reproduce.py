@@ -151,6 +151,7 @@ class Report:
         caption = " ".join([f"{self.name}: {self.experiment.title}.", *self._notes(about, cells)])
         page = "\n\n".join([f"# {self.name}, {self.dataset}", *map(tables.as_markdown, grids), caption]) + "\n"
         latex = "\n\n".join([f"% {caption}", *map(tables.as_latex, grids)]) + "\n"
+        self.out.mkdir(parents=True, exist_ok=True)
         write_text(self.out / "table.csv", tables.as_csv(self.table, self.dataset, cells, about))
         write_text(self.out / "table.md", page)
         write_text(self.out / "table.tex", latex)

@@ -262,7 +262,7 @@ class Run:
         callbacks.append(ImageMetrics(self.lpips))
         if with_tensorboard.issuperset(names):
             callbacks.append(TensorBoardImages(str(self.out.root)))
-        callbacks += [progress, CurveWriter(self.out.root), ResultWriter(self.out, self.save)]
+        callbacks += [progress, CurveWriter(self.out), ResultWriter(self.out, self.save)]
         adapt(self.model, quiet_trainer(**{**self.trainer, "callbacks": callbacks}))
 
     def _verdict(self, name: str) -> str:

@@ -43,6 +43,7 @@ class Journal:
         with suppress(OSError):
             folder.mkdir(exist_ok=True)
         self._read = {entry.name: entry.stat().st_size for entry in self._files()}  # of earlier runs: old news
+        self._before = dict(self._read)
         self._looked = -every
 
     def write(self, outcome: Outcome) -> None:
@@ -66,9 +67,13 @@ class Journal:
                     yield from [Outcome(**json.loads(line)) for line in whole.splitlines()]
 
     def close(self) -> None:
-        """Remove this process's file, and the folder when it was the last one."""
+        """Remove this process's file, those of processes long dead, and the folder when it was the last one."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
+        for entry in self._files():
+            with suppress(OSError):  # nothing new since this process began: if it does live, it makes another one
+                if entry.stat().st_size == self._before.get(entry.name):
+                    os.unlink(entry.path)
         with suppress(OSError):
             self.path.parent.rmdir()
 

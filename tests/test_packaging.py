@@ -1,5 +1,6 @@
 """The package as it is installed, not as it lies in the checkout."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,12 @@ def test_an_installed_copy_is_complete(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "mean over 2 images" in done.stdout
     assert len(list((tmp_path / "runs").rglob("iagan_bp.png"))) == 2
+
+
+def test_operators_generators_and_solvers_stand_on_nothing_of_ours_but_limits():
+    for room in ("operators", "generators", "optim"):
+        for path in (ROOT / "iagan_lightning" / room).glob("*.py"):
+            used = set(re.findall(r"^\s*(?:from|import) (iagan_lightning\S*)", path.read_text(), re.MULTILINE))
+            foreign = {name for name in used if not name.startswith(f"iagan_lightning.{room}")}
+            assert foreign <= {"iagan_lightning.limits"}, path
+    assert "iagan_lightning" not in (ROOT / "iagan_lightning" / "limits.py").read_text()

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import statistics
@@ -17,21 +18,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from iagan_lightning.callbacks import BestObjective, ResultWriter, RunProgress
 from PIL import Image
+from rich.console import Console
 
+from iagan_lightning import IAGAN, Stage, adapt
 from iagan_lightning.claims import Claims
 from iagan_lightning.cli import main
 from iagan_lightning.data import read_array
 from iagan_lightning.generators import load_generator
-from iagan_lightning.images import read_image
+from iagan_lightning.images import picture_size, read_image
 from iagan_lightning.limits import MAX_PIXELS
+from iagan_lightning.operators import BicubicDownsampling
+from iagan_lightning.operators.files import read_picture
 from iagan_lightning.output import OutputFolder, summarise, write_once, write_text
+from iagan_lightning.page.collect import Embedding, embed
 from iagan_lightning.processes import find_place
 from iagan_lightning.rebuild import rebuild
+from iagan_lightning.reconstruction import quiet_trainer
 from iagan_lightning.worklist import Journal, Outcome, WorkList
 
 ROOT = Path(__file__).parent.parent
 STEPS = ["--model.latent.steps", "4", "--model.joint.steps", "3", "--trainer.accelerator", "cpu", "--tensorboard", "0"]
+
+MEDIUM = ["--model.preset", "paper", "--model.latent.steps", "60", "--model.joint.steps", "40"]
+# Long enough that the second process, too, has work left when it has started.
+LONG = ["--model.preset", "paper", "--model.latent.steps", "300", "--model.joint.steps", "150"]
 
 
 def draw(folder, count):
@@ -49,7 +61,8 @@ def arguments(weights, pictures, out, *more):
 
 def start(args, launcher=(), **environment):
     command = [sys.executable, *launcher, "-m", "iagan_lightning", *args]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # the latter for user_callback
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -73,12 +86,19 @@ def results(out):
     return found
 
 
-def claims_in(out):
+def workers(out):
+    """The process numbers in all claims."""
     found = set()
     for path in out.glob("images/*/.claim"):
-        with suppress(OSError):
-            found.add((path, path.read_bytes()))
+        with suppress(OSError, ValueError):
+            found.add(json.loads(path.read_bytes())["pid"])
     return found
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None, "it ended too soon"
+        time.sleep(0.01)
 
 
 def leftovers(out):
@@ -167,6 +187,52 @@ def test_settings_are_written_by_one_process_only(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_journals_of_the_dead_do_not_pile_up(tmp_path):
+    folder = tmp_path / ".progress"
+    Journal(folder, "dead").write(Outcome("a", "done"))
+    Journal(folder, "slow").write(Outcome("b", "done"))
+    ours = Journal(folder, "ours", every=0)
+    ours.write(Outcome("c", "done"))
+    Journal(folder, "slow").write(Outcome("d", "done"))
+    assert [outcome.image for outcome in ours.news()] == ["d"]
+    ours.close()
+    assert [path.name for path in folder.iterdir()] == ["slow.jsonl"], "it has written since: it may be alive"
+
+
+# Progress ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_one_display_tells_of_all_processes(tiny, width):
+    """Images done, images per second, failures and time left, in a terminal of the usual width too."""
+    terminal = io.StringIO()
+    A = BicubicDownsampling((3, 16, 16), scale=4)
+    with RunProgress(30_000, Console(file=terminal, force_terminal=True, width=width, color_system=None)) as progress:
+        progress.finish("a", "done by another process")
+        progress.finish("b", "broken", failed=True)
+        progress._drawn = 0.0
+        module = IAGAN(tiny, latent=Stage(steps=3), joint=Stage(steps=40, stop="never"))
+        module.begin(torch.zeros(1, 3, 4, 4), A, seeds=[0], names=["c"])
+        adapt(module, quiet_trainer(accelerator="cpu", callbacks=[BestObjective(), progress]))
+        time.sleep(0.3)
+    text = terminal.getvalue()
+    assert re.search(r"2/30000 images  [\d.e+]+/s  1 failed .* \d:\d\d:\d\d left: \d+:\d\d:\d\d", text)
+    assert re.search(r"(csgm|iagan) \d+/\d+  objective [\d.e+-]+  c", text)
+
+
+def test_without_a_terminal_there_is_a_line_per_image():
+    log = io.StringIO()
+    with RunProgress(3, Console(file=log, width=80)) as progress:
+        progress.finish("a", "PSNR 20.00 dB")
+        progress.finish("b", "broken " * 20, failed=True)
+        progress.finish("c", "PSNR 21.00 dB")
+    lines = log.getvalue().splitlines()
+    assert len(lines) == 3
+    assert re.fullmatch(r"\[1/3\] a: PSNR 20.00 dB, about 0:00:0\d left", lines[0])
+    assert lines[1].startswith("[2/3] b: failed: broken")
+    assert lines[2] == "[3/3] c: PSNR 21.00 dB"
+
+
 # Places -----------------------------------------------------------------------------------------------------------
 
 
@@ -212,7 +278,7 @@ def test_the_streamed_summary_is_that_of_the_whole(tmp_path):
         if i == 49:
             methods["naive"]["ssim"] = 0.5  # a column that the first rows do not know
         name = f"a,\n{i:02}"
-        write_text(out.image(name) / "metrics.json", json.dumps({"image": name, "methods": methods}))
+        write_text(out.make(name) / "metrics.json", json.dumps({"image": name, "methods": methods}))
     summary = out.write_summary({"b": "damaged"})
     psnr = summary["methods"]["naive"]["psnr"]
     assert psnr["mean"] == pytest.approx(statistics.fmean(values), rel=1e-12)
@@ -255,8 +321,6 @@ def test_an_image_is_rebuilt_from_what_was_kept_of_it(tiny_weights, tmp_path, ca
     G = load_generator(tiny_weights)
     image = rebuild(folder / "weights.safetensors", G)
     y, A_mse = torch.load(folder / "measurement.pt"), json.loads((folder / "metrics.json").read_text())["objective"]
-    from iagan_lightning.operators import BicubicDownsampling
-
     objective = float((BicubicDownsampling((3, 16, 16), scale=2)(image) - y).square().mean())
     assert objective == pytest.approx(A_mse["joint"], rel=1e-3)
     assert objective < 0.9 * A_mse["latent"], "the weights did change"
@@ -267,6 +331,18 @@ def test_an_image_is_rebuilt_from_what_was_kept_of_it(tiny_weights, tmp_path, ca
     assert main(["rebuild", str(out)]) == 2
     assert main(["rebuild", str(folder), "--generator", "began64"]) == 2
     assert "belongs to another generator" in capsys.readouterr().err
+
+
+def test_a_rebuilt_image_is_within_a_thousandth(tiny, tmp_path):
+    A = BicubicDownsampling((3, 16, 16), scale=2)
+    y = A(torch.rand(1, 3, 16, 16) * 2 - 1)
+    module = IAGAN(tiny, latent=Stage(steps=5), joint=Stage(steps=80, lr_weights=3e-3, frozen="none", stop="never"))
+    module.begin(y, A, seeds=[0], names=["a"])
+    writer = ResultWriter(tmp_path, "weights")
+    adapt(module, quiet_trainer(accelerator="cpu", callbacks=[BestObjective(), writer]))
+    image = rebuild(tmp_path / "images" / "a" / "weights.safetensors", tiny)
+    assert (image - module.results["iagan"]).abs().max() <= 1e-3
+    assert (image - module.results["csgm"]).abs().max() > 0.1, "the weights did change"
 
 
 # Faults -----------------------------------------------------------------------------------------------------------
@@ -290,8 +366,27 @@ def test_a_vanished_output_folder_ends_the_run(tiny_weights, tmp_path, capsys, m
     assert "Finished images are safe" in error
     assert not out.exists(), "not made anew"
     os.rename(moved, out)
+    monkeypatch.setattr(OutputFolder, "metrics", original)
     assert main(args) == 0
     assert "2 of 3 images are done already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_folder_that_vanishes_under_two_processes_is_not_made_anew(tiny_weights, tmp_path):
+    pictures, out, moved = draw(tmp_path / "pictures", 40), tmp_path / "out", tmp_path / "moved"
+    args = arguments(tiny_weights, pictures, out, "--trainer.devices", "2", *LONG)
+    process = start(args)
+    wait_for(lambda: len(workers(out)) == 2, process)
+    os.rename(out, moved)
+    text = end(process, status=2)
+    assert "vanished" in text
+    assert "Traceback" not in text
+    assert not out.exists()
+    assert len(results(moved)) < 40
+    os.rename(moved, out)
+    end(start(args))
+    assert len(results(out)) == 40
+    assert not leftovers(out)
 
 
 @pytest.mark.slow
@@ -299,7 +394,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(tiny_weights, tmp_pat
     room = tmp_path / "room"
     room.mkdir()
     pictures = draw(tmp_path / "pictures", 30)
-    args = arguments(tiny_weights, pictures, room / "out")
+    args = arguments(tiny_weights, pictures, room / "out", "--trainer.devices", "2")
     command = " ".join([sys.executable, "-m", "iagan_lightning", *args])
     mount = f"mount -t tmpfs -o size=300k none {room}"
     if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
@@ -324,9 +419,24 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(tiny_weights, tmp_pat
 
 def test_image_bombs_are_refused_by_their_header(tmp_path):
     path = tmp_path / "bomb.png"
-    Image.new("1", (MAX_PIXELS // 8000 + 1, 8000)).save(path)
-    assert path.stat().st_size < 100_000
-    with pytest.raises(ValueError, match="shrink it first"):
+    for width in (MAX_PIXELS // 8000 + 1, 12_000, 30_000):  # of which Pillow lets pass, warns of, and refuses one
+        Image.new("1", (width, 8000)).save(path)
+        assert path.stat().st_size < 100_000
+        with pytest.raises(ValueError, match="shrink it first"):
+            read_image(path)
+        with pytest.raises(ValueError, match=r"bomb\.png cannot be read.*shrink it first"):
+            read_picture(path)  # a mask
+        assert picture_size(path) is None
+        assert embed(path, Embedding(64, False)) is None  # the report, of somebody's results
+
+
+def test_sizes_are_read_without_decoding(tmp_path):
+    """A data set is looked through at the start: only the header counts, even of a PNG."""
+    path = tmp_path / "cut.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:200])
+    assert picture_size(path) == (20, 30)
+    with pytest.raises(OSError, match="truncated"):
         read_image(path)
 
 
@@ -343,6 +453,7 @@ def test_measurements_from_strangers_execute_nothing_and_stay_small(tmp_path):
     torch.save(Payload(mark), tmp_path / "pickle.pt")
     np.save(tmp_path / "pickle.npy", np.array([Payload(mark)], dtype=object), allow_pickle=True)
     torch.save(torch.zeros(1).expand(1 << 20, 1 << 20), tmp_path / "expanded.pt")
+    torch.save(torch.sparse_coo_tensor(size=(1 << 20, 1 << 20), check_invariants=True), tmp_path / "sparse.pt")
     torch.save(torch.zeros(1 << 20), tmp_path / "plain.pt")
     with (
         zipfile.ZipFile(tmp_path / "plain.pt") as plain,
@@ -353,7 +464,7 @@ def test_measurements_from_strangers_execute_nothing_and_stay_small(tmp_path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 20, 1 << 20)})
     (tmp_path / "promise.npy").write_bytes(header.getvalue() + b"0000")
-    for name in ("pickle.pt", "pickle.npy", "expanded.pt", "zip.pt", "promise.npy"):
+    for name in ("pickle.pt", "pickle.npy", "expanded.pt", "sparse.pt", "zip.pt", "promise.npy"):
         with pytest.raises(ValueError, match=name):
             read_array(tmp_path / name)
     assert not mark.exists()
@@ -374,6 +485,37 @@ def test_hostile_file_names_stay_in_their_folder(tiny_weights, tmp_path, capsys)
     assert len(results(tmp_path / "out")) == 6, "dot files are left out, everything else is done"
     printed = capsys.readouterr()
     assert "\x1b[2J" not in printed.out + printed.err
+
+
+def test_a_picture_is_no_file_of_another_ones_results(tiny_weights, tmp_path, capsys):
+    pictures = draw(tmp_path / "pictures", 1)
+    (pictures / "000").mkdir()
+    shutil.copy(pictures / "000.png", pictures / "000" / "metrics.json.png")
+    assert main(arguments(tiny_weights, pictures, tmp_path / "out")) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(r"metrics\.json\.png would lie where those of .*000\.png do: rename one of them", error)
+    assert not (tmp_path / "out").exists()
+    (pictures / "000.png").rename(pictures / "001.png")
+    assert main(arguments(tiny_weights, pictures, tmp_path / "out")) == 0
+    assert [done["image"] for done in OutputFolder(tmp_path / "out").done()] == ["000/metrics.json", "001"]
+
+
+def test_rebuilding_from_a_strangers_folder_runs_nothing(tmp_path, capsys):
+    folder = tmp_path / "out" / "images" / "a"
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes(b"\xff" * 8 + b"{" + b" " * 100)
+    config = tmp_path / "out" / "config.yaml"
+    mark = tmp_path / "executed"
+    for hostile in (
+        f"model: {{generator: {{class_path: os.mkdir, init_args: {{path: {mark}}}}}}}",
+        f"model: {{generator: !!python/object/apply:os.mkdir ['{mark}']}}",
+        "model: {generator: began64}",
+    ):
+        config.write_text(hostile)
+        assert main(["rebuild", str(folder)]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert not mark.exists()
 
 
 # Real processes ---------------------------------------------------------------------------------------------------
@@ -406,18 +548,22 @@ def test_any_layout_gives_the_same_files(tiny_weights, tmp_path):
 
 
 @pytest.mark.slow
-def test_failures_of_other_processes_are_in_the_summary(tiny_weights, tmp_path):
-    pictures = draw(tmp_path / "pictures", 12)
-    for name in ("002", "010"):
+def test_images_that_fail_are_named_whichever_process_had_them(tiny_weights, tmp_path):
+    """Two files that cannot be read, an objective that is not a number, and memory that runs out, in two processes."""
+    pictures, out = draw(tmp_path / "pictures", 12), tmp_path / "out"
+    for name in ("002", "007"):
         (pictures / f"{name}.png").write_bytes(b"no picture")
-    out = tmp_path / "out"
     args = arguments(tiny_weights, pictures, out, "--trainer.devices", "2")
-    text = end(start(args), status=1)
-    assert "failed: 002" in text
+    text = end(start([*args, "--trainer.callbacks+=user_callback.Faults"]), status=1)
+    reasons = {"002": "UnidentifiedImageError", "005": "not a number", "007": "UnidentifiedImageError",
+               "010": "OutOfMemoryError"}  # fmt: skip
     failed = json.loads((out / "summary.json").read_text())["failed"]
-    assert set(failed) == {"002", "010"}
-    assert all("UnidentifiedImageError" in reason for reason in failed.values())
-    assert len(results(out)) == 10
+    assert set(failed) == set(reasons)
+    for name, reason in reasons.items():
+        assert reason in failed[name]
+        assert reason in (out / "images" / name / "error.txt").read_text()
+        assert f"failed: {name}" in text
+    assert len(results(out)) == 8
     shutil.rmtree(pictures)
     draw(pictures, 12)
     end(start(args))
@@ -427,52 +573,51 @@ def test_failures_of_other_processes_are_in_the_summary(tiny_weights, tmp_path):
 
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing(tiny_weights, tmp_path):
-    """SIGKILL of all processes at random moments while they work; then one run finishes what is left."""
-    pictures, out, chance = draw(tmp_path / "pictures", 100), tmp_path / "out", random.Random(0)
-    args = arguments(tiny_weights, pictures, out, "--trainer.devices", "2")
-    end(start(arguments(tiny_weights, pictures, tmp_path / "expected")))
-    kills = 0
-    while kills < 20 and len(results(out)) < 90:  # a fast machine is nearly done before the twentieth
-        before = claims_in(out)
-        process = start(args)
-        while claims_in(out) <= before:
+    """SIGKILL of two processes at random moments of their work, one before the other; then a run finishes the rest."""
+    pictures, out, chance = draw(tmp_path / "pictures", 120), tmp_path / "out", random.Random(0)
+    end(start(arguments(tiny_weights, pictures, tmp_path / "expected", *MEDIUM)))
+    ended = sorted(path.stat().st_mtime for path in (tmp_path / "expected").rglob("metrics.json"))
+    pace = (ended[-1] - ended[0]) / (len(ended) - 1)  # seconds per image, so that any machine has work left at the end
+    args = arguments(tiny_weights, pictures, out, "--trainer.num_nodes", "2", *MEDIUM)
+    for _ in range(20):
+        before = workers(out)
+        pair = [start(args, NODE_RANK=str(rank)) for rank in (0, 1)]
+        chance.shuffle(pair)
+        wait_for(lambda before=before: not workers(out) <= before, pair[0])
+        for process in pair:
+            time.sleep(chance.uniform(0, 2 * pace))
             assert process.poll() is None, "it ended before it was killed"
-            time.sleep(0.05)
-        time.sleep(chance.uniform(0, 0.8))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        kills += 1
+            os.killpg(process.pid, signal.SIGKILL)
+        for process in pair:
+            process.communicate()
         for path in out.rglob("metrics.json"):
             assert json.loads(path.read_text())["methods"], "whole or not there"
-    assert kills >= 5
-    assert 0 < len(results(out)) < 100
-    end(start(args))
+    assert 0 < len(results(out)) < 120
+    end(start(args[: args.index("--trainer.num_nodes")] + MEDIUM))
     assert results(out) == results(tmp_path / "expected")
     rows = [(row["image"], row["method"]) for row in OutputFolder(out).rows()]
-    assert len(rows) == len(set(rows)) == 5 * 100
+    assert len(rows) == len(set(rows)) == 5 * 120
     assert not leftovers(out / "images")
+    assert not (out / ".progress").exists()
 
 
 @pytest.mark.slow
-def test_the_others_do_the_work_of_a_killed_process(tiny_weights, tmp_path):
-    pictures, out = draw(tmp_path / "pictures", 60), tmp_path / "out"
-    # Long enough that the second process, too, has work left when it has started.
-    steps = ("--model.preset", "paper", "--model.latent.steps", "300", "--model.joint.steps", "150")
-    process = start(arguments(tiny_weights, pictures, out, "--trainer.devices", "2", *steps))
-    killed = None
-    while killed is None and process.poll() is None:  # the second process, once it holds a claim
-        for claim in (out / "images").glob("*/.claim"):
-            try:
-                pid = json.loads(claim.read_text())["pid"]
-            except (OSError, ValueError):
-                continue
-            if pid != process.pid:
-                killed = pid
-                os.kill(pid, signal.SIGKILL)
-                break
-        time.sleep(0.01)
-    assert killed
-    text = end(process)
-    assert "ended by signal 9" in text
-    assert len(results(out)) == 60
+@pytest.mark.parametrize("victim", ["first", "second"])
+def test_the_others_do_the_work_of_a_killed_process(tiny_weights, tmp_path, victim):
+    pictures, out = draw(tmp_path / "pictures", 40), tmp_path / "out"
+    args = arguments(tiny_weights, pictures, out, "--trainer.devices", "2", *LONG)
+    process = start(args)
+    wait_for(lambda: len(workers(out)) == 2, process)
+    if victim == "first":
+        process.kill()
+        process.communicate(timeout=280)  # until the second one, too, has closed its standard error
+        assert len(results(out)) == 40
+        assert not (out / "summary.json").exists()
+        assert "40 of 40 images are done already" in end(start(args))
+    else:
+        (second,) = workers(out) - {process.pid}
+        os.kill(second, signal.SIGKILL)
+        assert "ended by signal 9" in end(process)
+    assert len(results(out)) == 40
+    assert json.loads((out / "summary.json").read_text())["images"] == 40
     assert not leftovers(out / "images")

@@ -27,6 +27,17 @@ class TwoAtMost(pl.Callback):
             raise torch.OutOfMemoryError("out of memory")
 
 
+class Faults(pl.Callback):
+    """Images that go wrong in different ways."""
+
+    def on_train_start(self, trainer, pl_module):
+        if "005" in pl_module.names:
+            with torch.no_grad():
+                pl_module.z.fill_(torch.nan)
+        if "010" in pl_module.names:
+            raise torch.OutOfMemoryError("out of memory")
+
+
 class FailsOnTwo(pl.Callback):
     """Fail wherever image 2 is."""
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from iagan_lightning.limits import check_archive, check_dense, check_picture, refused_name
+from iagan_lightning.limits import check_archive, check_dense, open_picture, refused_name
 
 # A tensor, or the path of its file. On the command line a path; not spelled out as a union, because jsonargparse
 # would try to read the file as the configuration of a Tensor.
@@ -52,10 +51,9 @@ def read_picture(source: Tensor | str | os.PathLike[str]) -> Tensor:
     if isinstance(source, Tensor | np.ndarray) or Path(source).suffix.lower() in (".pt", ".npy"):
         return read_tensor(source)
     try:
-        with Image.open(source) as picture:
-            check_picture(picture)
+        with open_picture(source) as picture:
             return torch.from_numpy(np.asarray(picture.convert("L"), dtype=np.float64) / 255)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{source} cannot be read as a picture or an array: {error}") from error
 
 

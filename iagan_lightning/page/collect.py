@@ -17,6 +17,7 @@ from urllib.parse import quote
 import yaml
 from PIL import Image
 
+from iagan_lightning.limits import open_picture
 from iagan_lightning.output import OutputFolder, summarise
 from iagan_lightning.sheet import TITLES
 
@@ -203,9 +204,9 @@ def _image(folder: Path, name: str, record: dict[str, Any], page: Path, how: Emb
 def embed(path: Path, how: Embedding) -> dict[str, Any] | None:
     """Return a picture as a WebP data URI with its full size; None where there is none that can be read."""
     try:
-        with Image.open(path) as file:
+        with open_picture(path) as file:
             picture = file.convert("RGB" if file.mode not in ("L", "1") else "L")
-    except OSError:
+    except (OSError, ValueError):
         return None
     width, height = picture.size
     whole = max(width, height) <= how.side

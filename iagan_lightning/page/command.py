@@ -37,6 +37,7 @@ def run_report(args: Sequence[str]) -> int:
     if page.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--out is a file ending in .html; {page} was given")
     data = collect(folders, page)
+    page.parent.mkdir(parents=True, exist_ok=True)
     write_text(page, render(data, ", ".join(run["label"] for run in data["runs"])))
     print(f"{len(data['images'])} images of {len(folders)} {'run' if len(folders) == 1 else 'runs'}")
     print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
