@@ -4,8 +4,9 @@
 
 Untrained generators of the published sizes (64 pixels with 64 channels, 128 pixels with 128 channels): the time of an
 evaluation does not depend on what the weights are, and pictures are not looked at. Each figure is the slope between a
-short and a longer stage, so that setting up is left out; the sides take turns. Utilisation is the arithmetic of the
-convolutions and matrix products over what a large matrix product reaches on the same device and number of threads.
+short and a longer stage, so that setting up is left out; the sides take turns. Utilisation, of the latent stage: the
+arithmetic of the convolutions and matrix products over what a large matrix product reaches on the same device and
+number of threads, and what is kept for the gradient, written once and read once, over what a large copy moves.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from iagan_lightning import Stage, reconstruct
+from iagan_lightning.batching import bytes_for_gradient
 from iagan_lightning.generators import BEGAN, Generator
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator
 from iagan_lightning.stages import Preset
 
 CHANNELS = {64: 64, 128: 128}
-EVALUATIONS = {"plain loop": (1600, 500), "paper": (1600, 500), "fast": (50, 56)}  # x4, 64 pixels, docs/speed.md
+EVALUATIONS = {"plain loop": (1600, 500), "paper": (1600, 500), "fast": (53, 65)}  # x4, 64 pixels, docs/speed.md
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
@@ -57,6 +59,14 @@ def ceiling(device: torch.device, size: int = 2048) -> float:
     return 2 * size**3 / min(times)
 
 
+def copy_speed(device: torch.device, megabytes: int = 256) -> float:
+    """Return the bytes per second that a large copy reads and writes, the best of five."""
+    a = torch.rand(megabytes * 250_000, device=device)
+    b = torch.empty_like(a)
+    times = [seconds(lambda: b.copy_(a), "gpu" if device.type == "cuda" else "cpu") for _ in range(5)]
+    return 2 * a.numel() * a.element_size() / min(times)
+
+
 def operations(G: Generator, z: Tensor) -> float:
     """Return the floating-point operations of one forward pass for one image."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -76,15 +86,16 @@ def main() -> None:
     given = parser.parse_args()
     device = torch.device("cuda" if given.device == "gpu" else "cpu")
     lines = [
-        "| pixels, channels | images | method | latent, ms | joint, ms | of the ceiling | ratio by image |",
-        "|---|---|---|---|---|---|---|",
+        "| pixels, channels | images | method | latent, ms | joint, ms | of arithmetic | of copying | ratio by image |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    top = ceiling(device)
+    top, traffic = ceiling(device), copy_speed(device)
     for size in given.sizes:
         torch.manual_seed(0)
         G = BEGAN(size, CHANNELS[size]).to(device)
         A = BicubicDownsampling(G.image_shape, scale=4, padding="zero").to(device)
         forward = operations(G, G.sample_latent(1, 0).to(device))
+        kept = bytes_for_gradient(BEGAN(size, CHANNELS[size]))
         for images in given.images:
             y = A(torch.rand(images, *G.image_shape, device=device) * 2 - 1)
             sides: dict[str, Callable[[int, int], None]] = {
@@ -112,14 +123,14 @@ def main() -> None:
                 share = passes * forward / latent / top
                 lines.append(
                     f"| {size}, {CHANNELS[size]} | {images} | {name} | {1e3 * latent:.1f} | {1e3 * joint:.1f} | "
-                    f"{share:.0%} | {whole['plain loop'] / whole[name]:.1f} |"
+                    f"{share:.0%} | {2 * kept / latent / traffic:.0%} | {whole['plain loop'] / whole[name]:.1f} |"
                 )
                 print(lines[-1], flush=True)
     where = torch.cuda.get_device_name() if given.device == "gpu" else f"CPU, {torch.get_num_threads()} threads"
     table = "\n".join(lines) + (
-        f"\n\nMilliseconds per evaluation and image, the fastest of {given.rounds} rounds. The share of the "
-        f"ceiling is the latent stage's: {top / 1e9:.0f} GFLOP/s in a float32 matrix product. {where}, PyTorch "
-        f"{torch.__version__}."
+        f"\n\nMilliseconds per evaluation and image, the fastest of {given.rounds} rounds. Shares are the latent "
+        f"stage's, of {top / 1e9:.0f} GFLOP/s in a float32 matrix product and {traffic / 1e9:.0f} GB/s in a copy. "
+        f"{where}, PyTorch {torch.__version__}."
     )
     for page in given.out:
         write_block(page, "steps", table)

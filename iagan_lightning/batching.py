@@ -45,6 +45,18 @@ def bytes_per_image(generator: Generator, history: int = 0) -> int:
         >>> small < large
         True
     """
+    weights = sum(p.numel() * p.element_size() for p in generator.parameters())
+    return (6 + 2 * history) * weights + 2 * bytes_for_gradient(generator)
+
+
+def bytes_for_gradient(generator: Generator) -> int:
+    """Return how many bytes one evaluation of one image keeps for its gradient in latent and weights, image included.
+
+    Example:
+        >>> from iagan_lightning.generators import BEGAN
+        >>> bytes_for_gradient(BEGAN(16, 4, 8)) > 4 * 3 * 16 * 16
+        True
+    """
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -54,8 +66,7 @@ def bytes_per_image(generator: Generator, history: int = 0) -> int:
     parameters = {name: p.detach().requires_grad_() for name, p in generator.named_parameters()}
     with torch.enable_grad(), saved_tensors_hooks(note, lambda tensor: tensor):
         image = torch.func.functional_call(generator, parameters, generator.sample_latent(1, 0))
-    weights = sum(p.numel() * p.element_size() for p in parameters.values())
-    return (6 + 2 * history) * weights + 2 * (sum(kept.values()) + image.numel() * image.element_size())
+    return sum(kept.values()) + image.numel() * image.element_size()
 
 
 def out_of_memory(error: BaseException) -> bool:
