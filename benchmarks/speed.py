@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from iagan_lightning import reconstruct
-from iagan_lightning.generators import Generator, load_generator
+from iagan_lightning.generators import BEGAN, Generator, load_generator
 from iagan_lightning.images import fit_image, read_image
 from iagan_lightning.metrics import evaluate
 from iagan_lightning.operators import BicubicDownsampling, Blur, FourierSensing, GaussianSensing, LinearOperator
@@ -53,6 +54,8 @@ PROBLEMS = {
 def plain_loop(y: Tensor, A: LinearOperator, G: Generator, z: Tensor, latent: int, joint: int) -> Tensor:
     """IAGAN as the paper tells it: Adam, fixed steps, the lowest objective kept, gradients of everything throughout."""
     G = copy.deepcopy(G).to(memory_format=torch.contiguous_format).requires_grad_()
+    if isinstance(G, BEGAN):
+        G.activation = F.elu  # PyTorch's own
     best, kept = z, z
     for steps, rate, theta in ((latent, 0.1, []), (joint, 1e-4, list(G.parameters()))):
         z = best.clone().requires_grad_()

@@ -5,10 +5,12 @@ import struct
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
 from iagan_lightning.generators import BEGAN, WeightsError, load_generator, save_generator
+from iagan_lightning.generators.elu import elu
 
 
 def test_public_weights_load_by_their_path(public):
@@ -266,3 +268,22 @@ def test_weights_of_another_class_are_named(tmp_path):
     torch.save(Plain(6).state_dict(), tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"layer\.weight has shape"):
         load_generator({**PLAIN, "weights": str(tmp_path / "other.pth")})
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-14), (torch.float32, 2e-7), (torch.bfloat16, 1e-2)])
+def test_elu_is_that_of_pytorch(dtype, atol):
+    x = torch.cat([torch.linspace(-20, 20, 401, dtype=torch.float64), torch.tensor([0.0, -1e-5, 1e-5])]).to(dtype)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    assert torch.allclose(elu(ours), F.elu(theirs), rtol=0, atol=atol)
+    weights = torch.linspace(1, 2, len(x)).to(dtype)
+    (elu(ours) * weights).sum().backward()
+    (F.elu(theirs) * weights).sum().backward()
+    assert torch.allclose(ours.grad, theirs.grad, rtol=0, atol=2 * atol)
+    assert elu(torch.tensor([torch.nan, -torch.inf, torch.inf])).isnan().tolist() == [True, False, False]
+
+
+def test_elu_side_by_side():
+    x = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.equal(torch.func.vmap(elu)(x), elu(x))
+    assert torch.autograd.gradcheck(elu, x)
+    assert torch.autograd.gradcheck(torch.func.vmap(elu), x)

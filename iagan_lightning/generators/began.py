@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from iagan_lightning.generators.base import Generator, LatentDistribution
+from iagan_lightning.generators.elu import elu
 
 
 class BEGAN(Generator):
@@ -30,6 +31,8 @@ class BEGAN(Generator):
         >>> tuple(G(G.sample_latent(2, seed=0)).shape)
         (2, 3, 64, 64)
     """
+
+    activation = staticmethod(elu)
 
     def __init__(
         self,
@@ -65,8 +68,8 @@ class BEGAN(Generator):
                 x = F.interpolate(x, scale_factor=2.0, mode="nearest")
                 if self.skip:
                     x = torch.cat([x, F.interpolate(first, size=x.shape[-2:], mode="nearest")], dim=1)
-            x = F.elu(layer[f"l{2 * block + 1}"](x))  # type: ignore[misc]
-            x = F.elu(layer[f"l{2 * block + 2}"](x))  # type: ignore[misc]
+            x = self.activation(layer[f"l{2 * block + 1}"](x))  # type: ignore[misc]
+            x = self.activation(layer[f"l{2 * block + 2}"](x))  # type: ignore[misc]
         return torch.tanh(layer[f"l{2 * self.blocks + 1}"](x))  # type: ignore[misc]
 
     def architecture(self) -> dict[str, object]:
