@@ -109,13 +109,13 @@ def test_pictures_lie_as_in_the_papers_figures(reproduce, tmp_path, table, datas
     out = tmp_path / "out" / (f"table-{table}" if table.isdigit() else table)
     with Image.open(out / f"figure{number}.png") as figure:
         pixels = np.asarray(figure.convert("RGB"))
-    height = len(layout) * 230
+    height = len(layout) * 232
     assert pixels.shape[:2] == (len(groups) * 2 * height, max(len(line.split()) for line in layout) * 200 + 8)
     for g, group in enumerate(groups):
         for image in range(2):
             for i, line in enumerate(layout):
                 for j, cell in enumerate(line.split()):
-                    top, left = (2 * g + image) * height + i * 230 + 8, j * 200 + 8
+                    top, left = (2 * g + image) * height + i * 232 + 8, j * 200 + 8
                     shown = pixels[top : top + 192, left : left + 192]
                     row, _, method = cell.rpartition("/")
                     if cell == "-":
@@ -134,13 +134,13 @@ def test_sheets_without_dip_and_of_a_failed_one(reproduce, tmp_path, faces):
     out = tmp_path / "out" / "table-4"
     assert reproduce("4", "--dip", "false", limit=1) == 0
     with Image.open(out / "figure10.png") as figure:
-        assert figure.size == (2 * 200 + 8, 2 * 230)
+        assert figure.size == (2 * 200 + 8, 2 * 232)
     assert reproduce("1", limit=1) == 0
     (tmp_path / "out" / "table-1" / "fourier-0.3" / "images" / "0" / "dip.png").unlink()
     assert reproduce("1", limit=1) == 0
     with Image.open(tmp_path / "out" / "table-1" / "figure3.png") as figure:
         pixels = np.asarray(figure.convert("RGB"))
-    assert (pixels[8:230, 408:600] == 255).all()
+    assert (pixels[8:232, 408:600] == 255).all()
     assert not (pixels[8:200, 608:800] == 255).all()
 
 

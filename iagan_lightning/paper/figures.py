@@ -84,7 +84,7 @@ def masks(image_shape: tuple[int, int, int], ratios: Sequence[float] = (0.3, 0.5
 
     Example:
         >>> masks((3, 16, 16)).size
-        (408, 230)
+        (408, 232)
     """
     pictures = {}
     for ratio in ratios:
