@@ -97,7 +97,7 @@ PAPER_COMPRESSED_SENSING_STEPS: dict[Schedule, int] = {"began": 600, "pggan": 50
 # Found with benchmarks/fast_preset.py. Learning rates are those of the generator's schedule: larger ones reach the same
 # objective sooner, but worse pictures. Steps are bounds, the rules end the stages much sooner.
 FAST: dict[StageName, Stage] = {
-    "latent": Stage("lbfgs", 80, restarts=1, spread=0.3, history=50, stop="auto", patience=10, tolerance=0.03),
+    "latent": Stage("lbfgs", 50, restarts=1, spread=0.3, history=50, stop="auto", patience=10, tolerance=0.03),
     "joint": Stage("adam", 250, beta1=0.7, beta2=0.9, frozen="full-resolution", restarts=1, stop="auto"),
 }
 # With noise the level of y is reached, not approached: momentum gets there in fewer steps, and so do all weights.

@@ -14,7 +14,8 @@ class _ELU(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))  # exp(x) - 1 near 0 needs the digits
-        return torch.maximum(wide, wide.clamp(max=0).exp_().sub_(1)).to(x.dtype)
+        # Nothing in place: torch.compile differentiates through these operations instead of calling backward.
+        return torch.maximum(wide, wide.clamp(max=0).exp() - 1).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
