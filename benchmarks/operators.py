@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import re
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from pathlib import Path
 import deepinv
 import torch
 import torch.nn.functional as F
+from speed import write_block
 from torch import Tensor
 
 from iagan_lightning.operators import (
@@ -134,9 +134,7 @@ def main() -> None:
         f"{torch.get_num_threads()} threads."
     )
     if given.out:
-        text = given.out.read_text(encoding="utf-8")
-        block = f"<!-- operators -->\n{table}\n<!-- end -->"
-        given.out.write_text(re.sub(r"<!-- operators -->.*?<!-- end -->", lambda _: block, text, flags=re.S))
+        write_block(given.out, "operators", table)
     else:
         print(table)
 

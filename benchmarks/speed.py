@@ -87,9 +87,8 @@ def solve(
         x, evaluations = x.cpu(), f"{steps[0]} + {steps[1]}"
     else:
         preset, _, precision = method.partition(" ")
-        result = reconstruct(
-            y, A, G, noise_std, preset, seed=seed, accelerator=device, precision=precision or "32-true"
-        )  # type: ignore[arg-type]
+        trainer = {"accelerator": device, "precision": precision or "32-true"}
+        result = reconstruct(y, A, G, noise_std, preset, seed=seed, **trainer)  # type: ignore[arg-type]
         x = (result.iagan if result.iagan_bp is None else result.iagan_bp).float()
         evaluations = f"{int(result.evaluations['latent'][0])} + {int(result.evaluations['joint'][0])}"
     return x, time.perf_counter() - start, evaluations

@@ -31,6 +31,7 @@ from iagan_lightning.callbacks import (
 from iagan_lightning.claims import STALE_SECONDS, Claims
 from iagan_lightning.data import ImageData, Measured, OperatorFactory, Sample
 from iagan_lightning.dip import DIPSettings
+from iagan_lightning.generators import Generator
 from iagan_lightning.metrics import Backbone, load_lpips
 from iagan_lightning.module import IAGAN, adapt
 from iagan_lightning.operators import LinearOperator
@@ -225,10 +226,11 @@ class Run:
 
     def _start_checkpointing(self) -> bool:
         """Let the generator save memory, if it can and has not done so yet."""
-        can = getattr(self.model.generator, "checkpointing", True) is False
-        if can:
-            setattr(self.model.generator, "checkpointing", True)  # noqa: B010 - not every generator has it
-        return can
+        generator: Generator = self.model.generator
+        if generator.checkpointing is not False:
+            return False
+        generator.checkpointing = True
+        return True
 
     @staticmethod
     def _free_memory() -> None:

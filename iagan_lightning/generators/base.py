@@ -25,12 +25,14 @@ class Generator(nn.Module):
         image_shape: ``(C, H, W)``.
         latent_distribution: ``"uniform"`` on [-1, 1] or ``"normal"``, what z was drawn from in training.
         schedule: the generator of the AAAI 2020 paper whose numbers of steps and learning rates suit this one.
+        checkpointing: whether features are computed again for the gradient to save memory; None where that cannot be.
     """
 
     latent_shape: tuple[int, ...]
     image_shape: tuple[int, int, int]
     latent_distribution: LatentDistribution = "normal"
     schedule: Literal["began", "pggan"] = "began"
+    checkpointing: bool | None = None
 
     def sample_latent(self, n: int, seed: int = 0) -> Tensor:
         """Return n latents from the training distribution, drawn on the CPU so that every device gets the same.

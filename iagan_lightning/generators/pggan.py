@@ -33,7 +33,7 @@ class PGGAN(Generator):
 
     Attributes:
         checkpointing: keep nothing of a layer for the gradient but what goes into it, and compute the rest again: less
-            memory, about a third more time. For one image at a time.
+            memory, more time. Several images with weights of their own are then made one after another.
 
     Shapes: z ``(n, latent)``, standard normal -> images ``(n, 3, resolution, resolution)``, about [-1, 1].
 
