@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from iagan_lightning.allocator import keep_freed_memory
 from iagan_lightning.generators import Generator, full_resolution_weights
 from iagan_lightning.operators import LinearOperator
 from iagan_lightning.optim import BatchedLBFGS
@@ -332,6 +333,7 @@ def adapt(module: Module, trainer: pl.Trainer) -> Module:
     of different images must never be averaged.
     """
     check_precision(trainer.precision)
+    keep_freed_memory()
     for stage in module.fits:
         module.enter(stage)
         trainer.fit_loop.max_epochs = trainer.current_epoch + 1
