@@ -30,14 +30,14 @@ class TensorBoardImages(pl.Callback):
     Args:
         out: folder of the run.
         density: of the curves' points, see ``is_point``.
-        images: density of the pictures on the way.
+        images: every how many of these points come with pictures on the way.
     """
 
-    def __init__(self, out: str, density: float = 10, images: float = 1) -> None:
+    def __init__(self, out: str, density: float = 4, images: int = 4) -> None:
         self.out = OutputFolder(out)
         self.density, self.images = density, images
         self._writers: list[Any] = []
-        self._steps = 0
+        self._steps = self._points = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open one writer per image at the first stage."""
@@ -48,6 +48,7 @@ class TensorBoardImages(pl.Callback):
             self._close()
             self._writers = [FileWriter(str(self.out.tensorboard(name))) for name in pl_module.names]
             self._steps = 0
+        self._points = 0
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -58,9 +59,9 @@ class TensorBoardImages(pl.Callback):
         step, self._steps = self._steps, self._steps + 1
         if not is_point(batch_idx, self.density):
             return
+        pictured, self._points = self._points % self.images == 0, self._points + 1
         curves, images = curve_point(pl_module)
         values = {tag: curve.tolist() for tag, curve in curves.items()}
-        pictured = is_point(batch_idx, self.images)
         tag = f"image/{METHOD.get(pl_module.stage, pl_module.stage)}"
         for index, writer in enumerate(self._writers):
             scalars = {name: curve[index] for name, curve in values.items()} | {"stage": STAGES[pl_module.stage]}
@@ -81,11 +82,12 @@ class TensorBoardImages(pl.Callback):
             picture = pl_module.operator.picture(pl_module.y[index])
             sheet = sheet_of(results, truth, picture, metrics, pl_module.titles, CELL)
             finals = {f"final/{method}/{name}": value for method, row in metrics.items() for name, value in row.items()}
-            writer.add_summary(summary(finals, {"final/comparison": sheet}), self._steps)
             # Of the columns that each run could declare, TensorBoard believes the first run's: it finds all by itself.
             _, start, end = hparams(settings_of(pl_module), {})
-            writer.add_summary(start)
-            writer.add_summary(end)
+            whole = summary(finals, {"final/comparison": sheet})
+            whole.MergeFrom(start)
+            whole.MergeFrom(end)
+            writer.add_summary(whole, self._steps)
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -113,7 +115,7 @@ def summary(scalars: dict[str, float], pictures: dict[str, Image.Image]) -> Any:
     values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
     for tag, picture in pictures.items():
         buffer = io.BytesIO()
-        picture.convert("RGB").save(buffer, "JPEG", quality=90, subsampling=0)
+        picture.convert("RGB").save(buffer, "JPEG", quality=85)
         encoded = {"encoded_image_string": buffer.getvalue(), "colorspace": 3}
         image = Summary.Image(width=picture.width, height=picture.height, **encoded)
         values.append(Summary.Value(tag=tag, image=image))

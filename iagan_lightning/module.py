@@ -85,6 +85,7 @@ class IAGAN(pl.LightningModule):
         hparams: preset and settings of both stages as they were resolved for the measurements at hand.
         stage: ``latent``, ``joint``, or ``probe`` while a joint stage on a part of the measurements finds out how many
             evaluations explain the held-out rest best.
+        energy: :math:`|y|^2 / m`, ``(B,)``: an objective over it is a squared relative residual.
         evaluation: the latest evaluation, for callbacks. Rows that are not active may be those of an earlier one.
         active: ``(P,)``, False for problems whose stage has ended.
         rows: indices of the problems that are still evaluated; None for all of them.
@@ -96,6 +97,7 @@ class IAGAN(pl.LightningModule):
 
     z: nn.Parameter
     y: Tensor
+    energy: Tensor
     active: Tensor
     spent: Tensor
     held: Tensor | None
@@ -151,6 +153,8 @@ class IAGAN(pl.LightningModule):
             )
         seeds, names = check_problem(y, operator, noise_std, seeds, names)
         self.register_buffer("y", y.detach().clone(), persistent=False)
+        energy = y.detach().abs().square().flatten(1).sum(1) / operator.num_measurements
+        self.register_buffer("energy", energy, persistent=False)
         self.operator, self.seeds, self.names, self.truth = operator, seeds, names, truth
         self.noise_std = None if noise_std is None else float(noise_std)
         self.stages = self.resolve(noise_std, operator)
