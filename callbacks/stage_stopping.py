@@ -11,6 +11,7 @@ from torch import Tensor
 
 from iagan_lightning.module import IAGAN
 from iagan_lightning.optim import BatchedLBFGS, better_half, decreased, noise_power, reached_plateau
+from iagan_lightning.stages import Stage
 
 
 class StageStopping(pl.Callback):
@@ -56,9 +57,9 @@ class StageStopping(pl.Callback):
         elif rule == "noise":
             assert pl_module.noise_std is not None
             level = noise_power(pl_module.noise_std, pl_module.y.is_complex())
-            ended = self._best[-1] <= (settings.tau or 1.0) * level
+            ended = self._plateau(settings) | (self._best[-1] <= (settings.tau or 1.0) * level)
         elif rule == "plateau":
-            ended = reached_plateau(tuple(self._best), settings.patience or 1, settings.tolerance or 0.0)
+            ended = self._plateau(settings)
         elif rule == "decrease":
             ended = decreased(self._first, self._best[-1], settings.decrease or 1.0)
         optimizer = trainer.optimizers[0]
@@ -78,6 +79,9 @@ class StageStopping(pl.Callback):
             pl_module.rows = None if len(rows) == len(pl_module.active) else rows
             if len(rows) == 0:
                 trainer.should_stop = True
+
+    def _plateau(self, settings: Stage) -> Tensor | bool:
+        return reached_plateau(tuple(self._best), settings.patience or 1, settings.tolerance or 0.0)
 
     def _validate(self, module: IAGAN, step: int) -> Tensor:
         """Note in ``limit`` after how many evaluations held-out measurements were explained best."""

@@ -31,16 +31,17 @@ class Stage:
             keeps all of them to the end.
         history: curvature pairs that L-BFGS remembers.
         stop: ``never``; ``noise``, when the objective reaches ``tau`` times the power of the noise (discrepancy
-            principle); ``plateau``, when it falls by less than ``tolerance`` in ``patience`` evaluations; ``decrease``,
-            when it has fallen by the factor ``decrease`` since the stage began; ``held-out`` (joint stage only), after
-            as many evaluations as explained best some measurements that a first run was not shown; or ``auto``, the
-            noise level where noise_std > 0, held-out measurements where it is unknown, otherwise the plateau in the
-            latent stage and the decrease in the joint stage.
+            principle) or a plateau before that; ``plateau``, when it falls by less than ``tolerance`` in ``patience``
+            evaluations; ``decrease``, when it has fallen by the factor ``decrease`` since the stage began; ``held-out``
+            (joint stage only), after as many evaluations as explained best some measurements that a first run was not
+            shown; or ``auto``, the noise level where noise_std > 0, held-out measurements where it is unknown,
+            otherwise the plateau in the latent stage and the decrease in the joint stage.
         patience: evaluations over which a plateau is judged, or without progress on held-out measurements.
         tolerance: relative decrease of the objective that counts as progress.
         decrease: how many times smaller the objective has to become for the rule of that name.
         tau: the factor of the discrepancy principle. A little below 1, because whatever is fitted to noisy measurements
-            takes some of the noise with it: the best fit leaves less than the truth would.
+            takes some of the noise with it, and because the noise of one y is not exactly as strong as expected. Where
+            the objective still falls fast, a few percent are a few evaluations; where it does not, the plateau ends it.
         keep: ``best``, the iterate of lowest objective (also where it is None), or ``last``.
     """
 
@@ -102,8 +103,8 @@ FAST: dict[StageName, Stage] = {
 }
 # With noise the level of y is reached, not approached: momentum gets there in fewer steps, and so do all weights.
 FAST_NOISY: dict[StageName, Stage] = {
-    "latent": Stage("lbfgs", 40, restarts=1, spread=0.3, history=50, stop="auto", tau=0.98),
-    "joint": Stage("adam", 600, beta1=0.9, beta2=0.9, frozen="none", restarts=1, stop="auto", tau=0.98),
+    "latent": Stage("lbfgs", 40, restarts=1, spread=0.3, history=50, stop="auto", tau=0.95),
+    "joint": Stage("adam", 600, beta1=0.9, beta2=0.9, frozen="none", restarts=1, stop="auto", tau=0.95),
 }
 
 UNIVERSAL = Stage(

@@ -296,6 +296,19 @@ def test_noise_stop_is_at_tau_times_the_noise(A, tiny):
     assert ends == sorted(set(ends)) and ends[-1] < 300
 
 
+def test_noise_stop_ends_at_a_plateau_above_the_noise(y, A, tiny):
+    """What cannot be explained to the level of the noise does not go on to the bound."""
+    settings = {
+        "latent": Stage("adam", 500, lr=0.1, stop="noise", patience=10, tolerance=0.02),
+        "joint": Stage(steps=1),
+    }
+    stopping = [BestObjective(), StageStopping()]
+    module = run(y[:1], A, tiny, noise_std=1e-6, callbacks=stopping, **settings)
+    settings["latent"] = dataclasses.replace(settings["latent"], stop="plateau")
+    plateau = run(y[:1], A, tiny, noise_std=1e-6, callbacks=stopping, **settings)
+    assert 10 < module.evaluations["latent"].item() == plateau.evaluations["latent"].item() < 500
+
+
 def test_plateau_stop(y, A, tiny):
     settings = {
         "latent": Stage("adam", 500, lr=0.1, stop="plateau", patience=10, tolerance=0.02),
