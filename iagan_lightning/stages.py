@@ -104,7 +104,7 @@ FAST: dict[StageName, Stage] = {
 # With noise the level of y is reached, not approached: momentum gets there in fewer steps, and so do all weights.
 FAST_NOISY: dict[StageName, Stage] = {
     "latent": Stage("lbfgs", 40, restarts=1, spread=0.3, history=50, stop="auto", tau=0.95),
-    "joint": Stage("adam", 600, beta1=0.9, beta2=0.9, frozen="none", restarts=1, stop="auto", tau=0.95),
+    "joint": Stage("adam", 600, beta1=0.9, beta2=0.9, frozen="none", restarts=1, stop="auto", tolerance=0.013, tau=0.95),
 }
 
 UNIVERSAL = Stage(
