@@ -102,9 +102,10 @@ FAST: dict[StageName, Stage] = {
     "joint": Stage("adam", 250, beta1=0.7, beta2=0.9, frozen="full-resolution", restarts=1, stop="auto"),
 }
 # With noise the level of y is reached, not approached: momentum gets there in fewer steps, and so do all weights.
+AT_NOISE = Stage(stop="auto", patience=20, tolerance=0.013, tau=0.95)
 FAST_NOISY: dict[StageName, Stage] = {
-    "latent": Stage("lbfgs", 40, restarts=1, spread=0.3, history=50, stop="auto", tau=0.95),
-    "joint": Stage("adam", 600, beta1=0.9, beta2=0.9, frozen="none", restarts=1, stop="auto", tolerance=0.013, tau=0.95),
+    "latent": replace(AT_NOISE, optimizer="lbfgs", steps=40, restarts=1, spread=0.3, history=50),
+    "joint": replace(AT_NOISE, optimizer="adam", steps=600, beta1=0.9, beta2=0.9, frozen="none", restarts=1),
 }
 
 UNIVERSAL = Stage(
