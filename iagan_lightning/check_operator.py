@@ -13,7 +13,8 @@ from jsonargparse import ArgumentParser
 
 from iagan_lightning.operators import LinearOperator
 from iagan_lightning.operators.checks import check_operator
-from iagan_lightning.tasks import TASKS, spell_out_kind
+from iagan_lightning.tasks import TASKS
+from iagan_lightning.words import spell_out_kind
 
 MARKS = {True: "ok  ", False: "FAIL", None: "    "}
 

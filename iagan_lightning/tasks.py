@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-import torch
 import yaml
 from pytorch_lightning.cli import LightningCLI
 
 from iagan_lightning.data import ImageData, OperatorFactory
-from iagan_lightning.dip import DIPSettings, resolve_dip
+from iagan_lightning.dip import DIPSettings
 from iagan_lightning.environment import environment
-from iagan_lightning.generators import Generator, ModuleGenerator, load_generator
+from iagan_lightning.generators import load_generator
+from iagan_lightning.identity import determining_settings
 from iagan_lightning.lightning_cli import parse, shared_configs_first
 from iagan_lightning.metrics import Backbone
 from iagan_lightning.module import IAGAN, check_precision
@@ -36,6 +35,7 @@ from iagan_lightning.output import OutputFolder, write_text
 from iagan_lightning.processes import Companions, find_place, own_device
 from iagan_lightning.report import print_summary
 from iagan_lightning.run import Run
+from iagan_lightning.words import KINDS, parse_level, spell_out_flags, spell_out_kind
 
 
 class ReconstructionModel(IAGAN):
@@ -159,17 +159,6 @@ TASKS = {
         ("box", "mask"),
     ),
     "denoising": Task("Remove noise of a known level, given with --noise_std.", Identity),
-}
-
-# --operator.kind NAME, a short way to say --operator CLASS
-KINDS = {
-    "gaussian": "GaussianSensing",
-    "fourier": "FourierSensing",
-    "bicubic": "BicubicDownsampling",
-    "blur": "Blur",
-    "inpainting": "Inpainting",
-    "identity": "Identity",
-    "grayscale": "Grayscale",
 }
 
 OPTIONS = """
@@ -309,114 +298,6 @@ def with_defaults(
     if not usable or any(given.get(key) is not None for key in (*usable, *instead)):
         return factory
     return lambda image_shape, **settings: factory(image_shape, **(settings or usable))
-
-
-def spell_out_kind(args: Sequence[str]) -> list[str]:
-    """Replace --operator.kind NAME by --operator CLASS.
-
-    Example:
-        >>> spell_out_kind(["compressed-sensing", "--operator.kind", "fourier"])
-        ['compressed-sensing', '--operator', 'FourierSensing']
-    """
-    spelled: list[str] = []
-    for word in args:
-        option, _, value = word.partition("=")
-        if option == "--operator.kind":
-            spelled += ["--operator.kind"] + ([value] if value else [])
-        else:
-            spelled.append(word)
-    while "--operator.kind" in spelled:
-        place = spelled.index("--operator.kind")
-        kind = spelled[place + 1] if place + 1 < len(spelled) else ""
-        if kind not in KINDS:
-            raise ValueError(f"operator.kind is one of {', '.join(KINDS)}; {kind!r} was given")
-        spelled[place : place + 2] = ["--operator", KINDS[kind]]
-    return spelled
-
-
-def spell_out_flags(args: Sequence[str]) -> list[str]:
-    """Replace --quiet and --json without a value by --quiet true and --json true.
-
-    Example:
-        >>> spell_out_flags(["denoising", "--quiet", "--json", "false"])
-        ['denoising', '--quiet', 'true', '--json', 'false']
-    """
-    spelled: list[str] = []
-    for word, after in zip(args, [*args[1:], "--"], strict=True):
-        spelled += [word, "true"] if word in ("--quiet", "--json") and after.startswith("--") else [word]
-    return spelled
-
-
-def parse_level(noise_std: float | str) -> float | None:
-    """Return a noise level given as a number or as a fraction, None for ``unknown``.
-
-    Example:
-        >>> parse_level("10/255") == 10 / 255, parse_level(0.1), parse_level("unknown")
-        (True, 0.1, None)
-    """
-    if noise_std == "unknown":
-        return None
-    try:
-        numerator, _, denominator = str(noise_std).partition("/")
-        level = float(numerator) / float(denominator or 1)
-    except (ValueError, ZeroDivisionError):
-        level = -1.0
-    if not 0 <= level < float("inf"):
-        raise ValueError(
-            f"noise_std is a standard deviation on the [0, 1] scale, at least 0, such as 0.04 or 10/255, or "
-            f"unknown; {noise_std!r} was given"
-        )
-    return level
-
-
-def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[str, Any]:
-    """Return what decides about results: not paths, devices or numbers of images, but the weights themselves.
-
-    Stages are recorded as they were resolved, so that other presets of another version count as a difference too.
-    """
-    A = run.operator(run.image_shape) if run.data.measurements is None else None
-    return {
-        "task": task,
-        "seed_everything": run.seed,
-        "operator": config["operator"],
-        "noise_std": run.noise_std,
-        "back_projection": run.back_projection,
-        "dip": None if run.dip is None else asdict(resolve_dip(run.dip, run.model.preset, run.noise_std, A)),
-        "lpips": run.lpips,
-        "preset": run.model.preset,
-        "stages": {name: asdict(stage) for name, stage in run.model.resolve(run.noise_std, A).items()},
-        "memory_format": config["model"].get("memory_format"),
-        "compile": config["model"].get("compile") or None,
-        "weights": fingerprint(run.model.generator),
-        "generator": describe(run.model.generator),
-        "data": {
-            "fit": run.data.fit,
-            "align": run.data.align,
-            "shift": run.data.shift or None,
-            "measured": run.data.measurements is None,
-        },
-        "precision": config.get("trainer", {}).get("precision"),
-    }
-
-
-def fingerprint(generator: torch.nn.Module) -> str:
-    """Return the SHA-256 of all tensors of a network, by name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(generator.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def describe(generator: Generator) -> dict[str, Any]:
-    """Return what decides about a generator's images besides its weights."""
-    network = generator.module if isinstance(generator, ModuleGenerator) else generator
-    value_range = (generator.low, generator.high) if isinstance(generator, ModuleGenerator) else (-1.0, 1.0)
-    return {
-        "class": type(network).__name__,
-        "latent_distribution": generator.latent_distribution,
-        "value_range": list(value_range),
-    }
 
 
 def _plain(value: Any) -> Any:

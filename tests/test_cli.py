@@ -202,13 +202,14 @@ def test_tensorboard_holds_both_stages(command, pictures, tmp_path):
         assert set(events.Tags()["scalars"]) == {"objective", "residual", "psnr", "stage", *final}
         assert set(events.Tags()["images"]) == {"image/csgm", "image/iagan", "final/comparison"}
         stages = [(event.step, event.value) for event in events.Scalars("stage")]
-        assert stages == [(step, 0.0) for step in range(6)] + [(step, 1.0) for step in range(6, 10)]
+        points = [0, 1, 2, 3, 5, 6, 7, 8, 9]
+        assert stages == [(step, float(step >= 6)) for step in points]
         for tag in ("objective", "residual", "psnr"):
-            assert [event.step for event in events.Scalars(tag)] == list(range(10))
+            assert [event.step for event in events.Scalars(tag)] == points
         assert {tag: events.Scalars(tag)[-1].value for tag in final} == pytest.approx(final, rel=1e-5)
         for tag, steps, size in (
-            ("image/csgm", [0, 1, 2], (16, 16)),  # pictures on the way
-            ("image/iagan", [6, 7, 8], (16, 16)),
+            ("image/csgm", [0, 5], (16, 16)),  # pictures on the way, with every fourth point
+            ("image/iagan", [6], (16, 16)),
             ("final/comparison", [10], None),
         ):
             shown = events.Images(tag)

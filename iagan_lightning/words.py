@@ -1,0 +1,74 @@
+"""The words of a command line: short ways to say things, made into what LightningCLI understands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# --operator.kind NAME, a short way to say --operator CLASS
+KINDS = {
+    "gaussian": "GaussianSensing",
+    "fourier": "FourierSensing",
+    "bicubic": "BicubicDownsampling",
+    "blur": "Blur",
+    "inpainting": "Inpainting",
+    "identity": "Identity",
+    "grayscale": "Grayscale",
+}
+
+
+def spell_out_kind(args: Sequence[str]) -> list[str]:
+    """Replace --operator.kind NAME by --operator CLASS.
+
+    Example:
+        >>> spell_out_kind(["compressed-sensing", "--operator.kind", "fourier"])
+        ['compressed-sensing', '--operator', 'FourierSensing']
+    """
+    spelled: list[str] = []
+    for word in args:
+        option, _, value = word.partition("=")
+        if option == "--operator.kind":
+            spelled += ["--operator.kind"] + ([value] if value else [])
+        else:
+            spelled.append(word)
+    while "--operator.kind" in spelled:
+        place = spelled.index("--operator.kind")
+        kind = spelled[place + 1] if place + 1 < len(spelled) else ""
+        if kind not in KINDS:
+            raise ValueError(f"operator.kind is one of {', '.join(KINDS)}; {kind!r} was given")
+        spelled[place : place + 2] = ["--operator", KINDS[kind]]
+    return spelled
+
+
+def spell_out_flags(args: Sequence[str]) -> list[str]:
+    """Replace --quiet and --json without a value by --quiet true and --json true.
+
+    Example:
+        >>> spell_out_flags(["denoising", "--quiet", "--json", "false"])
+        ['denoising', '--quiet', 'true', '--json', 'false']
+    """
+    spelled: list[str] = []
+    for word, after in zip(args, [*args[1:], "--"], strict=True):
+        spelled += [word, "true"] if word in ("--quiet", "--json") and after.startswith("--") else [word]
+    return spelled
+
+
+def parse_level(noise_std: float | str) -> float | None:
+    """Return a noise level given as a number or as a fraction, None for ``unknown``.
+
+    Example:
+        >>> parse_level("10/255") == 10 / 255, parse_level(0.1), parse_level("unknown")
+        (True, 0.1, None)
+    """
+    if noise_std == "unknown":
+        return None
+    try:
+        numerator, _, denominator = str(noise_std).partition("/")
+        level = float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        level = -1.0
+    if not 0 <= level < float("inf"):
+        raise ValueError(
+            f"noise_std is a standard deviation on the [0, 1] scale, at least 0, such as 0.04 or 10/255, or "
+            f"unknown; {noise_std!r} was given"
+        )
+    return level
