@@ -158,6 +158,12 @@ def test_a_dip_that_is_short_in_one_row_only_is_marked_there(reproduce, tmp_path
     assert "DIP (short) took fewer steps" in (out / "table.md").read_text()
 
 
+def test_half_precision_is_named(reproduce, tmp_path):
+    assert reproduce("4", "--dip", "false", "--trainer.precision", "bf16-mixed", limit=1) == 0
+    page = (tmp_path / "out" / "table-4" / "table.md").read_text()
+    assert "preset paper in bf16-mixed" in page
+
+
 def test_the_masks_of_figure_5():
     pixels = np.asarray(masks((3, 64, 64)).convert("L"))
     for left, ratio in ((8, 0.3), (208, 0.5)):
