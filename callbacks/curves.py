@@ -44,13 +44,18 @@ class CurveWriter(pl.Callback):
     ) -> None:
         """Note a point."""
         assert isinstance(pl_module, IAGAN)
-        if is_point(batch_idx, self.density):
-            self._rows.append((self._step, pl_module.stage, curve_point(pl_module)[0]))
         self._step += 1
+        if is_point(batch_idx, self.density):
+            self._note(pl_module)
+
+    def _note(self, module: IAGAN) -> None:
+        self._rows.append((self._step - 1, module.stage, curve_point(module)[0]))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the files after the joint stage."""
+        """Note where the stage ended, and write the files after the joint stage."""
         assert isinstance(pl_module, IAGAN)
+        if self._rows and self._rows[-1][0] < self._step - 1:
+            self._note(pl_module)
         if pl_module.stage != "joint" or not self._rows:
             return
         tags = list(self._rows[0][2])
@@ -68,7 +73,7 @@ def is_point(step: int, density: float) -> bool:
     r"""Tell whether a curve gets a point at an evaluation: where :math:`d \log(1 + t / d)` passes an integer.
 
     Every evaluation at first, then ever fewer, as the objective falls ever slower. How long a stage will last is not
-    known beforehand, so the points cannot be spread evenly over it.
+    known beforehand, so the points cannot be spread evenly over it; its last evaluation always gets one.
 
     Args:
         step: t, from 0 in each stage.

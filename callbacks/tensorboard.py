@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from iagan_lightning.callbacks.curves import curve_point, is_point
 from PIL import Image
 
@@ -37,7 +36,7 @@ class TensorBoardImages(pl.Callback):
         self.out = OutputFolder(out)
         self.density, self.images = density, images
         self._writers: list[Any] = []
-        self._steps = self._points = 0
+        self._steps = self._points = self._written = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open one writer per image at the first stage."""
@@ -47,30 +46,34 @@ class TensorBoardImages(pl.Callback):
 
             self._close()
             self._writers = [FileWriter(str(self.out.tensorboard(name))) for name in pl_module.names]
-            self._steps = 0
+            self._steps = self._written = 0
         self._points = 0
 
-    @torch.no_grad()
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write a point of the curves, and now and then the images."""
         assert isinstance(pl_module, IAGAN) and pl_module.evaluation is not None
         step, self._steps = self._steps, self._steps + 1
-        if not is_point(batch_idx, self.density):
-            return
-        pictured, self._points = self._points % self.images == 0, self._points + 1
-        curves, images = curve_point(pl_module)
+        if is_point(batch_idx, self.density):
+            self._write(pl_module, step, pictured=self._points % self.images == 0)
+            self._points += 1
+
+    def _write(self, module: IAGAN, step: int, pictured: bool) -> None:
+        curves, images = curve_point(module)
         values = {tag: curve.tolist() for tag, curve in curves.items()}
-        tag = f"image/{METHOD.get(pl_module.stage, pl_module.stage)}"
+        tag = f"image/{METHOD.get(module.stage, module.stage)}"
         for index, writer in enumerate(self._writers):
-            scalars = {name: curve[index] for name, curve in values.items()} | {"stage": STAGES[pl_module.stage]}
+            scalars = {name: curve[index] for name, curve in values.items()} | {"stage": STAGES[module.stage]}
             pictures = {tag: to_pillow(images[index])} if pictured else {}
             writer.add_summary(summary(scalars, pictures), step)
+        self._written = step
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the comparison and the final metrics, and close the files."""
+        """Write where the stage ended; after the joint stage the comparison and the final metrics; close the files."""
         assert isinstance(pl_module, IAGAN)
+        if self._writers and self._written < self._steps - 1:
+            self._write(pl_module, self._steps - 1, pictured=False)
         if pl_module.stage != "joint":
             return
         from torch.utils.tensorboard.summary import hparams

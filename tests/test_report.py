@@ -28,7 +28,7 @@ def outs(tiny_weights, tmp_path_factory):
             Image.fromarray(pixels).save(place / folder / f"{name}.png")
     (place / "pictures" / "broken.png").write_text("no picture")
     common = ["super-resolution", "--model.generator", str(tiny_weights), "--lpips", "none", "--tensorboard", "0"]
-    common += ["--model.latent.steps", "5", "--model.joint.steps", "4", "--trainer.accelerator", "cpu"]
+    common += ["--model.latent.steps", "6", "--model.joint.steps", "4", "--trainer.accelerator", "cpu"]
     runs = {
         "exact": (1, "--data.root", place / "pictures"),
         "noisy": (1, "--data.root", place / "pictures", "--noise_std", "20/255"),
@@ -97,8 +97,8 @@ def loaded(page, where):
 def test_curves_tell_the_way_to_the_result(outs):
     folder = outs / "exact" / "images" / "a"
     rows = list(csv.DictReader((folder / "curves.csv").read_text().splitlines()))
-    assert [row["stage"] for row in rows] == ["latent"] * 5 + ["joint"] * 4
-    assert [int(row["evaluation"]) for row in rows] == list(range(9))
+    assert [row["stage"] for row in rows] == ["latent"] * 6 + ["joint"] * 4
+    assert [int(row["evaluation"]) for row in rows] == list(range(10))
     record = json.loads((folder / "metrics.json").read_text())
     for stage in ("latent", "joint"):
         lowest = min(float(row["objective"]) for row in rows if row["stage"] == stage)
