@@ -99,6 +99,18 @@ def solve(
     return x, time.perf_counter() - start, evaluations
 
 
+def device_name(device: str) -> str:
+    """Return what times belong to: the GPU's name, or the processor's and how many of its threads."""
+    if device == "gpu":
+        return torch.cuda.get_device_name()
+    threads, described = torch.get_num_threads(), Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = next(iter(names), platform.processor())
+    half = ", with bfloat16" if any("avx512_bf16" in line for line in lines) else ""
+    return f"{name}{half}, {threads} thread{'s' if threads > 1 else ''}"
+
+
 def write_block(page: Path, name: str, table: str) -> None:
     """Put a table into a page, between ``<!-- name -->`` and ``<!-- end -->``."""
     block = f"<!-- {name} -->\n{table}\n<!-- end -->"
@@ -120,7 +132,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, nargs="*", default=[], help="pages with <!-- NAME --> ... <!-- end -->")
     parser.add_argument("--name", default="speed", help="which of the page's tables")
     given = parser.parse_args()
-    where = torch.cuda.get_device_name() if given.device == "gpu" else f"CPU, {torch.get_num_threads()} threads"
+    where = device_name(given.device)
     first = given.presets[0]
     spawn = multiprocessing.get_context("spawn")
     processes = {method: ProcessPoolExecutor(1, spawn) for method in given.presets}

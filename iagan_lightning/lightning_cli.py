@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from pytorch_lightning.cli import LightningCLI
 from iagan_lightning.reconstruction import quiet_lightning
 
 CLI = TypeVar("CLI", bound=LightningCLI)
+TYPES = {"int": "a whole number", "float": "a number", "str": "text", "list": "a list", "NoneType": "null"}
 
 
 def parse(
@@ -46,7 +48,29 @@ def parse(
             )
     except argparse.ArgumentError as error:
         task = f"{args[0]}." if args else ""  # a subcommand's keys carry its name, its options do not
-        raise ValueError(str(error).replace(task, "--") if task else str(error)) from error
+        raise ValueError(readable(str(error).replace(task, "--") if task else str(error))) from error
+
+
+def readable(complaint: str) -> str:
+    """Return what jsonargparse says about a value as what is allowed and what was given; other complaints as they are.
+
+    Example:
+        >>> readable('''Parser key "data.fit": Expected a typing.Literal['crop', 'pad']. Got value: foo''')
+        "--data.fit is one of crop, pad; 'foo' was given"
+    """
+    keys = re.findall(r'Parser key "([^"]+)":', complaint)
+    given = re.search(r"(?:Got|Given) value: (.*?)(?:\. Got value: .*)?$", complaint, re.DOTALL)
+    path = re.search(r"Expected a dot import path string: (.*)", complaint)
+    if keys and path:
+        return f"--{'.'.join(keys)} is a class, by name or as package.module.Class; {path[1]!r} was given"
+    types = set(re.findall(r"<class '(\w+)'>", complaint.partition("Given value type")[0]))
+    names = [name for names in re.findall(r"Literal\[(.*?)\]", complaint) for name in re.findall(r"'(.*?)'", names)]
+    names = [*dict.fromkeys(names), *(["true", "false"] if "bool" in types else [])]
+    allowed = [f"one of {', '.join(names)}"] if names else []
+    allowed += [words for name, words in TYPES.items() if name in types]
+    if not (keys and given and allowed):
+        return complaint
+    return f"--{'.'.join(keys)} is {' or '.join(allowed)}; {given[1]!r} was given"
 
 
 def shared_configs_first(args: Sequence[str], tasks: Collection[str]) -> list[str]:

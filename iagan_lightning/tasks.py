@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import yaml
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from iagan_lightning.data import ImageData, OperatorFactory
 from iagan_lightning.dip import DIPSettings
@@ -63,7 +64,11 @@ class TaskTrainer(pl.Trainer):
             )
         try:
             super().__init__(devices=devices, num_nodes=num_nodes, **kwargs)
-        except RuntimeError as error:  # settings of srun that Lightning does not take
+        except (
+            RuntimeError,
+            TypeError,
+            MisconfigurationException,
+        ) as error:  # settings, or srun's, that Lightning does not take
             raise ValueError(str(error)) from error
         self.place = find_place(self.num_devices, num_nodes)
         self.settings: dict[str, Any] = {}  # filled by TaskCLI: arguments of the Trainer of each image
