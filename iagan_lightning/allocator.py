@@ -14,10 +14,10 @@ KEPT = 1 << 30  # bytes
 def keep_freed_memory() -> bool:
     """Let glibc keep up to a GiB of freed memory in this process; return whether it does.
 
-    Each evaluation allocates and frees the same features. By default glibc returns them to the system every time, which
-    then hands out cleared pages again, a fault for each 4 KiB: a fifth of the time of an evaluation at 64 pixels. Other
-    allocators and systems are left as they are, and so is a process with a setting of its own, ``MALLOC_...`` in its
-    environment (``MALLOC_TRIM_THRESHOLD_=131072`` is glibc's).
+    Each evaluation allocates and frees the same features. Where nothing lies above them on the heap, glibc returns
+    them to the system every time, which then hands out cleared pages again, a fault for each 4 KiB: up to a fifth of
+    the time of an evaluation at 64 pixels. Other allocators and systems are left as they are, and so is a process with
+    a setting of its own, ``MALLOC_...`` in its environment (``MALLOC_TRIM_THRESHOLD_=131072`` is glibc's).
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return False
