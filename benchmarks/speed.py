@@ -33,6 +33,7 @@ from iagan_lightning.generators import BEGAN, Generator, load_generator
 from iagan_lightning.images import fit_image, read_image
 from iagan_lightning.metrics import evaluate
 from iagan_lightning.operators import BicubicDownsampling, Blur, FourierSensing, GaussianSensing, LinearOperator
+from iagan_lightning.reproduce import device_name
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,14 @@ def solve(
     return x, time.perf_counter() - start, evaluations
 
 
-def device_name(device: str) -> str:
+def machine(device: str) -> str:
     """Return what times belong to: the GPU's name, or the processor's and how many of its threads."""
-    if device == "gpu":
-        return torch.cuda.get_device_name()
-    threads, described = torch.get_num_threads(), Path("/proc/cpuinfo")
+    described = Path("/proc/cpuinfo")
     lines = described.read_text().splitlines() if described.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = next(iter(names), platform.processor())
     half = ", with bfloat16" if any("avx512_bf16" in line for line in lines) else ""
-    return f"{name}{half}, {threads} thread{'s' if threads > 1 else ''}"
+    return device_name("cuda" if device == "gpu" else "cpu").replace("CPU", name + half)
 
 
 def write_block(page: Path, name: str, table: str) -> None:
@@ -132,7 +131,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, nargs="*", default=[], help="pages with <!-- NAME --> ... <!-- end -->")
     parser.add_argument("--name", default="speed", help="which of the page's tables")
     given = parser.parse_args()
-    where = device_name(given.device)
+    where = machine(given.device)
     first = given.presets[0]
     spawn = multiprocessing.get_context("spawn")
     processes = {method: ProcessPoolExecutor(1, spawn) for method in given.presets}
@@ -154,7 +153,7 @@ def main() -> None:
                 for method in given.presets:
                     work = processes[method].submit(solve, method, y, A, G, problem.noise_std, i, given.device)
                     x, seconds, evaluations[method] = work.result()
-                    [row] = evaluate(x, y, A.cpu(), truth, lpips=given.lpips)
+                    [row] = evaluate(x, y, A, truth, lpips=given.lpips)
                     rows[method].append((row["psnr"], row[f"lpips_{given.lpips}"], row["residual"], seconds))
             times = {method: [row[3] for row in rows[method]] for method in rows}
             for method, measured in rows.items():

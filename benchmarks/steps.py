@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from speed import device_name, plain_loop, write_block
+from speed import machine, plain_loop, write_block
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -126,7 +126,7 @@ def main() -> None:
                     f"{share:.0%} | {2 * kept / latent / traffic:.0%} | {whole['plain loop'] / whole[name]:.1f} |"
                 )
                 print(lines[-1], flush=True)
-    where = device_name(given.device)
+    where = machine(given.device)
     table = "\n".join(lines) + (
         f"\n\nMilliseconds per evaluation and image, the fastest of {given.rounds} rounds. Shares are the latent "
         f"stage's, of {top / 1e9:.0f} GFLOP/s in a float32 matrix product and {traffic / 1e9:.0f} GB/s in a copy. "

@@ -1,12 +1,13 @@
 """Memory that is kept between evaluations: seen in page faults of real processes."""
 
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
 
-from iagan_lightning.allocator import keep_freed_memory
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc")
 
 FAULTS = """
 import ctypes, resource, torch
@@ -35,14 +36,12 @@ def faults(**environment: str) -> tuple[int, bool, int]:
     return int(many), kept == "True", int(few)
 
 
-@pytest.mark.skipif(not keep_freed_memory(), reason="no glibc")
 def test_freed_memory_is_used_again() -> None:
     """Nothing is handed back to the system, so no page has to be fetched and cleared again."""
     many, kept, few = faults()
     assert kept and few * 100 < many
 
 
-@pytest.mark.skipif(not keep_freed_memory(), reason="no glibc")
 def test_own_settings_of_a_process_are_respected() -> None:
     """Who sets a variable of malloc knows better."""
     many, kept, still = faults(MALLOC_ARENA_MAX="2")
