@@ -166,7 +166,7 @@ class Report:
             if record is not None:
                 settings = json.loads((self.folder(row).root / "settings.json").read_text(encoding="utf-8"))
                 generator = f"{self.generator} ({settings['generator']['class']} {settings['weights'][:8]})"
-                precise = settings["precision"] in (None, "32-true", "32")
+                precise = settings["precision"] in (None, "32-true", "32", 32)
                 return about | {
                     "generator": generator,
                     "preset": record["preset"] if precise else f"{record['preset']} in {settings['precision']}",

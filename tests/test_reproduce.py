@@ -158,10 +158,13 @@ def test_a_dip_that_is_short_in_one_row_only_is_marked_there(reproduce, tmp_path
     assert "DIP (short) took fewer steps" in (out / "table.md").read_text()
 
 
-def test_half_precision_is_named(reproduce, tmp_path):
-    assert reproduce("4", "--dip", "false", "--trainer.precision", "bf16-mixed", limit=1) == 0
+@pytest.mark.parametrize(
+    ("precision", "named"), [("bf16-mixed", "preset paper in bf16-mixed."), ("32", "preset paper.")]
+)
+def test_half_precision_is_named(reproduce, tmp_path, precision, named):
+    assert reproduce("4", "--dip", "false", "--trainer.precision", precision, limit=1) == 0
     page = (tmp_path / "out" / "table-4" / "table.md").read_text()
-    assert "preset paper in bf16-mixed" in page
+    assert named in page
 
 
 def test_the_masks_of_figure_5():
