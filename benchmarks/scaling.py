@@ -1,4 +1,4 @@
-"""What many processes gain, and what claims and the summary cost.
+"""What two processes gain, and what locks and the summary cost.
 
     python benchmarks/scaling.py throughput [--generator began64] [--images 32] [--rounds 3]
     python benchmarks/scaling.py stubs [--images 100000]
@@ -6,7 +6,7 @@
 ``throughput``: images per second of one process and of two, one thread each. Images differ in how many evaluations they
 take, so each is compared with itself: how long it took alone, and while the other process was at work too (start-up and
 end of the run left out). Twice the ratio of these times is that of the throughputs. ``stubs``: images whose result is a
-metrics.json and nothing else, through the real claims, journal and summary; resident memory is read on the way.
+metrics.json and nothing else, through the real locks, work list and summary; resident memory is read on the way.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from iagan_lightning.claims import Claims
 from iagan_lightning.output import OutputFolder, write_text
-from iagan_lightning.worklist import Journal, Outcome, WorkList
+from iagan_lightning.sharing import Locks, WorkList
 
 METRICS = {
     "mse": 0.01, "psnr": 20.0, "ssim": 0.6, "lpips_alex": 0.1, "residual": 1e-6, "residual_8bit": 1e-3,
@@ -40,34 +39,32 @@ def resident() -> float:
 
 
 def stubs(count: int) -> None:
-    """Claim, write and settle images one by one, then write the summary."""
+    """Lock, write and settle images one by one, then write the summary."""
     with tempfile.TemporaryDirectory() as folder:
         out = OutputFolder(folder)
         out.prepare()
         names = [f"{i:07}" for i in range(count)]
-        spent = {"claims and journal": 0.0, "metrics.json": 0.0}
+        spent = {"locks": 0.0, "metrics.json": 0.0}
         memory = []
-        with Claims(out.claim) as claims:
-            journal = Journal(out.progress, claims.token)
-            work = WorkList(names, out, claims, journal)
+        with Locks(out.lock) as locks:
+            work = WorkList(names, out, locks)
             while True:
                 start = time.perf_counter()
                 taken = work.take()
                 middle = time.perf_counter()
                 for index in taken:
                     record = {"image": names[index], "methods": dict.fromkeys(METHODS, METRICS)}
-                    write_text(out.image(names[index]) / "metrics.json", json.dumps(record))
+                    write_text(out.make(names[index]) / "metrics.json", json.dumps(record))
                 written = time.perf_counter()
                 for index in taken:
-                    work.settle(Outcome(names[index], "PSNR 20.00 dB, residual 1.0e-06, 0.0 s"))
+                    work.settle(names[index])
                 end = time.perf_counter()
-                spent["claims and journal"] += middle - start + end - written
+                spent["locks"] += middle - start + end - written
                 spent["metrics.json"] += written - middle
                 if not taken:
                     break
                 if taken[0] % max(count // 10, 1) == 0:
                     memory.append(resident())
-            journal.close()
         start = time.perf_counter()
         summary = out.write_summary()
         spent["summary"] = time.perf_counter() - start

@@ -61,7 +61,7 @@ class ResultWriter(pl.Callback):
         if self.save == "weights":
             write_bytes(folder / "weights.safetensors", to_safetensors(_variables(module, index)))
         # Of attempts that failed or were killed.
-        for remnant in (folder / "error.txt", *folder.glob(".*.part"), *folder.glob(".claim.*")):
+        for remnant in (folder / "error.txt", *folder.glob(".*.part")):
             remnant.unlink(missing_ok=True)
         seconds = {stage: time / len(module.names) for stage, time in module.seconds.items()}
         record = {

@@ -59,14 +59,18 @@ class OutputFolder:
         self.image(name).mkdir(parents=True, exist_ok=True)
         return self.image(name)
 
-    def claim(self, name: str) -> Path:
-        """Return the file that says which process works on an image."""
-        return self.root / "images" / name / ".claim"
-
     @property
-    def progress(self) -> Path:
-        """The folder in which the processes of a run tell each other what they have done."""
-        return self.root / ".progress"
+    def lock(self) -> Path:
+        """The file on which processes lock the images that they work on."""
+        return self.root / ".lock"
+
+    def failure(self, name: str, since: float) -> str | None:
+        """Return why an image has failed since a moment (seconds since the epoch), None where it has not."""
+        path = self.image(name) / "error.txt"
+        try:
+            return path.read_text(encoding="utf-8").partition("\n")[0] if path.stat().st_mtime >= since else None
+        except FileNotFoundError:
+            return None
 
     def tensorboard(self, name: str) -> Path:
         """Return the TensorBoard run of an image."""

@@ -1,7 +1,7 @@
 """Several processes for one run: who started them, which one this is, and which device is its own.
 
-They are numbered by Lightning's cluster environments (torchrun, SLURM, or ``LOCAL_RANK`` and ``NODE_RANK`` by hand).
-There is no process group: images are independent, and nothing is ever averaged over processes.
+One process per device is started here, or all are started by torchrun or SLURM, which number them. There is no
+process group: images are independent, and nothing is ever averaged over processes.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pytorch_lightning.plugins.environments import (
 )
 from pytorch_lightning.utilities import rank_zero_only
 
+COMPANION = "IAGAN_COMPANION"  # tells a process that one of ours has started it, and its place
 PATIENCE = 20.0  # seconds that processes may take to end when all images are finished
 
 
@@ -38,6 +40,7 @@ class Place:
         local_rank: number on this machine.
         local_size: number of processes on this machine.
         external: started by torchrun, SLURM, or a process of ours, which therefore starts no others.
+        since: when the run began, in seconds since the epoch.
     """
 
     rank: int = 0
@@ -45,6 +48,7 @@ class Place:
     local_rank: int = 0
     local_size: int = 1
     external: bool = False
+    since: float = field(default_factory=time.time)
 
     def share_cores(self) -> None:
         """Give each process of this machine its part of the cores, unless ``OMP_NUM_THREADS`` says otherwise."""
@@ -56,37 +60,37 @@ def find_place(devices: int, num_nodes: int) -> Place:
     """Return the place of this process.
 
     Args:
-        devices: processes wanted on each machine, where no launcher has decided.
+        devices: processes wanted on this machine, where no launcher has decided.
         num_nodes: machines, likewise.
 
     Raises:
-        ValueError: when a launcher started another number of processes than were asked for.
+        ValueError: when a launcher started another number of processes than were asked for, or several machines are
+            asked for without one.
     """
+    if COMPANION in os.environ:
+        rank, of, since = os.environ[COMPANION].split()
+        return Place(int(rank), int(of), int(rank), int(of), external=True, since=float(since))
     environment: ClusterEnvironment
     if TorchElasticEnvironment.detect():
         environment = TorchElasticEnvironment()
-        size, local_size = environment.world_size(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        rank = environment.global_rank()
+        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     elif SLURMEnvironment.detect():
         environment = SLURMEnvironment(auto_requeue=False)
-        size, rank = environment.world_size(), environment.global_rank()
-        local_size = -(-size // int(os.environ.get("SLURM_NNODES", 1)))
+        local_size = -(-environment.world_size() // int(os.environ.get("SLURM_NNODES", 1)))
+    elif num_nodes != 1:
+        raise ValueError(
+            f"trainer.num_nodes {num_nodes}: processes on several machines are started by torchrun or SLURM; without "
+            "them leave it out, and trainer.devices counts the devices of this machine"
+        )
     else:
-        environment = LightningEnvironment()
-        size, local_size = devices * num_nodes, devices
-        rank = environment.node_rank() * devices + environment.local_rank()
-    external = environment.creates_processes_externally
-    if external and (devices, num_nodes) != (1, 1) and devices * num_nodes != size:
+        return Place(size=devices, local_size=devices)
+    size = environment.world_size()
+    if (devices, num_nodes) != (1, 1) and devices * num_nodes != size:
         raise ValueError(
             f"{size} processes were started from outside, but trainer.devices {devices} times trainer.num_nodes "
             f"{num_nodes} were asked for: make both agree, or leave them out"
         )
-    if not rank < size:
-        raise ValueError(
-            f"this is process {rank} of {size} by LOCAL_RANK and NODE_RANK: give --trainer.devices and "
-            "--trainer.num_nodes as they were started, or unset these variables"
-        )
-    return Place(rank, size, environment.local_rank(), local_size, external)
+    return Place(environment.global_rank(), size, environment.local_rank(), local_size, external=True)
 
 
 def own_device(trainer: pl.Trainer, place: Place, plugins: Any = None) -> dict[str, Any]:
@@ -127,7 +131,8 @@ class Companions:
         package = str(Path(__file__).parent.parent)
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         for local_rank in range(1, place.local_size):
-            environment = {**os.environ, "PYTHONPATH": path, "LOCAL_RANK": str(local_rank)}
+            told = f"{local_rank} {place.size} {place.since}"
+            environment = {**os.environ, "PYTHONPATH": path, COMPANION: told}
             command = [sys.executable, "-m", "iagan_lightning", *args]
             self.processes.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
 

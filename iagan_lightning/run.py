@@ -28,7 +28,6 @@ from iagan_lightning.callbacks import (
     StageStopping,
     TensorBoardImages,
 )
-from iagan_lightning.claims import STALE_SECONDS, Claims
 from iagan_lightning.data import ImageData, Measured, OperatorFactory, Sample
 from iagan_lightning.dip import DIPSettings
 from iagan_lightning.generators import Generator
@@ -39,7 +38,7 @@ from iagan_lightning.operators.checks import require_linear
 from iagan_lightning.output import OutputFolder, write_text
 from iagan_lightning.processes import Place
 from iagan_lightning.reconstruction import quiet_lightning, quiet_trainer
-from iagan_lightning.worklist import Journal, Outcome, WorkList
+from iagan_lightning.sharing import Locks, WorkList
 
 # A folder that has vanished or cannot take more ends the run: whatever came next would be lost as well.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -66,7 +65,6 @@ class Run:
         callbacks: the user's own, after those that make results and before those that measure and write them.
         place: which of several processes this is. All work through the same images; the first one (rank 0) shows the
             progress of all and writes the summary.
-        stale_seconds: after how long without a sign of life another machine's claim on an image is taken over.
     """
 
     model: IAGAN
@@ -83,7 +81,6 @@ class Run:
     trainer: dict[str, Any] = field(default_factory=dict)
     callbacks: Sequence[pl.Callback] = ()
     place: Place = field(default_factory=Place)
-    stale_seconds: float = STALE_SECONDS
     quiet: bool = False
 
     failed: dict[str, str] = field(default_factory=dict, init=False)
@@ -154,30 +151,27 @@ class Run:
         return summary
 
     def _work(self, samples: list[Sample], finished: list[int]) -> None:
-        """Work through the images that are neither finished nor claimed by another process, until all are finished."""
+        """Work through the images that are neither finished nor in another process's hands, until all are finished."""
         with_tensorboard = {sample.name for sample in samples[: self.tensorboard]}
-        start = self.place.rank * len(samples) // self.place.size
         with (
             RunProgress(len(samples) - len(finished), shown=self.place.rank == 0, quiet=self.quiet) as progress,
-            Claims(self.out.claim, self.stale_seconds) as claims,
+            Locks(self.out.lock) as locks,
             quiet_lightning(),
         ):
 
-            def on_news(outcome: Outcome) -> None:
-                if outcome.failed:
-                    self.failed[outcome.image] = outcome.text
-                progress.finish(outcome.image, outcome.text, outcome.failed)
+            def on_news(name: str, reason: str | None) -> None:
+                if reason is not None:
+                    self.failed[name] = reason
+                progress.finish(name, self._verdict(name) if reason is None else reason, failed=reason is not None)
 
-            journal = Journal(self.out.progress, claims.token, every=1 + self.place.size / 16)
-            names = [sample.name for sample in samples]
-            self._worklist = WorkList(names, self.out, claims, journal, start, finished, on_news)
+            names, place = [sample.name for sample in samples], self.place
+            self._worklist = WorkList(names, self.out, locks, place.rank, place.size, place.since, finished, on_news)
             progress.look = self._worklist.look
             if self.skipped and not self.quiet:
                 progress.console.print(f"{self.skipped} of {len(samples)} images are done already")
             self.images_per_fit = self._images_per_fit()
             while taken := self._worklist.take(self.images_per_fit):
                 self._do([samples[index] for index in taken], progress, with_tensorboard)
-            journal.close()
 
     def _do(self, group: list[Sample], progress: RunProgress, with_tensorboard: set[str]) -> None:
         """Read, adapt and write a few images side by side; a failure is recorded and stays with its image."""
@@ -202,9 +196,8 @@ class Run:
             problem = error
         if problem is None:
             for sample, _ in batch:
-                outcome = Outcome(sample.name, self._verdict(sample.name))
-                progress.finish(outcome.image, outcome.text)
-                self._worklist.settle(outcome)
+                progress.finish(sample.name, self._verdict(sample.name))
+                self._worklist.settle(sample.name)
         elif len(batch) == 1 and out_of_memory(problem) and self._start_checkpointing():
             problem = None  # its traceback holds the tensors of the attempt
             self._free_memory()
@@ -282,9 +275,8 @@ class Run:
             write_text(self.out.image(sample.name) / "error.txt", f"{reason}\n\n{details}")
         except OSError as problem:
             print(f"cannot write error.txt of {sample.name}: {problem}", file=sys.stderr)
-        outcome = Outcome(sample.name, reason, failed=True)
-        progress.finish(outcome.image, outcome.text, failed=True)
-        self._worklist.settle(outcome)
+        progress.finish(sample.name, reason, failed=True)
+        self._worklist.settle(sample.name)
 
 
 def _same_operator(read: list[tuple[Sample, Measured]]) -> list[list[tuple[Sample, Measured]]]:

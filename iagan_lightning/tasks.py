@@ -88,7 +88,7 @@ class TaskTrainer(pl.Trainer):
     ) -> None:
         """Run a task over a data set, print its table, and keep the exit status."""
         check_precision(self.settings.get("precision"))
-        if out is None and self.place.size > self.place.local_size * (not self.place.external):
+        if out is None and self.place.external:
             raise ValueError("give --out: all processes and machines share one folder for the results")
         folder = OutputFolder(out or Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}")
         trainer = {key: value for key, value in self.settings.items() if value is not None}

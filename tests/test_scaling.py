@@ -1,5 +1,6 @@
-"""Many processes on one data set: claims, faults, the summary, files from strangers. Real processes are marked slow."""
+"""Several processes on one data set: locks, faults, summary, files from strangers. Real runs of several are slow."""
 
+import errno
 import io
 import json
 import os
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,6 @@ from PIL import Image
 from rich.console import Console
 
 from iagan_lightning import IAGAN, Stage, adapt
-from iagan_lightning.claims import Claims
 from iagan_lightning.cli import main
 from iagan_lightning.data import read_array
 from iagan_lightning.generators import load_generator
@@ -33,10 +32,10 @@ from iagan_lightning.operators import BicubicDownsampling
 from iagan_lightning.operators.files import read_picture
 from iagan_lightning.output import OutputFolder, summarise, write_once, write_text
 from iagan_lightning.page.collect import Embedding, embed
-from iagan_lightning.processes import find_place
+from iagan_lightning.processes import Place, find_place
 from iagan_lightning.rebuild import rebuild
 from iagan_lightning.reconstruction import quiet_trainer
-from iagan_lightning.worklist import Journal, Outcome, WorkList
+from iagan_lightning.sharing import Locks, WorkList
 
 ROOT = Path(__file__).parent.parent
 STEPS = ["--model.latent.steps", "4", "--model.joint.steps", "3", "--trainer.accelerator", "cpu", "--tensorboard", "0"]
@@ -87,12 +86,13 @@ def results(out):
 
 
 def workers(out):
-    """The process numbers in all claims."""
-    found = set()
-    for path in out.glob("images/*/.claim"):
-        with suppress(OSError, ValueError):
-            found.add(json.loads(path.read_bytes())["pid"])
-    return found
+    """The numbers of the processes that hold a lock on an image."""
+    try:
+        inode = (out / ".lock").stat().st_ino
+    except FileNotFoundError:
+        return set()
+    held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return {int(words[4]) for words in held if len(words) == 8 and words[5].endswith(f":{inode}")}
 
 
 def wait_for(condition, process):
@@ -102,82 +102,110 @@ def wait_for(condition, process):
 
 
 def leftovers(out):
-    return [path for path in out.rglob(".*") if path.name not in (".", "..")]
+    return [path for path in out.rglob(".*") if path != out / ".lock"]
 
 
-# Claims -----------------------------------------------------------------------------------------------------------
+# Locks ------------------------------------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from iagan_lightning.sharing import Locks
+locks = Locks(Path(sys.argv[1]))
+print(*[locks.take(name) for name in sys.argv[2:]], flush=True)
+time.sleep(60)
+"""
+
+WORK = """
+import json, sys
+from iagan_lightning.output import OutputFolder, write_text
+from iagan_lightning.sharing import Locks, WorkList
+out, rank, size = OutputFolder(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+out.prepare()
+with Locks(out.lock) as locks:
+    work = WorkList([f"{i:03}" for i in range(200)], out, locks, rank, size, since=float(sys.argv[4]))
+    while taken := work.take(3):
+        for name in [work.names[index] for index in taken]:
+            if name.endswith("7"):
+                write_text(out.make(name) / "error.txt", "broken\\n\\n")
+            else:
+                write_text(out.make(name) / "metrics.json", json.dumps({"image": name, "methods": {}}))
+            work.settle(name)
+            print(name, flush=True)
+"""
 
 
-def claim_of(path, machine, pid):
-    path.write_text(json.dumps({"machine": machine, "pid": pid, "token": "other"}))
+def run_script(script, *args):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script, *map(str, args)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def test_the_claim_of_a_dead_process_is_taken_over_at_once(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    time.sleep(0.5)  # not waited for: a zombie is dead as well
-    with Claims(tmp_path.joinpath) as claims:
-        claim_of(tmp_path / "a", claims.machine, dead.pid)
-        claim_of(tmp_path / "b", claims.machine, os.getppid())
-        while subprocess.run(["ps", "-o", "stat=", "-p", str(dead.pid)], capture_output=True).stdout[:1] not in b"Z":
-            time.sleep(0.1)
-        assert claims.take("a")
-        assert not claims.take("b")
-    assert not (tmp_path / "a").exists(), "given back at the end"
-    assert (tmp_path / "b").exists()
-    dead.wait()
+def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
+    other = run_script(HOLD, tmp_path / ".lock", "a", "b")
+    assert other.stdout.readline() == "True True\n"
+    with Locks(tmp_path / ".lock") as locks:
+        assert [locks.take(name) for name in "abc"] == [False, False, True]
+        third = run_script(HOLD, tmp_path / ".lock", "c", "d")
+        assert third.stdout.readline() == "False True\n"
+        locks.release("c")
+        other.kill()
+        other.communicate()
+        assert [locks.take(name) for name in "abcd"] == [True, True, True, False]
+    fourth = run_script(HOLD, tmp_path / ".lock", "a", "b", "c", "d")
+    assert fourth.stdout.readline() == "True True True False\n", "given back at the end"
+    for process in (third, fourth):
+        process.kill()
+        process.communicate()
+    assert (tmp_path / ".lock").stat().st_size == 0
 
 
-def test_a_claim_without_a_sign_of_life_is_taken_over_whatever_the_clocks_say(tmp_path):
-    with Claims(tmp_path.joinpath, stale_seconds=0.6) as claims, Claims(tmp_path.joinpath, stale_seconds=0.6) as other:
-        other.machine = "elsewhere"
-        claim_of(tmp_path / "a", "elsewhere", 1)
-        os.utime(tmp_path / "a", (2e9, 2e9))  # a clock that is years ahead
-        (tmp_path / "b").write_text("")  # killed while writing
-        assert other.take("c")
-        assert not any(claims.take(name) for name in "abc")
-        time.sleep(0.9)
-        assert [claims.take(name) for name in "abc"] == [True, True, False]
+def test_two_processes_do_each_image_once(tmp_path):
+    """Whatever their shares: each other's failures of this run are known, those of an earlier one tried again."""
+    since = time.time()
+    old = OutputFolder(tmp_path / "out").image("000")
+    old.mkdir(parents=True)
+    (old / "error.txt").write_text("of an earlier run")
+    os.utime(old / "error.txt", (since - 10, since - 10))
+    pair = [run_script(WORK, tmp_path / "out", rank, size, since) for rank, size in ((0, 1), (1, 3))]
+    done = [process.communicate(timeout=120)[0].split() for process in pair]
+    assert sorted(done[0] + done[1]) == [f"{i:03}" for i in range(200)]
+    again = run_script(WORK, tmp_path / "out", 0, 1, time.time())
+    assert again.communicate()[0].split() == [f"{i:03}" for i in range(200) if i % 10 == 7]
 
 
-def test_only_one_of_many_threads_gets_a_stale_claim(tmp_path):
-    from concurrent.futures import ThreadPoolExecutor
+def test_where_there_are_no_locks_each_keeps_to_its_share(tmp_path, monkeypatch):
+    def refuse(file, byte):
+        raise OSError(errno.ENOLCK, "No locks available")
 
-    for i in range(20):
-        claim_of(tmp_path / str(i), "elsewhere", 1)
-    many = [Claims(tmp_path.joinpath, stale_seconds=0.0) for _ in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        taken = list(pool.map(lambda claims: [claims.take("a") for _ in range(3)], many))
-    assert sum(map(sum, taken)) >= 1
-    for claims in many:
-        claims.stale_seconds = 100.0
-    with ThreadPoolExecutor(4) as pool:
-        fresh = list(pool.map(lambda claims: claims.take("fresh"), many))
-    assert sum(fresh) == 1
-
-
-def test_two_work_lists_share_the_images_and_take_over_from_the_dead(tmp_path):
-    out = OutputFolder(tmp_path / "out")
+    monkeypatch.setattr("iagan_lightning.sharing._lock", refuse)
+    out = OutputFolder(tmp_path)
     out.prepare()
-    names = [f"{i:03}" for i in range(40)]
-    (tmp_path / "out" / "images" / "007").mkdir()
-    with Claims(out.claim) as one, Claims(out.claim) as two:
-        dead = subprocess.Popen([sys.executable, "-c", ""])
-        dead.wait()
-        claim_of(out.claim("007"), one.machine, dead.pid)
-        lists = [
-            WorkList(names, out, claims, Journal(out.progress, claims.token, every=0), start=start)
-            for claims, start in ((one, 0), (two, 20))
-        ]
-        done = []
-        while True:
-            taken = [(work, index) for work in lists[: 1 + (len(done) < 30)] for index in work.take(1)]
-            if not taken:
-                break
-            for work, index in taken:
-                write_text(out.image(names[index]) / "metrics.json", json.dumps({"image": names[index], "methods": {}}))
-                work.settle(Outcome(names[index], "done"))
-                done.append(names[index])
-    assert sorted(done) == names, "each exactly once"
+    with Locks(out.lock) as locks:
+        shares = []
+        for rank in range(3):
+            work = WorkList([f"{i:03}" for i in range(10)], out, locks, rank, 3)
+            shares += [
+                index for index in iter(lambda work=work: work.take(1), []) if not work.settle(work.names[index[0]])
+            ]
+    assert sorted(index for [index] in shares) == list(range(10)), "all images, each once"
+
+
+def test_the_display_hears_of_other_processes(tmp_path):
+    out, news = OutputFolder(tmp_path), []
+    out.prepare()
+    names = [f"{i:03}" for i in range(10)]
+    with Locks(out.lock) as locks:
+        work = WorkList(names, out, locks, since=time.time() - 1, on_news=lambda *told: news.append(told))
+        assert work.take() == [0]
+        write_text(out.make("004") / "metrics.json", "{}")
+        write_text(out.make("007") / "error.txt", "broken\n\nTraceback ...")
+        work.look()
+        work.look()
+        assert sorted(news) == [("004", None), ("007", "broken")]
+        work.settle("000")
+        rest = [index for taken in iter(work.take, []) for index in taken]
+    assert rest == [1, 2, 3, 5, 6, 8, 9]
 
 
 def test_settings_are_written_by_one_process_only(tmp_path):
@@ -185,18 +213,6 @@ def test_settings_are_written_by_one_process_only(tmp_path):
     assert not write_once(tmp_path / "settings.json", "two")
     assert (tmp_path / "settings.json").read_text() == "one"
     assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_journals_of_the_dead_do_not_pile_up(tmp_path):
-    folder = tmp_path / ".progress"
-    Journal(folder, "dead").write(Outcome("a", "done"))
-    Journal(folder, "slow").write(Outcome("b", "done"))
-    ours = Journal(folder, "ours", every=0)
-    ours.write(Outcome("c", "done"))
-    Journal(folder, "slow").write(Outcome("d", "done"))
-    assert [outcome.image for outcome in ours.news()] == ["d"]
-    ours.close()
-    assert [path.name for path in folder.iterdir()] == ["slow.jsonl"], "it has written since: it may be alive"
 
 
 # Progress ---------------------------------------------------------------------------------------------------------
@@ -241,12 +257,13 @@ def test_places_come_from_the_launchers(monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     alone = find_place(1, 1)
     assert (alone.rank, alone.size, alone.external) == (0, 1, False)
-    with monkeypatch.context() as by_hand:
-        by_hand.setenv("NODE_RANK", "1")
-        second = find_place(2, 2)
-        assert (second.rank, second.size, second.local_size, second.external) == (2, 4, 2, False)
-        by_hand.setenv("LOCAL_RANK", "1")
-        assert (find_place(2, 2).rank, find_place(2, 2).external) == (3, True)
+    both = find_place(2, 1)
+    assert (both.rank, both.size, both.local_size, both.external) == (0, 2, 2, False)
+    with pytest.raises(ValueError, match="started by torchrun or SLURM"):
+        find_place(2, 2)
+    with monkeypatch.context() as companion:
+        companion.setenv("IAGAN_COMPANION", "1 2 1700000000.5")
+        assert find_place(2, 1) == Place(1, 2, 1, 2, external=True, since=1700000000.5)
     with monkeypatch.context() as torchrun:
         for key, value in {
             "TORCHELASTIC_RUN_ID": "x", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2",
@@ -523,7 +540,7 @@ def test_rebuilding_from_a_strangers_folder_runs_nothing(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_any_layout_gives_the_same_files(tiny_weights, tmp_path):
-    """One process, two, torchrun, two pretended machines, two runs by mistake: the same to the last bit."""
+    """One process, two, torchrun, SLURM (pretended), two runs by mistake: the same to the last bit."""
     pictures = draw(tmp_path / "pictures", 16)
     end(start(arguments(tiny_weights, pictures, tmp_path / "one")))
     one = results(tmp_path / "one")
@@ -534,14 +551,17 @@ def test_any_layout_gives_the_same_files(tiny_weights, tmp_path):
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     end(start(arguments(tiny_weights, pictures, tmp_path / "torchrun"), torchrun))
     assert results(tmp_path / "torchrun") == one
-    node = arguments(tiny_weights, pictures, tmp_path / "nodes", "--trainer.num_nodes", "2")
-    machines = [start(node, NODE_RANK=str(rank)) for rank in (0, 1)]
-    [end(machine) for machine in machines]
-    assert results(tmp_path / "nodes") == one
+    job = {"SLURM_NTASKS": "2", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "faces", "SLURM_NTASKS_PER_NODE": "1"}
+    tasks = [
+        start(arguments(tiny_weights, pictures, tmp_path / "slurm"), **job, SLURM_LOCALID="0", **of_task)
+        for of_task in ({"SLURM_PROCID": "0", "SLURM_NODEID": "0"}, {"SLURM_PROCID": "1", "SLURM_NODEID": "1"})
+    ]
+    [end(task) for task in tasks]
+    assert results(tmp_path / "slurm") == one
     twice = [start(arguments(tiny_weights, pictures, tmp_path / "twice")) for _ in range(2)]
     [end(run) for run in twice]
     assert results(tmp_path / "twice") == one
-    for layout in ("two", "torchrun", "nodes", "twice"):
+    for layout in ("two", "torchrun", "slurm", "twice"):
         summary = json.loads((tmp_path / layout / "summary.json").read_text())
         assert summary == json.loads((tmp_path / "one" / "summary.json").read_text())
         assert not leftovers(tmp_path / layout)
@@ -578,12 +598,11 @@ def test_twenty_kills_lose_nothing(tiny_weights, tmp_path):
     end(start(arguments(tiny_weights, pictures, tmp_path / "expected", *MEDIUM)))
     ended = sorted(path.stat().st_mtime for path in (tmp_path / "expected").rglob("metrics.json"))
     pace = (ended[-1] - ended[0]) / (len(ended) - 1)  # seconds per image, so that any machine has work left at the end
-    args = arguments(tiny_weights, pictures, out, "--trainer.num_nodes", "2", *MEDIUM)
+    args = arguments(tiny_weights, pictures, out, *MEDIUM)
     for _ in range(20):
-        before = workers(out)
-        pair = [start(args, NODE_RANK=str(rank)) for rank in (0, 1)]
+        pair = [start(args) for _ in range(2)]
         chance.shuffle(pair)
-        wait_for(lambda before=before: not workers(out) <= before, pair[0])
+        wait_for(lambda pair=pair: pair[0].pid in workers(out), pair[0])
         for process in pair:
             time.sleep(chance.uniform(0, 2 * pace))
             assert process.poll() is None, "it ended before it was killed"
@@ -593,12 +612,11 @@ def test_twenty_kills_lose_nothing(tiny_weights, tmp_path):
         for path in out.rglob("metrics.json"):
             assert json.loads(path.read_text())["methods"], "whole or not there"
     assert 0 < len(results(out)) < 120
-    end(start(args[: args.index("--trainer.num_nodes")] + MEDIUM))
+    end(start(args))
     assert results(out) == results(tmp_path / "expected")
     rows = [(row["image"], row["method"]) for row in OutputFolder(out).rows()]
     assert len(rows) == len(set(rows)) == 5 * 120
     assert not leftovers(out / "images")
-    assert not (out / ".progress").exists()
 
 
 @pytest.mark.slow
