@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from iagan_lightning.output import OutputFolder, write_text
-from iagan_lightning.sharing import Locks, WorkList
+from iagan_lightning.sharing import WorkList
 
 METRICS = {
     "mse": 0.01, "psnr": 20.0, "ssim": 0.6, "lpips_alex": 0.1, "residual": 1e-6, "residual_8bit": 1e-3,
@@ -46,25 +46,25 @@ def stubs(count: int) -> None:
         names = [f"{i:07}" for i in range(count)]
         spent = {"locks": 0.0, "metrics.json": 0.0}
         memory = []
-        with Locks(out.lock) as locks:
-            work = WorkList(names, out, locks)
-            while True:
-                start = time.perf_counter()
-                taken = work.take()
-                middle = time.perf_counter()
-                for index in taken:
-                    record = {"image": names[index], "methods": dict.fromkeys(METHODS, METRICS)}
-                    write_text(out.make(names[index]) / "metrics.json", json.dumps(record))
-                written = time.perf_counter()
-                for index in taken:
-                    work.settle(names[index])
-                end = time.perf_counter()
-                spent["locks"] += middle - start + end - written
-                spent["metrics.json"] += written - middle
-                if not taken:
-                    break
-                if taken[0] % max(count // 10, 1) == 0:
-                    memory.append(resident())
+        work = WorkList(names, out)
+        while True:
+            start = time.perf_counter()
+            taken = work.take()
+            middle = time.perf_counter()
+            for index in taken:
+                record = {"image": names[index], "methods": dict.fromkeys(METHODS, METRICS)}
+                write_text(out.make(names[index]) / "metrics.json", json.dumps(record))
+            written = time.perf_counter()
+            for index in taken:
+                work.settle(names[index])
+            end = time.perf_counter()
+            spent["locks"] += middle - start + end - written
+            spent["metrics.json"] += written - middle
+            if not taken:
+                break
+            if taken[0] % max(count // 10, 1) == 0:
+                memory.append(resident())
+        work.close()
         start = time.perf_counter()
         summary = out.write_summary()
         spent["summary"] = time.perf_counter() - start

@@ -9,7 +9,7 @@ import gc
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -38,7 +38,7 @@ from iagan_lightning.operators.checks import require_linear
 from iagan_lightning.output import OutputFolder, write_text
 from iagan_lightning.processes import Place
 from iagan_lightning.reconstruction import quiet_lightning, quiet_trainer
-from iagan_lightning.sharing import Locks, WorkList
+from iagan_lightning.sharing import WorkList
 
 # A folder that has vanished or cannot take more ends the run: whatever came next would be lost as well.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -153,11 +153,8 @@ class Run:
     def _work(self, samples: list[Sample], finished: list[int]) -> None:
         """Work through the images that are neither finished nor in another process's hands, until all are finished."""
         with_tensorboard = {sample.name for sample in samples[: self.tensorboard]}
-        with (
-            RunProgress(len(samples) - len(finished), shown=self.place.rank == 0, quiet=self.quiet) as progress,
-            Locks(self.out.lock) as locks,
-            quiet_lightning(),
-        ):
+        shown = self.place.rank == 0
+        with RunProgress(len(samples) - len(finished), shown=shown, quiet=self.quiet) as progress, quiet_lightning():
 
             def on_news(name: str, reason: str | None) -> None:
                 if reason is not None:
@@ -165,13 +162,14 @@ class Run:
                 progress.finish(name, self._verdict(name) if reason is None else reason, failed=reason is not None)
 
             names, place = [sample.name for sample in samples], self.place
-            self._worklist = WorkList(names, self.out, locks, place.rank, place.size, place.since, finished, on_news)
-            progress.look = self._worklist.look
+            work = WorkList(names, self.out, place.rank, place.size, place.since, finished, on_news)
+            self._worklist, progress.look = work, work.look
             if self.skipped and not self.quiet:
                 progress.console.print(f"{self.skipped} of {len(samples)} images are done already")
             self.images_per_fit = self._images_per_fit()
-            while taken := self._worklist.take(self.images_per_fit):
-                self._do([samples[index] for index in taken], progress, with_tensorboard)
+            with closing(work):
+                while taken := work.take(self.images_per_fit):
+                    self._do([samples[index] for index in taken], progress, with_tensorboard)
 
     def _do(self, group: list[Sample], progress: RunProgress, with_tensorboard: set[str]) -> None:
         """Read, adapt and write a few images side by side; a failure is recorded and stays with its image."""
@@ -272,7 +270,7 @@ class Run:
         self.failed[sample.name] = reason
         try:
             details = "".join(traceback.format_exception(error))
-            write_text(self.out.image(sample.name) / "error.txt", f"{reason}\n\n{details}")
+            write_text(self.out.make(sample.name) / "error.txt", f"{reason}\n\n{details}")
         except OSError as problem:
             print(f"cannot write error.txt of {sample.name}: {problem}", file=sys.stderr)
         progress.finish(sample.name, reason, failed=True)

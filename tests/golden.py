@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 import torch
+from iagan_lightning.callbacks import DIPBaseline
 
 from iagan_lightning import Stage, reconstruct
-from iagan_lightning.callbacks import DIPBaseline
 from iagan_lightning.dip import DIPSettings
 from iagan_lightning.generators import BEGAN
 from iagan_lightning.operators import BicubicDownsampling, FourierSensing, GaussianSensing, Inpainting
@@ -27,12 +27,16 @@ PROBLEMS = {
     "fast": (BicubicDownsampling(SHAPE, scale=4), 1, {}),
     "fast, two images": (GaussianSensing(SHAPE, ratio=0.2, seed=0), 2, {}),
     "fast, noise": (BicubicDownsampling(SHAPE, scale=2), 2, {"noise_std": 10 / 255}),
-    "paper": (BicubicDownsampling(SHAPE, scale=4), 1, {"preset": "paper", "latent": Stage(steps=40), "joint": Stage(steps=25)}),
+    "paper": (BicubicDownsampling(SHAPE, scale=4), 1, {
+        "preset": "paper", "latent": Stage(steps=40), "joint": Stage(steps=25),
+    }),
     "paper, noise": (
         FourierSensing(SHAPE, ratio=0.5, seed=0), 2,
         {"preset": "paper", "latent": Stage(steps=40), "joint": Stage(lr_weights=1e-3), "noise_std": 0.1},
     ),
-    "level unknown": (Inpainting(SHAPE, ratio=0.5, seed=0), 1, {"noise_std": None, "joint": Stage(steps=60, lr_weights=1e-3)}),
+    "level unknown": (
+        Inpainting(SHAPE, ratio=0.5, seed=0), 1, {"noise_std": None, "joint": Stage(steps=60, lr_weights=1e-3)},
+    ),
     "halving": (
         BicubicDownsampling(SHAPE, scale=4), 2,
         {"latent": Stage(restarts=4, halve=5), "joint": Stage(optimizer="lbfgs", steps=20, keep="last")},

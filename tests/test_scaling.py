@@ -35,7 +35,7 @@ from iagan_lightning.page.collect import Embedding, embed
 from iagan_lightning.processes import Place, find_place
 from iagan_lightning.rebuild import rebuild
 from iagan_lightning.reconstruction import quiet_trainer
-from iagan_lightning.sharing import Locks, WorkList
+from iagan_lightning.sharing import WorkList, lock
 
 ROOT = Path(__file__).parent.parent
 STEPS = ["--model.latent.steps", "4", "--model.joint.steps", "3", "--trainer.accelerator", "cpu", "--tensorboard", "0"]
@@ -109,29 +109,27 @@ def leftovers(out):
 
 HOLD = """
 import sys, time
-from pathlib import Path
-from iagan_lightning.sharing import Locks
-locks = Locks(Path(sys.argv[1]))
-print(*[locks.take(name) for name in sys.argv[2:]], flush=True)
+from iagan_lightning.sharing import lock
+file = open(sys.argv[1], "ab")
+print(*[lock(file, name) for name in sys.argv[2:]], flush=True)
 time.sleep(60)
 """
 
 WORK = """
 import json, sys
 from iagan_lightning.output import OutputFolder, write_text
-from iagan_lightning.sharing import Locks, WorkList
+from iagan_lightning.sharing import WorkList
 out, rank, size = OutputFolder(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 out.prepare()
-with Locks(out.lock) as locks:
-    work = WorkList([f"{i:03}" for i in range(200)], out, locks, rank, size, since=float(sys.argv[4]))
-    while taken := work.take(3):
-        for name in [work.names[index] for index in taken]:
-            if name.endswith("7"):
-                write_text(out.make(name) / "error.txt", "broken\\n\\n")
-            else:
-                write_text(out.make(name) / "metrics.json", json.dumps({"image": name, "methods": {}}))
-            work.settle(name)
-            print(name, flush=True)
+work = WorkList([f"{i:03}" for i in range(200)], out, rank, size, since=float(sys.argv[4]))
+while taken := work.take(3):
+    for name in [work.names[index] for index in taken]:
+        if name.endswith("7"):
+            write_text(out.make(name) / "error.txt", "broken\\n\\n")
+        else:
+            write_text(out.make(name) / "metrics.json", json.dumps({"image": name, "methods": {}}))
+        work.settle(name)
+        print(name, flush=True)
 """
 
 
@@ -142,22 +140,18 @@ def run_script(script, *args):
 
 
 def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
-    other = run_script(HOLD, tmp_path / ".lock", "a", "b")
-    assert other.stdout.readline() == "True True\n"
-    with Locks(tmp_path / ".lock") as locks:
-        assert [locks.take(name) for name in "abc"] == [False, False, True]
-        third = run_script(HOLD, tmp_path / ".lock", "c", "d")
-        assert third.stdout.readline() == "False True\n"
-        locks.release("c")
-        other.kill()
-        other.communicate()
-        assert [locks.take(name) for name in "abcd"] == [True, True, True, False]
-    fourth = run_script(HOLD, tmp_path / ".lock", "a", "b", "c", "d")
-    assert fourth.stdout.readline() == "True True True False\n", "given back at the end"
-    for process in (third, fourth):
-        process.kill()
-        process.communicate()
-    assert (tmp_path / ".lock").stat().st_size == 0
+    path = tmp_path / ".lock"
+    with run_script(HOLD, path, "a", "b") as other, path.open("ab") as file:
+        assert other.stdout.readline() == "True True\n"
+        assert [lock(file, name) for name in "abc"] == [False, False, True]
+        with run_script(HOLD, path, "c", "d") as third:
+            assert third.stdout.readline() == "False True\n"
+            lock(file, "c", held=False)
+            other.kill()
+            other.wait()
+            assert [lock(file, name) for name in "abcd"] == [True, True, True, False]
+            third.kill()
+    assert path.stat().st_size == 0
 
 
 def test_two_processes_do_each_image_once(tmp_path):
@@ -174,38 +168,30 @@ def test_two_processes_do_each_image_once(tmp_path):
     assert again.communicate()[0].split() == [f"{i:03}" for i in range(200) if i % 10 == 7]
 
 
-def test_where_there_are_no_locks_each_keeps_to_its_share(tmp_path, monkeypatch):
-    def refuse(file, byte):
+def test_a_file_system_without_locks_hinders_nobody(tmp_path, monkeypatch):
+    import fcntl
+
+    def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("iagan_lightning.sharing._lock", refuse)
-    out = OutputFolder(tmp_path)
-    out.prepare()
-    with Locks(out.lock) as locks:
-        shares = []
-        for rank in range(3):
-            work = WorkList([f"{i:03}" for i in range(10)], out, locks, rank, 3)
-            shares += [
-                index for index in iter(lambda work=work: work.take(1), []) if not work.settle(work.names[index[0]])
-            ]
-    assert sorted(index for [index] in shares) == list(range(10)), "all images, each once"
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with (tmp_path / ".lock").open("ab") as file:
+        assert lock(file, "a") and lock(file, "a", held=False)
 
 
 def test_the_display_hears_of_other_processes(tmp_path):
     out, news = OutputFolder(tmp_path), []
     out.prepare()
-    names = [f"{i:03}" for i in range(10)]
-    with Locks(out.lock) as locks:
-        work = WorkList(names, out, locks, since=time.time() - 1, on_news=lambda *told: news.append(told))
-        assert work.take() == [0]
-        write_text(out.make("004") / "metrics.json", "{}")
-        write_text(out.make("007") / "error.txt", "broken\n\nTraceback ...")
-        work.look()
-        work.look()
-        assert sorted(news) == [("004", None), ("007", "broken")]
-        work.settle("000")
-        rest = [index for taken in iter(work.take, []) for index in taken]
-    assert rest == [1, 2, 3, 5, 6, 8, 9]
+    work = WorkList([f"{i:03}" for i in range(10)], out, since=time.time() - 1, on_news=lambda *told: news.append(told))
+    assert work.take() == [0]
+    write_text(out.make("004") / "metrics.json", "{}")
+    write_text(out.make("007") / "error.txt", "broken\n\nTraceback ...")
+    work.look()
+    work.look()
+    assert sorted(news) == [("004", None), ("007", "broken")]
+    work.settle("000")
+    assert [index for taken in iter(work.take, []) for index in taken] == [1, 2, 3, 5, 6, 8, 9]
+    work.close()
 
 
 def test_settings_are_written_by_one_process_only(tmp_path):
