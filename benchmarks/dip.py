@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from iagan_lightning import DIP, DIPSettings, adapt
+from iagan_lightning.methods.skip_network import SkipNetwork, levels_for
+from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator
-from iagan_lightning.reconstruction import quiet_lightning, quiet_trainer
-from iagan_lightning.skip_network import SkipNetwork, levels_for
 
 
 def plain_loop(y: Tensor, A: LinearOperator, steps: int) -> None:

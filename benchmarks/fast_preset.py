@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from iagan_lightning import Stage, reconstruct
+from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import load_generator
-from iagan_lightning.images import fit_image, read_image
-from iagan_lightning.metrics import evaluate
 from iagan_lightning.operators import BicubicDownsampling
+from iagan_lightning.results.metrics import evaluate
 
 
 def adam(steps: int, lr: float, stop: str = "never") -> Stage:

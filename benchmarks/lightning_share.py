@@ -20,8 +20,8 @@ from torch import Tensor
 
 from iagan_lightning import IAGAN, Stage, adapt
 from iagan_lightning.generators import Generator, load_generator
+from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator
-from iagan_lightning.reconstruction import quiet_lightning, quiet_trainer
 
 
 def bare_loop(y: Tensor, A: LinearOperator, prior: Generator, z: Tensor, steps: tuple[int, int]) -> float:

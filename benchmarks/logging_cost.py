@@ -22,11 +22,11 @@ from iagan_lightning.callbacks import (
 )
 
 from iagan_lightning import IAGAN, adapt
-from iagan_lightning.data import EXAMPLES
+from iagan_lightning.data.images import fit_image, read_image
+from iagan_lightning.data.samples import EXAMPLES
 from iagan_lightning.generators import load_generator
-from iagan_lightning.images import fit_image, read_image
+from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import BicubicDownsampling
-from iagan_lightning.reconstruction import quiet_lightning, quiet_trainer
 
 
 def clocked(callback, spent):

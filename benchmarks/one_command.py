@@ -35,8 +35,8 @@ def main() -> None:
     given = parser.parse_args()
     started = time.perf_counter()
     from iagan_lightning.cli import main as iagan
-    from iagan_lightning.output import OutputFolder
-    from iagan_lightning.tasks import run_task  # noqa: F401 - what the command imports
+    from iagan_lightning.commands.tasks import run_task  # noqa: F401 - what the command imports
+    from iagan_lightning.results.folder import OutputFolder
 
     imports = time.perf_counter() - started
     profiler = cProfile.Profile()

@@ -22,8 +22,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from iagan_lightning.output import OutputFolder, write_text
-from iagan_lightning.sharing import WorkList
+from iagan_lightning.results.files import write_text
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.runs.sharing import WorkList
 
 METRICS = {
     "mse": 0.01, "psnr": 20.0, "ssim": 0.6, "lpips_alex": 0.1, "residual": 1e-6, "residual_8bit": 1e-3,

@@ -29,11 +29,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iagan_lightning import reconstruct
+from iagan_lightning.commands.reproduce import device_name
+from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import BEGAN, Generator, load_generator
-from iagan_lightning.images import fit_image, read_image
-from iagan_lightning.metrics import evaluate
 from iagan_lightning.operators import BicubicDownsampling, Blur, FourierSensing, GaussianSensing, LinearOperator
-from iagan_lightning.reproduce import device_name
+from iagan_lightning.results.metrics import evaluate
 
 
 @dataclass(frozen=True)

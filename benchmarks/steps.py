@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from iagan_lightning import Stage, reconstruct
-from iagan_lightning.batching import bytes_for_gradient
 from iagan_lightning.generators import BEGAN, Generator
+from iagan_lightning.methods.settings import Preset
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator
-from iagan_lightning.stages import Preset
+from iagan_lightning.runs.batching import bytes_for_gradient
 
 CHANNELS = {64: 64, 128: 128}
 EVALUATIONS = {"plain loop": (1600, 500), "paper": (1600, 500), "fast": (50, 57)}  # x4, 64 pixels, docs/speed.md

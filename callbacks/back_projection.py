@@ -8,7 +8,7 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 
-from iagan_lightning.module import IAGAN, METHOD
+from iagan_lightning.methods.iagan import IAGAN, METHOD
 
 
 class BackProjection(pl.Callback):

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from iagan_lightning.module import IAGAN, Iterate
+from iagan_lightning.methods.iagan import IAGAN, Iterate
 
 
 class BestObjective(pl.Callback):

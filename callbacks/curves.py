@@ -12,8 +12,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from iagan_lightning.module import IAGAN
-from iagan_lightning.output import OutputFolder, write_text
+from iagan_lightning.methods.iagan import IAGAN
+from iagan_lightning.results.files import write_text
+from iagan_lightning.results.folder import OutputFolder
 
 
 class CurveWriter(pl.Callback):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pytorch_lightning as pl
 
-from iagan_lightning.dip import DIP, DIPSettings
-from iagan_lightning.module import IAGAN, adapt
+from iagan_lightning.methods.dip import DIP, DIPSettings
+from iagan_lightning.methods.iagan import IAGAN, adapt
 
 
 class DIPBaseline(pl.Callback):
@@ -30,7 +30,7 @@ class DIPBaseline(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Fit DIP after the joint stage."""
-        from iagan_lightning.reconstruction import quiet_trainer  # which imports all callbacks
+        from iagan_lightning.methods.trainers import quiet_trainer  # which imports all callbacks
 
         assert isinstance(pl_module, IAGAN)
         if pl_module.stage != "joint":

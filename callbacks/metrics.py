@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 
-from iagan_lightning.metrics import Backbone, evaluate
-from iagan_lightning.module import IAGAN
+from iagan_lightning.methods.iagan import IAGAN
+from iagan_lightning.results.lpips import Backbone
+from iagan_lightning.results.metrics import evaluate
 
 
 class ImageMetrics(pl.Callback):

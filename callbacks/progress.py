@@ -13,9 +13,9 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from iagan_lightning.dip import DIP
-from iagan_lightning.module import IAGAN, METHOD
-from iagan_lightning.output import printable
+from iagan_lightning.methods.dip import DIP
+from iagan_lightning.methods.iagan import IAGAN, METHOD
+from iagan_lightning.safety import printable
 
 REDRAW_SECONDS = 0.25
 LOOK_SECONDS = 1.0

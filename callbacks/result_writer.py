@@ -10,10 +10,11 @@ import pytorch_lightning as pl
 import torch
 from safetensors.torch import save as to_safetensors
 
-from iagan_lightning.images import to_pillow
-from iagan_lightning.module import IAGAN
-from iagan_lightning.output import OutputFolder, write_bytes, write_picture, write_tensors, write_text
-from iagan_lightning.sheet import sheet_of
+from iagan_lightning.data.images import to_pillow
+from iagan_lightning.methods.iagan import IAGAN
+from iagan_lightning.results.files import write_bytes, write_picture, write_tensors, write_text
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.sheet import sheet_of
 
 
 class ResultWriter(pl.Callback):

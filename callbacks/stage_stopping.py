@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from iagan_lightning.module import IAGAN
+from iagan_lightning.methods.iagan import IAGAN
+from iagan_lightning.methods.settings import Stage
 from iagan_lightning.optim import BatchedLBFGS, better_half, decreased, noise_power, reached_plateau
-from iagan_lightning.stages import Stage
 
 
 class StageStopping(pl.Callback):

@@ -10,10 +10,10 @@ import pytorch_lightning as pl
 from iagan_lightning.callbacks.curves import curve_point, is_point
 from PIL import Image
 
-from iagan_lightning.images import to_pillow
-from iagan_lightning.module import IAGAN, METHOD
-from iagan_lightning.output import OutputFolder
-from iagan_lightning.sheet import sheet_of
+from iagan_lightning.data.images import to_pillow
+from iagan_lightning.methods.iagan import IAGAN, METHOD
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.sheet import sheet_of
 
 CELL = 128  # of the final comparison: small, because TensorBoard shows pictures in narrow cards
 STAGES = {"latent": 0.0, "probe": 0.5, "joint": 1.0}

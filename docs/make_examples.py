@@ -15,8 +15,8 @@ import skimage.data
 import torch
 from PIL import Image
 
-from iagan_lightning.align import align_face
-from iagan_lightning.images import fit_image, to_pillow
+from iagan_lightning.data.framing import align_face
+from iagan_lightning.data.images import fit_image, to_pillow
 
 EXAMPLES = Path(__file__).parent.parent / "iagan_lightning" / "examples"
 

@@ -13,12 +13,12 @@ import torch
 from matplotlib.figure import Figure
 
 from iagan_lightning import Stage, reconstruct
-from iagan_lightning.data import EXAMPLES
+from iagan_lightning.data.images import fit_image, read_image
+from iagan_lightning.data.samples import EXAMPLES
 from iagan_lightning.generators import load_generator
-from iagan_lightning.images import fit_image, read_image
 from iagan_lightning.operators import BicubicDownsampling, GaussianSensing
 from iagan_lightning.optim import noise_power
-from iagan_lightning.sheet import comparison_sheet, stack_sheets
+from iagan_lightning.results.sheet import comparison_sheet, stack_sheets
 
 PICTURES = Path(__file__).parent / "pictures"
 NOISE = 10 / 255

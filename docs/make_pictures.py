@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from iagan_lightning.cli import main as iagan
-from iagan_lightning.sheet import stack_sheets
+from iagan_lightning.results.sheet import stack_sheets
 
 PICTURES = Path(__file__).parent / "pictures"
 RUNS = {

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from iagan_lightning.data import EXAMPLES
+from iagan_lightning.data.samples import EXAMPLES
 from iagan_lightning.paper import EXPERIMENTS
 
 PAGES = Path(__file__).parent / "reproduction"

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from iagan_lightning.cli import main as iagan
-from iagan_lightning.output import OutputFolder
+from iagan_lightning.results.folder import OutputFolder
 
 PAGE = Path(__file__).parent / "tasks.md"
 RUNS = {

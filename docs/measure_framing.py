@@ -10,7 +10,7 @@ import sys
 import cv2
 import numpy as np
 
-from iagan_lightning.align import _cascade
+from iagan_lightning.data.framing import _cascade
 from iagan_lightning.training.pictures import PictureSet
 
 FACES, SIZE, MARGIN = 400, 128, 96

@@ -14,21 +14,21 @@ __version__ = "0.1.0"
 
 # Names are loaded when they are first used: importing PyTorch and Lightning takes seconds.
 _HOME = {
-    "DIP": "dip",
-    "DIPSettings": "dip",
-    "IAGAN": "module",
-    "adapt": "module",
-    "Stage": "stages",
+    "DIP": "methods.dip",
+    "DIPSettings": "methods.dip",
+    "IAGAN": "methods.iagan",
+    "adapt": "methods.iagan",
+    "Stage": "methods.settings",
     "reconstruct": "reconstruction",
     "Reconstruction": "reconstruction",
 }
 __all__ = ["DIP", "IAGAN", "DIPSettings", "Reconstruction", "Stage", "adapt", "reconstruct"]
 
 if TYPE_CHECKING:
-    from iagan_lightning.dip import DIP, DIPSettings
-    from iagan_lightning.module import IAGAN, adapt
+    from iagan_lightning.methods.dip import DIP, DIPSettings
+    from iagan_lightning.methods.iagan import IAGAN, adapt
+    from iagan_lightning.methods.settings import Stage
     from iagan_lightning.reconstruction import Reconstruction, reconstruct
-    from iagan_lightning.stages import Stage
 
 
 def __getattr__(name: str) -> Any:

@@ -67,30 +67,30 @@ def main(args: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         if args[0] == "train-prior":
-            from iagan_lightning.train_prior import run_train_prior
+            from iagan_lightning.commands.train_prior import run_train_prior
 
             return run_train_prior(args[1:])
         if args[0] == "import-prior":
-            from iagan_lightning.import_prior import run_import_prior
+            from iagan_lightning.commands.import_prior import run_import_prior
 
             return run_import_prior(args[1:])
         if args[0] == "reproduce":
-            from iagan_lightning.reproduce import run_reproduce
+            from iagan_lightning.commands.reproduce import run_reproduce
 
             return run_reproduce(args[1:])
         if args[0] == "check-operator":
-            from iagan_lightning.check_operator import run_check_operator
+            from iagan_lightning.commands.check_operator import run_check_operator
 
             return run_check_operator(args[1:])
         if args[0] == "rebuild":
-            from iagan_lightning.rebuild import run_rebuild
+            from iagan_lightning.commands.rebuild import run_rebuild
 
             return run_rebuild(args[1:])
         if args[0] == "report":
-            from iagan_lightning.page.command import run_report
+            from iagan_lightning.commands.report import run_report
 
             return run_report(args[1:])
-        from iagan_lightning.tasks import run_task
+        from iagan_lightning.commands.tasks import run_task
 
         return run_task(args)
     except KeyboardInterrupt:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,10 +14,11 @@ from torch import Tensor
 
 from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping
 from iagan_lightning.generators import Generator, load_generator
-from iagan_lightning.module import IAGAN, adapt
+from iagan_lightning.methods.iagan import IAGAN, adapt
+from iagan_lightning.methods.settings import Preset, Stage
+from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import LinearOperator
-from iagan_lightning.sheet import sheet_of, stack_sheets
-from iagan_lightning.stages import Preset, Stage
+from iagan_lightning.results.sheet import sheet_of, stack_sheets
 
 
 @dataclass(frozen=True)
@@ -119,31 +118,3 @@ def reconstruct(
         results["csgm"], results.get("csgm_bp"), results["iagan"], results.get("iagan_bp"),
         module.objective, module.evaluations, seconds, results.get("dip"),
     )  # fmt: skip
-
-
-def quiet_trainer(**settings: Any) -> pl.Trainer:
-    """Return a Trainer for one image: one device, nothing logged, nothing stored, unless asked for."""
-    defaults = {
-        "devices": 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "use_distributed_sampler": False,
-        "max_epochs": 1,
-    }
-    return pl.Trainer(**{**defaults, **settings})
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Silence what Lightning says at the start of every fit; one image is two fits, a data set thousands."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

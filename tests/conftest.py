@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import BEGAN, load_generator, save_generator
-from iagan_lightning.images import fit_image, read_image
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 EXAMPLES = Path(__file__).parent.parent / "iagan_lightning" / "examples"

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from iagan_lightning.align import align_face, find_face
 from iagan_lightning.cli import main
-from iagan_lightning.data import EXAMPLES
-from iagan_lightning.images import fit_image
+from iagan_lightning.data.framing import align_face, find_face
+from iagan_lightning.data.images import fit_image
+from iagan_lightning.data.samples import EXAMPLES
 
 
 def inside(face, angle, size=420, corner=(120, 180)):

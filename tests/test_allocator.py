@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no gl
 
 FAULTS = """
 import ctypes, resource, torch
-from iagan_lightning.allocator import MMAP_THRESHOLD, keep_freed_memory
+from iagan_lightning.methods.freed_memory import MMAP_THRESHOLD, keep_freed_memory
 torch.set_num_threads(1)
 ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 1 << 16)  # what glibc does anyway where nothing lies above freed memory
 def faults():

@@ -22,11 +22,11 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from iagan_lightning.cli import main
+from iagan_lightning.data.images import read_image, to_pillow
 from iagan_lightning.generators import load_generator
-from iagan_lightning.images import read_image, to_pillow
 from iagan_lightning.operators import BicubicDownsampling
-from iagan_lightning.output import OutputFolder
-from iagan_lightning.report import print_summary
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.table import print_summary
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "iagan_lightning" / "examples"
@@ -673,7 +673,7 @@ def test_a_config_with_a_section_per_task(command, pictures, tmp_path, capsys):
 
 
 def test_lpips_is_left_out_with_one_warning_where_it_cannot_be_loaded(command, pictures, tmp_path, monkeypatch):
-    from iagan_lightning.metrics import load_lpips
+    from iagan_lightning.results.lpips import load_lpips
 
     load_lpips.cache_clear()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
@@ -686,7 +686,7 @@ def test_lpips_is_left_out_with_one_warning_where_it_cannot_be_loaded(command, p
 
 
 def test_lpips_squeeze_from_a_cache(shared, portraits):
-    from iagan_lightning.metrics import evaluate
+    from iagan_lightning.results.metrics import evaluate
 
     A = BicubicDownsampling((3, 64, 64), scale=4)
     naive = A.naive(A(portraits))

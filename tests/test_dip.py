@@ -13,7 +13,9 @@ from PIL import Image
 
 from iagan_lightning import DIP, DIPSettings, Stage, adapt, reconstruct
 from iagan_lightning.cli import TASKS, main
-from iagan_lightning.dip import official, official_steps, resolve_dip
+from iagan_lightning.methods.dip import official, official_steps, resolve_dip
+from iagan_lightning.methods.skip_network import SkipNetwork, levels_for
+from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import (
     BicubicDownsampling,
     Blur,
@@ -23,8 +25,6 @@ from iagan_lightning.operators import (
     Inpainting,
 )
 from iagan_lightning.optim import MovingVariance, noise_power
-from iagan_lightning.reconstruction import quiet_lightning, quiet_trainer
-from iagan_lightning.skip_network import SkipNetwork, levels_for
 
 SHAPE = (3, 16, 16)
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from iagan_lightning.images import fit_image, picture_size, read_image, to_pillow
+from iagan_lightning.data.images import fit_image, picture_size, read_image, to_pillow
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 EXPECTED = torch.from_numpy(RGB).permute(2, 0, 1).float() / 127.5 - 1

@@ -10,8 +10,8 @@ from iagan_lightning.callbacks import BackProjection, BestObjective, StageStoppi
 
 from iagan_lightning import IAGAN, Stage, adapt, reconstruct
 from iagan_lightning.generators import BEGAN, full_resolution_weights
+from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator
-from iagan_lightning.reconstruction import quiet_lightning, quiet_trainer
 
 
 @pytest.fixture

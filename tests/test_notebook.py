@@ -9,7 +9,7 @@ from PIL import Image
 
 from iagan_lightning import Stage, reconstruct
 from iagan_lightning.operators import BicubicDownsampling
-from iagan_lightning.sheet import CELL, MARGIN
+from iagan_lightning.results.sheet import CELL, MARGIN
 
 NOTEBOOK = Path(__file__).parent.parent / "docs" / "reconstruct.ipynb"
 

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from iagan_lightning import IAGAN, Stage, reconstruct
 from iagan_lightning.cli import main
 from iagan_lightning.generators import PGGAN, WeightsError, full_resolution_weights, load_generator, save_generator
+from iagan_lightning.methods.stacking import call_stacked
 from iagan_lightning.operators import BicubicDownsampling, FourierSensing
-from iagan_lightning.stacking import call_stacked
 
 WIDTHS, LATENT = (24, 20, 16, 12), 7  # at 4, 8, 16 and 32 pixels
 

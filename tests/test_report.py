@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from iagan_lightning.cli import main
-from iagan_lightning.page.collect import collect, read_curves
+from iagan_lightning.results.page.collect import collect, read_curves
 
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 NAMES = ("a", "b #1%3F &amp; 'c\"", HOSTILE)

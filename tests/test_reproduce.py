@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from iagan_lightning.cli import main
-from iagan_lightning.images import read_image
+from iagan_lightning.data.images import read_image
 from iagan_lightning.paper import EXPERIMENTS, published_figures
 from iagan_lightning.paper.experiments import misaligned, rows_of
 from iagan_lightning.paper.figures import masks

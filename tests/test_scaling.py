@@ -24,18 +24,20 @@ from rich.console import Console
 
 from iagan_lightning import IAGAN, Stage, adapt
 from iagan_lightning.cli import main
-from iagan_lightning.data import read_array
+from iagan_lightning.commands.rebuild import rebuild
+from iagan_lightning.data.images import picture_size, read_image
+from iagan_lightning.data.samples import read_array
 from iagan_lightning.generators import load_generator
-from iagan_lightning.images import picture_size, read_image
-from iagan_lightning.limits import MAX_PIXELS
+from iagan_lightning.methods.trainers import quiet_trainer
 from iagan_lightning.operators import BicubicDownsampling
 from iagan_lightning.operators.files import read_picture
-from iagan_lightning.output import OutputFolder, summarise, write_once, write_text
-from iagan_lightning.page.collect import Embedding, embed
-from iagan_lightning.processes import Place, find_place
-from iagan_lightning.rebuild import rebuild
-from iagan_lightning.reconstruction import quiet_trainer
-from iagan_lightning.sharing import WorkList, lock
+from iagan_lightning.results.files import write_once, write_text
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.page.collect import Embedding, embed
+from iagan_lightning.results.summary import summarise
+from iagan_lightning.runs.processes import Place, find_place
+from iagan_lightning.runs.sharing import WorkList, lock
+from iagan_lightning.safety import MAX_PIXELS
 
 ROOT = Path(__file__).parent.parent
 STEPS = ["--model.latent.steps", "4", "--model.joint.steps", "3", "--trainer.accelerator", "cpu", "--tensorboard", "0"]
@@ -109,7 +111,7 @@ def leftovers(out):
 
 HOLD = """
 import sys, time
-from iagan_lightning.sharing import lock
+from iagan_lightning.runs.sharing import lock
 file = open(sys.argv[1], "ab")
 print(*[lock(file, name) for name in sys.argv[2:]], flush=True)
 time.sleep(60)
@@ -117,8 +119,9 @@ time.sleep(60)
 
 WORK = """
 import json, sys
-from iagan_lightning.output import OutputFolder, write_text
-from iagan_lightning.sharing import WorkList
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.files import write_text
+from iagan_lightning.runs.sharing import WorkList
 out, rank, size = OutputFolder(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 out.prepare()
 work = WorkList([f"{i:03}" for i in range(200)], out, rank, size, since=float(sys.argv[4]))
@@ -297,7 +300,7 @@ def test_the_streamed_summary_is_that_of_the_whole(tmp_path):
 
 
 def test_medians_of_many_images_come_from_a_sample(monkeypatch):
-    monkeypatch.setattr("iagan_lightning.output.EXACT_MEDIANS", 1000)
+    monkeypatch.setattr("iagan_lightning.results.summary.EXACT_MEDIANS", 1000)
     rows = ({"image": str(i), "method": "iagan", "psnr": i / 1e4} for i in range(10_000))
     assert summarise(rows)["methods"]["iagan"]["psnr"]["median"] == pytest.approx(0.5, abs=0.08)
 

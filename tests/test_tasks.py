@@ -10,10 +10,10 @@ from PIL import Image
 
 from iagan_lightning.cli import TASKS as NAMES
 from iagan_lightning.cli import main
-from iagan_lightning.images import read_image
+from iagan_lightning.commands.shorthand import KINDS
+from iagan_lightning.commands.tasks import TASKS
+from iagan_lightning.data.images import read_image
 from iagan_lightning.operators import Blur, FourierSensing, GaussianSensing, Grayscale, Inpainting
-from iagan_lightning.tasks import TASKS
-from iagan_lightning.words import KINDS
 
 STEPS = ["--model.latent.steps", "4", "--model.joint.steps", "3", "--trainer.accelerator", "cpu", "--lpips", "none"]
 

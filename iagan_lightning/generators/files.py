@@ -26,7 +26,7 @@ from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.module import ModuleGenerator, build_generator
 from iagan_lightning.generators.pggan import PGGAN
 from iagan_lightning.generators.tensorflow_pickle import read_tensorflow_pickle
-from iagan_lightning.limits import check_archive, check_dense, refused_name
+from iagan_lightning.safety import check_archive, check_dense, refused_name
 
 PRIORS = Path(__file__).parent.parent / "priors"
 ARCHITECTURES: dict[str, type[Generator]] = {"BEGAN": BEGAN, "PGGAN": PGGAN}

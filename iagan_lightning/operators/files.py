@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iagan_lightning.limits import check_archive, check_dense, open_picture, refused_name
+from iagan_lightning.safety import check_archive, check_dense, open_picture, refused_name
 
 # A tensor, or the path of its file. On the command line a path; not spelled out as a union, because jsonargparse
 # would try to read the file as the configuration of a Tensor.

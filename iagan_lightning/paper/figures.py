@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
-from iagan_lightning.images import read_image
+from iagan_lightning.data.images import read_image
 from iagan_lightning.operators import FourierSensing
-from iagan_lightning.output import OutputFolder
 from iagan_lightning.paper.experiments import Figure
 from iagan_lightning.paper.tables import Cell
-from iagan_lightning.sheet import CELL, TITLES, captions_of, comparison_sheet, stack_sheets
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.sheet import CELL, TITLES, captions_of, comparison_sheet, stack_sheets
 
 IMAGES = 5  # on a sheet
 

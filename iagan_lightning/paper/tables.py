@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from iagan_lightning.output import OutputFolder, summarise
 from iagan_lightning.paper.experiments import (
     IMAGES,
     RUN_TIMES,
@@ -19,7 +18,9 @@ from iagan_lightning.paper.experiments import (
     Row,
     published_figures,
 )
-from iagan_lightning.sheet import TITLES
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.sheet import TITLES
+from iagan_lightning.results.summary import summarise
 
 TIMED = ("dip", "csgm", "iagan")
 LPIPS = ("lpips_alex", "lpips_vgg", "lpips_squeeze")

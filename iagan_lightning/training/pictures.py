@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from iagan_lightning.images import SUFFIXES, fit_image, read_image
+from iagan_lightning.data.images import SUFFIXES, fit_image, read_image
 
 
 class PictureSet(Dataset):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from iagan_lightning.generators import BEGAN
-from iagan_lightning.metrics import lpips_network
+from iagan_lightning.results.lpips import lpips_network
 from iagan_lightning.training.base import PriorTraining, mean_over_processes
 
 ENCODED = 32  # height and width that the encoder sees, at every resolution of the generator

@@ -1,4 +1,4 @@
-"""The folder of a run: where each file lies, and how it gets there whole or not at all."""
+"""The folder of a run: where each file lies, and what it says."""
 
 from __future__ import annotations
 
@@ -6,21 +6,14 @@ import csv
 import errno
 import io
 import json
-import math
 import os
-import random
-import statistics
 import tempfile
-from array import array
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import torch
-from PIL import Image
-
-EXACT_MEDIANS = 2**16  # values of a metric that are kept; of more, a random sample as large
+from iagan_lightning.results.files import replacing, write_bytes, write_once, write_text
+from iagan_lightning.results.summary import summarise
 
 
 class OutputFolder:
@@ -154,63 +147,6 @@ class OutputFolder:
         return summary
 
 
-def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return number, mean, median and standard deviation of each metric by method.
-
-    PSNR comes twice: ``psnr`` averages the PSNRs, ``psnr_of_mean_mse`` is 10 log10(1 / mean MSE), the paper's way.
-    Rows are taken one by one, those of an image together. Medians are exact up to 65,536 images; of more, they are
-    those of a random sample of that size (the same in each run).
-
-    Example:
-        >>> rows = [
-        ...     {"image": "a", "method": "iagan", "mse": 0.01, "psnr": 20.0},
-        ...     {"image": "b", "method": "iagan", "mse": 0.001, "psnr": 30.0},
-        ... ]
-        >>> table = summarise(rows)["methods"]["iagan"]
-        >>> table["psnr"]["mean"], round(table["psnr_of_mean_mse"], 2)
-        (25.0, 22.6)
-    """
-    numbers: dict[str, int] = {}
-    metrics: dict[str, dict[str, _Running]] = {}
-    images, last = 0, None
-    for row in rows:
-        images, last = images + (row["image"] != last), row["image"]
-        numbers[row["method"]] = numbers.get(row["method"], 0) + 1
-        table = metrics.setdefault(row["method"], {})
-        for key, value in row.items():
-            if key not in ("image", "method"):
-                table.setdefault(key, _Running()).add(value)
-    methods: dict[str, dict[str, Any]] = {}
-    for method, table in metrics.items():
-        methods[method] = {"n": numbers[method], **{key: running.result() for key, running in table.items()}}
-        if "mse" in table and table["mse"].mean:
-            methods[method]["psnr_of_mean_mse"] = 10 * math.log10(1 / table["mse"].mean)
-    return {"images": images, "methods": methods}
-
-
-class _Running:
-    """Mean, standard deviation (Welford) and median of numbers that come one by one."""
-
-    def __init__(self) -> None:
-        self.n, self.mean, self.squares = 0, 0.0, 0.0
-        self.sample = array("d")
-        self.random = random.Random(0)
-
-    def add(self, value: float) -> None:
-        self.n += 1
-        difference = value - self.mean
-        self.mean += difference / self.n
-        self.squares += difference * (value - self.mean)
-        if self.n <= EXACT_MEDIANS:
-            self.sample.append(value)
-        elif (place := self.random.randrange(self.n)) < EXACT_MEDIANS:  # every value is kept with the same chance
-            self.sample[place] = value
-
-    def result(self) -> dict[str, float]:
-        std = math.sqrt(self.squares / (self.n - 1)) if self.n > 1 else 0.0
-        return {"mean": self.mean, "median": statistics.median(self.sample), "std": std}
-
-
 def _finished(folder: Path, prefix: str) -> Iterator[str]:
     """Return the names of the folders below that hold metrics.json."""
     try:
@@ -222,81 +158,6 @@ def _finished(folder: Path, prefix: str) -> Iterator[str]:
         if (folder / name / "metrics.json").is_file():
             yield prefix + name
         yield from _finished(folder / name, f"{prefix}{name}/")
-
-
-def printable(text: str) -> str:
-    r"""Return a text without control characters: a file's name must not steer the terminal.
-
-    Example:
-        >>> print(printable("a\x1b[2Jb\udcff"))
-        a\x1b[2Jb\udcff
-    """
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-# Files, whole or not at all --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside a place, and move it there in one step when all has gone well.
-
-    The folder is not made: one that vanishes while its files are written stays away.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file beside its place, then move it there in one step."""
-    with replacing(path) as file:
-        file.write(content)
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a text file (UTF-8) in one step."""
-    write_bytes(path, content.encode("utf-8", "surrogateescape"))
-
-
-def write_once(path: Path, content: str) -> bool:
-    """Write a text file in one step unless it is there already; return whether this call wrote it.
-
-    Of several processes that try at the same time one writes, and the others see the whole of what it wrote.
-    """
-    whole = path.with_name(f".{path.name}.{os.getpid()}.whole")
-    write_text(whole, content)
-    try:
-        os.link(whole, path)
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without hard links
-        if path.exists():
-            return False
-        os.replace(whole, path)
-    finally:
-        whole.unlink(missing_ok=True)
-    return True
-
-
-def write_picture(path: Path, picture: Image.Image) -> None:
-    """Write a PNG in one step."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    write_bytes(path, buffer.getvalue())
-
-
-def write_tensors(path: Path, content: Any) -> None:
-    """Write a .pt file in one step."""
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_bytes(path, buffer.getvalue())
 
 
 def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

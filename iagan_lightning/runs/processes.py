@@ -128,7 +128,7 @@ class Companions:
         """Run the same command once for each further device, unless a launcher does that."""
         if place.external:
             return
-        package = str(Path(__file__).parent.parent)
+        package = str(Path(__file__).parent.parent.parent)
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         for local_rank in range(1, place.local_size):
             told = f"{local_rank} {place.size} {place.since}"

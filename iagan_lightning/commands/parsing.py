@@ -13,7 +13,7 @@ import yaml
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningCLI
 
-from iagan_lightning.reconstruction import quiet_lightning
+from iagan_lightning.methods.trainers import quiet_lightning
 
 CLI = TypeVar("CLI", bound=LightningCLI)
 TYPES = {"int": "a whole number", "float": "a number", "str": "text", "list": "a list", "NoneType": "null"}

@@ -73,3 +73,13 @@ def check_dense(tensor: Tensor) -> None:
         raise ValueError(f"it holds a tensor of layout {tensor.layout}; a plain dense one is needed")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ValueError(f"it holds {tuple(tensor.shape)} values that share memory; save tensor.contiguous()")
+
+
+def printable(text: str) -> str:
+    r"""Return a text without control characters: a file's name must not steer the terminal.
+
+    Example:
+        >>> print(printable("a\x1b[2Jb\udcff"))
+        a\x1b[2Jb\udcff
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from iagan_lightning.dip import resolve_dip
 from iagan_lightning.generators import Generator, ModuleGenerator
-from iagan_lightning.run import Run
+from iagan_lightning.methods.dip import resolve_dip
+from iagan_lightning.runs.run import Run
 
 
 def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from urllib.parse import quote
 import yaml
 from PIL import Image
 
-from iagan_lightning.limits import open_picture
-from iagan_lightning.output import OutputFolder, summarise
-from iagan_lightning.sheet import TITLES
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.sheet import TITLES
+from iagan_lightning.results.summary import summarise
+from iagan_lightning.safety import open_picture
 
 METRICS: dict[str, dict[str, Any]] = {
     "psnr": {"title": "PSNR", "unit": "dB", "better": "high", "format": "2"},

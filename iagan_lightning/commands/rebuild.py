@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.func import functional_call
 
+from iagan_lightning.data.images import to_pillow
 from iagan_lightning.generators import Generator, load_generator
-from iagan_lightning.images import to_pillow
-from iagan_lightning.output import write_picture, write_tensors
+from iagan_lightning.results.files import write_picture, write_tensors
 
 
 @torch.no_grad()

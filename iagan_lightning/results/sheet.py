@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from iagan_lightning.images import to_pillow
+from iagan_lightning.data.images import to_pillow
 
 TITLES = {
     "truth": "truth",

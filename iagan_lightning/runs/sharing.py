@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import IO
 
-from iagan_lightning.output import OutputFolder
+from iagan_lightning.results.folder import OutputFolder
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 0.002  # spent once a second, so a five-hundredth of the time

@@ -16,7 +16,6 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 
-from iagan_lightning.batching import images_that_fit, out_of_memory
 from iagan_lightning.callbacks import (
     BackProjection,
     BestObjective,
@@ -28,17 +27,19 @@ from iagan_lightning.callbacks import (
     StageStopping,
     TensorBoardImages,
 )
-from iagan_lightning.data import ImageData, Measured, OperatorFactory, Sample
-from iagan_lightning.dip import DIPSettings
+from iagan_lightning.data.samples import ImageData, Measured, OperatorFactory, Sample
 from iagan_lightning.generators import Generator
-from iagan_lightning.metrics import Backbone, load_lpips
-from iagan_lightning.module import IAGAN, adapt
+from iagan_lightning.methods.dip import DIPSettings
+from iagan_lightning.methods.iagan import IAGAN, adapt
+from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import LinearOperator
 from iagan_lightning.operators.checks import require_linear
-from iagan_lightning.output import OutputFolder, write_text
-from iagan_lightning.processes import Place
-from iagan_lightning.reconstruction import quiet_lightning, quiet_trainer
-from iagan_lightning.sharing import WorkList
+from iagan_lightning.results.files import write_text
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.lpips import Backbone, load_lpips
+from iagan_lightning.runs.batching import images_that_fit, out_of_memory
+from iagan_lightning.runs.processes import Place
+from iagan_lightning.runs.sharing import WorkList
 
 # A folder that has vanished or cannot take more ends the run: whatever came next would be lost as well.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}

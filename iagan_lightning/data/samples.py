@@ -13,15 +13,23 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from iagan_lightning.align import align_face, require_detector
-from iagan_lightning.images import SUFFIXES, Fit, check_large_enough, fit_image, picture_size, read_image, shift_rows
+from iagan_lightning.data.framing import align_face, require_detector
+from iagan_lightning.data.images import (
+    SUFFIXES,
+    Fit,
+    check_large_enough,
+    fit_image,
+    picture_size,
+    read_image,
+    shift_rows,
+)
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator
 from iagan_lightning.operators.files import read_tensor
 
 OperatorFactory = Callable[..., LinearOperator]
 ARRAYS = {".pt", ".npy"}
 WRITTEN = {".json", ".txt", ".csv", ".png", ".pt", ".safetensors"}  # in the folder of an image
-EXAMPLES = Path(__file__).parent / "examples"
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 @dataclass(frozen=True)

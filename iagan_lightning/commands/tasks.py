@@ -16,14 +16,12 @@ import yaml
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from iagan_lightning.data import ImageData, OperatorFactory
-from iagan_lightning.dip import DIPSettings
-from iagan_lightning.environment import environment
+from iagan_lightning.commands.parsing import parse, shared_configs_first
+from iagan_lightning.commands.shorthand import KINDS, parse_level, spell_out_flags, spell_out_kind
+from iagan_lightning.data.samples import ImageData, OperatorFactory
 from iagan_lightning.generators import load_generator
-from iagan_lightning.identity import determining_settings
-from iagan_lightning.lightning_cli import parse, shared_configs_first
-from iagan_lightning.metrics import Backbone
-from iagan_lightning.module import IAGAN, check_precision
+from iagan_lightning.methods.dip import DIPSettings
+from iagan_lightning.methods.iagan import IAGAN, check_precision
 from iagan_lightning.operators import (
     BicubicDownsampling,
     Blur,
@@ -32,11 +30,14 @@ from iagan_lightning.operators import (
     Inpainting,
     LinearOperator,
 )
-from iagan_lightning.output import OutputFolder, write_text
-from iagan_lightning.processes import Companions, find_place, own_device
-from iagan_lightning.report import print_summary
-from iagan_lightning.run import Run
-from iagan_lightning.words import KINDS, parse_level, spell_out_flags, spell_out_kind
+from iagan_lightning.results.files import write_text
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.lpips import Backbone
+from iagan_lightning.results.table import print_summary
+from iagan_lightning.runs.environment import environment
+from iagan_lightning.runs.fingerprint import determining_settings
+from iagan_lightning.runs.processes import Companions, find_place, own_device
+from iagan_lightning.runs.run import Run
 
 
 class ReconstructionModel(IAGAN):

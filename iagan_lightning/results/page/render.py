@@ -21,7 +21,7 @@ def render(data: dict[str, Any], title: str) -> str:
         >>> "</script><b>" in page, "<title>a &lt; b</title>" in page
         (False, True)
     """
-    here = files("iagan_lightning.page")
+    here = files("iagan_lightning.results.page")
     content = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     parts = {
         "TITLE": html.escape(title),

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from iagan_lightning.methods.problem import check_problem, derived_seed, squared_errors
+from iagan_lightning.methods.settings import Preset
+from iagan_lightning.methods.skip_network import SkipNetwork, levels_for
+from iagan_lightning.methods.stacking import call_stacked
 from iagan_lightning.operators import BicubicDownsampling, Identity, Inpainting, LinearOperator
 from iagan_lightning.optim import MovingVariance, noise_power
-from iagan_lightning.problem import check_problem, derived_seed, squared_errors
-from iagan_lightning.skip_network import SkipNetwork, levels_for
-from iagan_lightning.stacking import call_stacked
-from iagan_lightning.stages import Preset
 
 INPUTS, INPUT_SCALE = 32, 0.1  # channels of the input noise, which is uniform on [0, INPUT_SCALE]
 SHORT = 8  # the fast preset takes an eighth of the official steps for exact measurements, with noise too

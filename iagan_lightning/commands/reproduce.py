@@ -16,14 +16,15 @@ from typing import Any, NoReturn, get_args
 
 import torch
 
-from iagan_lightning.data import ImageData
+from iagan_lightning.commands.tasks import run_task
+from iagan_lightning.data.samples import ImageData
 from iagan_lightning.generators import load_generator
-from iagan_lightning.output import OutputFolder, write_bytes, write_picture, write_text
+from iagan_lightning.methods.settings import Preset
 from iagan_lightning.paper import EXPERIMENTS, figures, tables
 from iagan_lightning.paper.experiments import RATIOS, Dataset, Experiment, Row, rows_of
-from iagan_lightning.sheet import stack_sheets
-from iagan_lightning.stages import Preset
-from iagan_lightning.tasks import run_task
+from iagan_lightning.results.files import write_bytes, write_picture, write_text
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.sheet import stack_sheets
 
 EPILOG = """\
 All other options are handed to every run: --lpips squeeze, --seed_everything 1, --trainer.accelerator cpu,

@@ -17,8 +17,9 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
-from iagan_lightning.lightning_cli import parse
-from iagan_lightning.output import OutputFolder, write_picture
+from iagan_lightning.commands.parsing import parse
+from iagan_lightning.results.files import write_picture
+from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.training import PriorTraining, TrainingPictures
 from iagan_lightning.training.pictures import sample_sheet
 

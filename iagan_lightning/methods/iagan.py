@@ -18,16 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from iagan_lightning.allocator import keep_freed_memory
 from iagan_lightning.generators import Generator, full_resolution_weights
+from iagan_lightning.methods.freed_memory import keep_freed_memory
+from iagan_lightning.methods.problem import check_problem, derived_seed, squared_errors
+from iagan_lightning.methods.settings import HELD_OUT, Preset, Stage, StageName, resolve
+from iagan_lightning.methods.stacking import call_stacked
 from iagan_lightning.operators import LinearOperator
 from iagan_lightning.optim import BatchedLBFGS
-from iagan_lightning.problem import check_problem, derived_seed, squared_errors
-from iagan_lightning.stacking import call_stacked
-from iagan_lightning.stages import HELD_OUT, Preset, Stage, StageName, resolve
 
 if TYPE_CHECKING:
-    from iagan_lightning.dip import DIP
+    from iagan_lightning.methods.dip import DIP
 
 METHOD: dict[StageName, str] = {"latent": "csgm", "joint": "iagan"}
 FitName = Literal["latent", "probe", "joint"]  # a probe finds out how long the joint stage should last

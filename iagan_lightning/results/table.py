@@ -9,8 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from iagan_lightning.output import OutputFolder, printable
-from iagan_lightning.sheet import TITLES
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.sheet import TITLES
+from iagan_lightning.safety import printable
 
 BEST = {"psnr": max, "ssim": max, "lpips_alex": min, "lpips_vgg": min, "lpips_squeeze": min, "residual": min}
 MISFIT = 0.35

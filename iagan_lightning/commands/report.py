@@ -8,9 +8,9 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from iagan_lightning.output import write_text
-from iagan_lightning.page.collect import collect
-from iagan_lightning.page.render import render
+from iagan_lightning.results.files import write_text
+from iagan_lightning.results.page.collect import collect
+from iagan_lightning.results.page.render import render
 
 
 def run_report(args: Sequence[str]) -> int:

@@ -11,10 +11,10 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentParser
 
+from iagan_lightning.commands.shorthand import spell_out_kind
+from iagan_lightning.commands.tasks import TASKS
 from iagan_lightning.operators import LinearOperator
 from iagan_lightning.operators.checks import check_operator
-from iagan_lightning.tasks import TASKS
-from iagan_lightning.words import spell_out_kind
 
 MARKS = {True: "ok  ", False: "FAIL", None: "    "}
 

@@ -1,0 +1,136 @@
+"""Picture files to tensors in [-1, 1] and back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO, Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from iagan_lightning.safety import open_picture
+
+Fit = Literal["crop", "resize", "pad"]
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm", ".jp2"}
+
+
+def read_image(path: str | os.PathLike[str] | IO[bytes], channels: int = 3) -> Tensor:
+    """Return a picture as float32 ``(channels, H, W)`` in [-1, 1].
+
+    Reads what Pillow reads, 8 and 16 bit, grey, palette or colour; follows the EXIF orientation; transparent parts
+    become white.
+
+    Raises:
+        OSError: for a file that is missing, cut off or no picture.
+        ValueError: for one of more than 64 million pixels.
+    """
+    with open_picture(path) as file:
+        picture: Image.Image = ImageOps.exif_transpose(file)
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        grey = torch.from_numpy(np.asarray(picture).astype(np.float32))
+        x = (grey / (65535.0 if picture.mode != "F" else max(float(grey.max()), 1.0)))[None].expand(channels, -1, -1)
+    else:
+        if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L")).astype(np.float32) / 255.0
+        x = torch.from_numpy(pixels if channels == 3 else pixels[..., None]).permute(2, 0, 1)
+    return (x * 2 - 1).contiguous()
+
+
+def fit_image(x: Tensor, size: tuple[int, int], how: Fit = "crop") -> Tensor:
+    """Return an image ``(C, H, W)`` at exactly ``size``.
+
+    ``crop`` cuts the largest centred part of the right proportions and shrinks it; ``resize`` stretches the whole
+    image, enlarging it if need be; ``pad`` shrinks it to fit if need be and surrounds it with mid-grey. Shrinking by
+    a whole number averages blocks of pixels, by anything else it is anti-aliased bicubic.
+
+    Raises:
+        ValueError: when ``crop`` gets an image smaller than ``size``.
+
+    Example:
+        >>> fit_image(torch.tensor([[[0.0, 1.0, 0.5], [0.0, 1.0, 0.5]]]), (1, 1))
+        tensor([[[0.5000]]])
+    """
+    if how not in get_args(Fit):
+        raise ValueError(f"fit is one of {', '.join(get_args(Fit))}; {how!r} was given")
+    height, width = x.shape[-2:]
+    if how == "crop":
+        check_large_enough((height, width), size)
+        factor = min(height / size[0], width / size[1])
+        rows, columns = min(round(size[0] * factor), height), min(round(size[1] * factor), width)
+        top, left = (height - rows) // 2, (width - columns) // 2
+        x = x[:, top : top + rows, left : left + columns]
+    elif how == "pad":
+        shrink = max(height / size[0], width / size[1], 1.0)
+        x = _resample(x, (max(round(height / shrink), 1), max(round(width / shrink), 1)))
+        rows, columns = size[0] - x.shape[-2], size[1] - x.shape[-1]
+        return F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
+    return _resample(x, size)
+
+
+def shift_rows(x: Tensor, pixels: int) -> Tensor:
+    """Return images ``(..., H, W)`` moved down (or up), the row that is left at the border repeated.
+
+    Raises:
+        ValueError: where nothing of the images would be left.
+
+    Example:
+        >>> shift_rows(torch.tensor([[1.0], [2.0], [3.0]]), 1).tolist()
+        [[1.0], [1.0], [2.0]]
+    """
+    height = x.shape[-2]
+    if abs(pixels) >= height:
+        raise ValueError(f"a shift of {pixels} pixels leaves nothing of a picture of {height} rows: choose less")
+    return x[..., (torch.arange(height) - pixels).clamp(0, height - 1), :]
+
+
+def check_large_enough(given: tuple[int, int], size: tuple[int, int]) -> None:
+    """Raise ValueError for a picture that cropping cannot bring to ``size``."""
+    if given[0] < size[0] or given[1] < size[1]:
+        raise ValueError(
+            f"a picture of {given[1]} x {given[0]} pixels is smaller than the generator's {size[1]} x {size[0]}: "
+            "enlarge it with --data.fit resize, or surround it with --data.fit pad (to super-resolve it as it is, "
+            "give it with --data.measurements)"
+        )
+
+
+def _resample(x: Tensor, size: tuple[int, int]) -> Tensor:
+    height, width = x.shape[-2:]
+    if (height, width) == size:
+        return x
+    if height % size[0] == 0 and width % size[1] == 0:
+        return F.avg_pool2d(x[None], (height // size[0], width // size[1]))[0]
+    return F.interpolate(x[None], size=size, mode="bicubic", antialias=True)[0].clamp(-1, 1)
+
+
+def to_8bit(x: Tensor) -> Tensor:
+    """Return images of [-1, 1] as uint8, clamped and rounded.
+
+    Example:
+        >>> to_8bit(torch.tensor([-1.5, -1.0, 0.0, 1.0])).tolist()
+        [0, 0, 128, 255]
+    """
+    return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def to_pillow(x: Tensor) -> Image.Image:
+    """Return an image ``(C, H, W)`` in [-1, 1] as an 8-bit picture, clamped and rounded."""
+    pixels = to_8bit(x.detach().cpu().float()).permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0])
+
+
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """Return (height, width) after EXIF orientation, read from the header alone; None where it cannot be read."""
+    try:
+        with open_picture(path) as picture:
+            width, height = picture.size
+            # Not picture.getexif(): for a PNG that decodes all of it, and here a whole data set is looked through.
+            turned = width != height and Image.Image.getexif(picture).get(0x0112, 1) in (5, 6, 7, 8)
+    except Exception:  # a damaged file is this picture's own failure, found again and recorded when it is read
+        return None
+    return (width, height) if turned else (height, width)

@@ -1,0 +1,1 @@
+"""Runs over many images: samples -> modules -> Trainers -> files; sharing out, resuming, failures."""
