@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from iagan_lightning import Stage, reconstruct
 from iagan_lightning.generators import BEGAN, Generator
-from iagan_lightning.methods.settings import Preset
+from iagan_lightning.methods.presets import Preset
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator
 from iagan_lightning.runs.batching import bytes_for_gradient
 

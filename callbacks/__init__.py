@@ -1,8 +1,8 @@
-"""Lightning callbacks around the ``IAGAN`` module; import them as ``iagan_lightning.callbacks``.
+"""Lightning callbacks around every ``TestTimeModule``; import them as ``iagan_lightning.callbacks``.
 
-Each one is independent: taking it out of the list takes its output away. Where order matters, results are made
-(``BestObjective``, ``BackProjection``, ``DIPBaseline``) before they are measured (``ImageMetrics``) and written
-(``ResultWriter``).
+Each one is independent: taking it out of the list takes its output away. ``adapt`` sorts them by their ``phase``:
+results are made (``BestObjective``, ``BackProjection``, ``DIPBaseline``), then measured (``ImageMetrics``), then
+written (``ResultWriter``). A callback of one's own may name its phase too; without one it makes.
 """
 
 from iagan_lightning.callbacks.back_projection import BackProjection

@@ -8,14 +8,15 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 
-from iagan_lightning.methods.iagan import IAGAN, METHOD
+from iagan_lightning.methods.phases import require_method
+from iagan_lightning.operators import LinearOperator
 
 
 class BackProjection(pl.Callback):
-    r"""Add :math:`\hat x_{bp} = \hat x + A^+ (y - A \hat x)` beside each stage's result: ``csgm_bp``, ``iagan_bp``.
+    r"""Add :math:`\hat x_{bp} = \hat x + A^+ (y - A \hat x)` beside each fit's result: ``csgm_bp``, ``iagan_bp``.
 
     Where A^+ cannot be computed (conjugate gradients on an ill-conditioned operator), a warning says so and nothing is
-    added.
+    added. An operator that is not linear has no A^+.
 
     Args:
         enabled: None (default) adds them when ``noise_std`` is 0 (and known), because back-projection copies the noise
@@ -24,35 +25,44 @@ class BackProjection(pl.Callback):
             regularised A^+; ``"naive"`` always, with the plain reconstruction in place of A^+: bicubic enlargement,
             the zero-filled inverse transform. It only approaches agreement with y; kept to compare with.
 
+    Raises:
+        ValueError: where it is asked for and the operator is not linear.
+
     Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eq. (10); ``"naive"`` is what their public code does.
     """
 
     def __init__(self, enabled: bool | Literal["discrepancy", "naive"] | None = None) -> None:
         self.enabled = enabled
 
+    phase = "make"
+
     @torch.no_grad()
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Back-project the result of the stage that has ended."""
-        assert isinstance(pl_module, IAGAN)
-        if pl_module.stage == "probe":
+        """Back-project the result of the fit that has ended."""
+        module = require_method(pl_module, self)
+        result, noisy = module.current.result, module.noise_std != 0
+        if result is None or self.enabled is False or (self.enabled is None and noisy):
             return
-        noisy = pl_module.noise_std != 0
-        if self.enabled is False or (self.enabled is None and noisy):
-            return
-        if noisy and self.enabled is True and pl_module.stage == "latent":
+        if not isinstance(module.operator, LinearOperator):
+            if self.enabled is None:
+                return
+            raise ValueError(
+                f"back-projection needs a linear operator; {type(module.operator).__name__} is none: leave "
+                "back_projection out, or set it to false"
+            )
+        if noisy and self.enabled is True and module.is_first:
             warnings.warn(
-                f"back-projection of measurements with noise_std {_level(pl_module.noise_std)} amplifies the noise",
+                f"back-projection of measurements with noise_std {_level(module.noise_std)} amplifies the noise",
                 stacklevel=2,
             )
-        method = METHOD[pl_module.stage]
-        level = (pl_module.noise_std or 0.0) if self.enabled == "discrepancy" else 0.0
-        x, y, A = pl_module.results[method], pl_module.y, pl_module.operator
+        level = (module.noise_std or 0.0) if self.enabled == "discrepancy" else 0.0
+        x, y, A = module.results[result], module.y, module.operator
         try:
-            result = x + A.naive(y - A(x)) if self.enabled == "naive" else A.back_project(x, y, level)
+            back_projected = x + A.naive(y - A(x)) if self.enabled == "naive" else A.back_project(x, y, level)
         except RuntimeError as error:
-            warnings.warn(f"no {method}_bp: {error}", stacklevel=2)
+            warnings.warn(f"no {result}_bp: {error}", stacklevel=2)
         else:
-            pl_module.results[f"{method}_bp"] = result
+            module.results[f"{result}_bp"] = back_projected
 
 
 def _level(noise_std: float | None) -> str:

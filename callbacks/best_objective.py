@@ -1,4 +1,4 @@
-"""Keeping the best iterate of each stage, for each image of the batch."""
+"""Keeping the best iterate of each fit, for each image of the batch."""
 
 from __future__ import annotations
 
@@ -6,47 +6,43 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from iagan_lightning.methods.iagan import IAGAN, Iterate
+from iagan_lightning.methods.phases import require_method
 
 
 class BestObjective(pl.Callback):
-    """End each stage with the iterate of lowest objective: z, weights and image of one and the same forward pass.
+    """End each fit with the iterate of lowest objective: z, weights and image of one and the same forward pass.
 
     A snapshot is taken before the optimiser moves on; one taken after the update would pair an objective with
-    weights that never had it. Problems that are no longer ``active`` keep the iterate they ended with. A stage whose
-    ``keep`` is ``last``, like all stages without this callback, ends with its last iterate.
+    weights that never had it. Problems that are no longer ``active`` keep the iterate they ended with. A fit whose
+    ``keep`` is ``last``, like all fits without this callback, ends with its last iterate.
     """
 
-    def __init__(self) -> None:
-        self._best: Iterate | None = None
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the previous stage."""
-        self._best = None
+    phase = "make"
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Compare the evaluation at hand with the best so far."""
-        assert isinstance(pl_module, IAGAN) and pl_module.evaluation is not None
-        if pl_module.settings.keep == "last":
+        module = require_method(pl_module, self)
+        now, best = module.evaluation, module.best
+        assert now is not None
+        if module.settings.keep == "last":
             return
-        now = pl_module.evaluation
-        if self._best is None:
-            self._best = now.map(Tensor.clone)
+        if best is None:
+            module.best = now.map(Tensor.clone)
             return
-        better = (now.objective < self._best.objective) | self._best.objective.isnan()
-        better &= pl_module.active
+        better = (now.objective < best.objective) | best.objective.isnan()
+        better &= module.active
         if better.device.type == "cpu" and not bool(better.any()):
             return
         everything = bool(better.all()) if better.device.type == "cpu" else False
-        for best, current in zip(self._best.tensors, now.tensors, strict=True):
+        for kept, current in zip(best.tensors, now.tensors, strict=True):
             if everything:
-                best.copy_(current)
+                kept.copy_(current)
             else:
-                torch.where(better.reshape(-1, *[1] * (best.ndim - 1)), current, best, out=best)
+                torch.where(better.reshape(-1, *[1] * (kept.ndim - 1)), current, kept, out=kept)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hand the best iterate to the module."""
-        assert isinstance(pl_module, IAGAN)
-        if self._best is not None:
-            pl_module.keep(self._best)
-            self._best = None
+        """End the fit with the best iterate."""
+        module = require_method(pl_module, self)
+        if module.best is not None:
+            module.keep(module.best)
+            module.best = None

@@ -5,58 +5,65 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import pytorch_lightning as pl
+from iagan_lightning.callbacks.stage_stopping import StageStopping
 
+from iagan_lightning.methods.adaptation import adapt
 from iagan_lightning.methods.dip import DIP, DIPSettings
-from iagan_lightning.methods.iagan import IAGAN, adapt
+from iagan_lightning.methods.phases import require_method
+from iagan_lightning.methods.trainers import quiet_trainer
 
 
 class DIPBaseline(pl.Callback):
-    """Add the result ``dip`` when the joint stage has ended, by a fit of ``DIP`` on a Trainer of its own.
+    """Add the result ``dip`` when the last fit has ended, by a fit of ``DIP`` on a Trainer of its own.
 
-    The schedule comes from the module's preset; where it is shorter than the official one, the result is entitled
-    ``DIP (short)``. There are official settings for super-resolution, denoising and inpainting; all other tasks use
-    those of x4 super-resolution. Where DIP fails on a single image, out of memory perhaps, a warning says so and the
-    other results stay; several images are then tried in smaller batches by the run.
+    The schedule comes from the module's preset (``fast`` where it has none); where it is shorter than the official one,
+    the result is entitled ``DIP (short)``. There are official settings for super-resolution, denoising and inpainting;
+    all other tasks use those of x4 super-resolution. Where DIP fails on a single image, out of memory perhaps, a
+    warning says so and the other results stay; several images are then tried in smaller batches by the run.
 
     Args:
         settings: what replaces the preset's settings.
         callbacks: Lightning callbacks for the fit of DIP, which see each of its evaluations.
     """
 
+    phase = "make"
+
     def __init__(self, settings: DIPSettings = DIPSettings(), callbacks: Sequence[pl.Callback] = ()) -> None:  # noqa: B008
         self.settings, self.callbacks = settings, callbacks
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Fit DIP after the joint stage."""
-        from iagan_lightning.methods.trainers import quiet_trainer  # which imports all callbacks
-
-        assert isinstance(pl_module, IAGAN)
-        if pl_module.stage != "joint":
+        """Fit DIP after the last fit."""
+        module = require_method(pl_module, self)
+        if not module.is_last:
             return
-        device = pl_module.y.device
-        dip = DIP(pl_module.preset, self.settings)
-        dip.begin(pl_module.y, pl_module.operator, pl_module.noise_std, pl_module.seeds, pl_module.names)
+        if isinstance(module, DIP):
+            raise ValueError("the method is Deep Image Prior already: leave the baseline out")
+        device = module.y.device
+        preset: Any = module.preset or "fast"
+        dip = DIP(preset, self.settings)
+        dip.begin(module.y, module.operator, module.noise_std, module.seeds, names=module.names)
         own = quiet_trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
             devices=1 if device.index is None else [device.index],
             precision=trainer.precision,
-            callbacks=list(self.callbacks),
+            callbacks=[StageStopping(), *self.callbacks],
         )
         try:
             adapt(dip, own)
         except (RuntimeError, MemoryError) as error:
-            if len(pl_module.y) > 1:
+            if len(module.y) > 1:
                 raise
             warnings.warn(f"no dip: {error}", stacklevel=2)
             return
         finally:
-            pl_module.operator.to(device)  # Lightning takes a module to the CPU when its fit has ended
-        pl_module.results["dip"] = dip.results["dip"].to(device)
-        pl_module.titles["dip"] = dip.title
-        pl_module.objective |= dip.objective
-        pl_module.evaluations |= dip.evaluations
-        pl_module.seconds |= dip.seconds
+            module.operator.to(device)  # Lightning takes a module to the CPU when its fit has ended
+        module.results["dip"] = dip.results["dip"].to(device)
+        module.titles |= dip.titles
+        module.objective |= dip.objective
+        module.evaluations |= dip.evaluations
+        module.seconds |= dip.seconds
         del dip, own  # they refer to each other: weights and moments would stay until Python happens to look for cycles
         gc.collect()

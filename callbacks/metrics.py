@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 
-from iagan_lightning.methods.iagan import IAGAN
+from iagan_lightning.methods.phases import require_method
 from iagan_lightning.results.lpips import Backbone
 from iagan_lightning.results.metrics import evaluate
 
@@ -16,18 +16,21 @@ class ImageMetrics(pl.Callback):
         lpips: backbone of LPIPS: ``alex``, ``vgg``, ``squeeze`` or ``none``.
     """
 
+    phase = "measure"
+
     def __init__(self, lpips: Backbone = "none") -> None:
         self.lpips: Backbone = lpips
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure after the joint stage."""
-        assert isinstance(pl_module, IAGAN)
-        if pl_module.stage != "joint":
+        """Measure after the last fit."""
+        module = require_method(pl_module, self)
+        if not module.is_last:
             return
-        module, operator = pl_module, pl_module.operator
-        module.results = {"naive": operator.naive(module.y), **module.results}
+        naive = module.operator.naive(module.y)
+        if naive is not None:
+            module.results = {"naive": naive, **module.results}
         module.metrics = [{} for _ in module.names]
         for method, images in module.results.items():
-            rows = evaluate(images, module.y, operator, module.truth, module.noise_std or 0.0, self.lpips)
+            rows = evaluate(images, module.y, module.operator, module.truth, module.noise_std or 0.0, self.lpips)
             for metrics, row in zip(module.metrics, rows, strict=True):
                 metrics[method] = row

@@ -13,8 +13,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from iagan_lightning.methods.dip import DIP
-from iagan_lightning.methods.iagan import IAGAN, METHOD
+from iagan_lightning.methods.phases import require_method
 from iagan_lightning.safety import printable
 
 REDRAW_SECONDS = 0.25
@@ -46,6 +45,8 @@ class RunProgress(pl.Callback):
     Attributes:
         look: called about once a second while an image is being adapted, to hear of other processes.
     """
+
+    phase = "write"
 
     def __init__(self, total: int, console: Console | None = None, shown: bool = True, quiet: bool = False) -> None:
         self.total, self.done, self.failed = total, 0, 0
@@ -90,20 +91,18 @@ class RunProgress(pl.Callback):
         if self._progress is None or self._task is None or now - self._drawn < REDRAW_SECONDS:
             return
         self._drawn = now
-        if isinstance(pl_module, DIP):
-            self._progress.doing = f"dip {batch_idx + 1}/{pl_module.settings.steps}"
-            return
-        assert isinstance(pl_module, IAGAN) and pl_module.evaluation is not None
-        steps_of = {stage: settings.steps or 1 for stage, settings in pl_module.stages.items()}
-        budget = {fit: steps_of["latent" if fit == "latent" else "joint"] for fit in pl_module.fits}
-        before = sum(budget[fit] for fit in pl_module.fits[: pl_module.fits.index(pl_module.stage)])
-        share = len(pl_module.names) * (before + batch_idx + 1) / sum(budget.values())
-        doing = METHOD.get(pl_module.stage, pl_module.stage)
-        steps = f"{batch_idx + 1}/{budget[pl_module.stage]}"
-        objective = float(pl_module.evaluation.objective.mean())
-        more = f" +{len(pl_module.names) - 1}" if len(pl_module.names) > 1 else ""
-        self._progress.doing = f"{doing} {steps}  objective {objective:.2e}  {printable(pl_module.names[0])}{more}"
-        self._progress.update(self._task, completed=self.done + share, tally=self._tally())
+        module = require_method(pl_module, self)
+        assert module.evaluation is not None
+        at = module.fits.index(module.current)
+        steps = [fit.settings.steps for fit in module.fits]
+        share = len(module.names) * (sum(steps[:at]) + batch_idx + 1) / sum(steps)
+        doing = f"{module.current.result or module.stage} {batch_idx + 1}/{steps[at]}"
+        objective = float(module.evaluation.objective.mean())
+        more = f" +{len(module.names) - 1}" if len(module.names) > 1 else ""
+        self._progress.doing = f"{doing}  objective {objective:.2e}  {printable(module.names[0])}{more}"
+        # A baseline's fits come within those of the method: they are told, and the bar waits for them.
+        completed = max(self.done + share, self._progress.tasks[self._task].completed)
+        self._progress.update(self._task, completed=completed, tally=self._tally())
 
     def finish(self, name: str, text: str, failed: bool = False) -> None:
         """Count an image as done and say how it went."""

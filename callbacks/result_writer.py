@@ -11,20 +11,25 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from iagan_lightning.data.images import to_pillow
-from iagan_lightning.methods.iagan import IAGAN
+from iagan_lightning.methods.phases import require_method
+from iagan_lightning.methods.test_time_module import TestTimeModule
 from iagan_lightning.results.files import write_bytes, write_picture, write_tensors, write_text
-from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.folder import METRICS_VERSION, OutputFolder
+from iagan_lightning.results.registry import about_own
 from iagan_lightning.results.sheet import sheet_of
 
 
 class ResultWriter(pl.Callback):
-    """Write pictures, measurements and ``metrics.json`` of each image when its last stage has ended.
+    """Write pictures, measurements and ``metrics.json`` of each image when its last fit has ended.
 
     Args:
         out: folder of the run.
-        save: ``weights`` also writes ``weights.safetensors`` with ``latent.z``, ``joint.z`` and by how much each weight
-            was changed, ``joint.change.<name>``, in half precision: ``iagan rebuild`` makes the images again.
+        save: ``weights`` also writes ``weights.safetensors`` with the latent of each fit, ``FIT.z``, and by how much
+            the last one changed each weight, ``FIT.change.NAME``, in half precision: ``iagan rebuild`` makes the image
+            again.
     """
+
+    phase, concludes = "write", True
 
     def __init__(
         self, out: OutputFolder | str | os.PathLike[str], save: Literal["images", "weights"] = "images"
@@ -33,13 +38,13 @@ class ResultWriter(pl.Callback):
         self.save = save
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write after the joint stage; metrics.json comes last, its presence means that the image is done."""
-        assert isinstance(pl_module, IAGAN)
-        if pl_module.stage == "joint":
-            for index in range(len(pl_module.names)):
-                self._write(pl_module, index)
+        """Write after the last fit; metrics.json comes last, its presence means that the image is done."""
+        module = require_method(pl_module, self)
+        if module.is_last:
+            for index in range(len(module.names)):
+                self._write(module, index)
 
-    def _write(self, module: IAGAN, index: int) -> None:
+    def _write(self, module: TestTimeModule, index: int) -> None:
         name = module.names[index]
         folder = self.out.make(name)
         y = module.y[index].cpu()
@@ -60,31 +65,43 @@ class ResultWriter(pl.Callback):
             write_picture(folder / f"{method}.png", to_pillow(image))
         write_picture(folder / "comparison.png", sheet_of(results, truth, picture, metrics, module.titles))
         if self.save == "weights":
-            write_bytes(folder / "weights.safetensors", to_safetensors(_variables(module, index)))
+            write_bytes(folder / "weights.safetensors", _variables(module, index))
         # Of attempts that failed or were killed.
         for remnant in (folder / "error.txt", *folder.glob(".*.part")):
             remnant.unlink(missing_ok=True)
         seconds = {stage: time / len(module.names) for stage, time in module.seconds.items()}
         record = {
+            "version": METRICS_VERSION,
             "image": name,
             "seed": module.seeds[index],
             "operator": repr(module.operator),
             "noise_std": module.noise_std,
             "preset": module.preset,
+            "result": module.final,
             "device": str(module.y.device),
             "seconds": {**seconds, "total": sum(seconds.values())},
             "evaluations": {stage: int(n[index]) for stage, n in module.evaluations.items()},
             "objective": {stage: float(value[index]) for stage, value in module.objective.items()},
+            "misfit": {stage: float(value[index]) for stage, value in module.misfits.items()},
             "methods": metrics,
             **({"titles": module.titles} if module.titles else {}),
+            **({"about": about} if (about := about_own()) else {}),
         }
         write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
 
 
-def _variables(module: IAGAN, index: int) -> dict[str, torch.Tensor]:
-    """The latents, and the weights as the difference from the prior's: small numbers, for which 16 bits are enough."""
+def _variables(module: TestTimeModule, index: int) -> bytes:
+    """The latents, and the weights as the difference from the prior's: small numbers, for which 16 bits are enough.
+
+    Raises:
+        ValueError: for a method whose weights are no change of a generator's.
+    """
+    if module.image_shape is None:
+        raise ValueError(f"save weights stores how a generator has changed; {type(module).__name__} has none")
+    last = next(fit for fit in reversed(module.fits) if fit.result is not None)
     tensors = {f"{stage}.z": kept.z[index].float() for stage, kept in module.kept.items()}
-    for name, adapted in zip(module.adapted, module.kept["joint"].weights, strict=True):
+    for name, adapted in module.weights_of(last.name).items():
         prior = module.generator.get_parameter(name)
-        tensors[f"joint.change.{name}"] = (adapted[index].to(prior) - prior).half()
-    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        tensors[f"{last.name}.change.{name}"] = (adapted[index].to(prior) - prior).half()
+    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    return to_safetensors(plain, metadata={"fit": last.name, "space": last.space or "z"})

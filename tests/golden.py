@@ -15,9 +15,8 @@ from pathlib import Path
 import torch
 from iagan_lightning.callbacks import DIPBaseline
 
-from iagan_lightning import Stage, reconstruct
+from iagan_lightning import DIPSettings, Stage, reconstruct
 from iagan_lightning.generators import BEGAN
-from iagan_lightning.methods.dip import DIPSettings
 from iagan_lightning.operators import BicubicDownsampling, FourierSensing, GaussianSensing, Inpainting
 
 KEPT = Path(__file__).with_name("golden.json")

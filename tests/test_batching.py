@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from iagan_lightning import batching
 from iagan_lightning.cli import main
 from iagan_lightning.data.images import to_pillow
 from iagan_lightning.generators import BEGAN, PGGAN, save_generator
+from iagan_lightning.runs import batching
 
 
 def test_memory_of_an_image_counts_what_a_step_keeps():

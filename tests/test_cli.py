@@ -437,7 +437,7 @@ def test_finished_images_are_skipped_and_failed_ones_tried_again(command, pictur
         (["--operator.scale", "2"], "operator.init_args.scale was 4, now 2"),
         (["--noise_std", "0.1"], "noise_std was 0.0, now 0.1"),
         (["--seed_everything", "5"], "seed_everything was 0, now 5"),
-        (["--model.joint.steps", "5"], "stages.joint.steps was 4, now 5"),
+        (["--model.joint.steps", "5"], "fits.joint.steps was 4, now 5"),
         (["--data.fit", "resize"], "data.fit was 'crop', now 'resize'"),
     ],
 )

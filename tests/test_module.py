@@ -188,7 +188,7 @@ def test_one_evaluation_of_a_batch_is_that_of_each_image(y, A, tiny):
     together.begin(y, A, seeds=[3, 9])
     for stage in ("latent", "joint"):
         if stage == "joint":
-            together.keep(together._iterate(together.misfit(together()), together()))
+            together.keep(together.last_iterate())
             together.enter("joint")
         loss = together.training_step()
         loss.backward()
@@ -196,7 +196,7 @@ def test_one_evaluation_of_a_batch_is_that_of_each_image(y, A, tiny):
             alone = IAGAN(tiny, "paper", **stages())
             alone.begin(y[i : i + 1], A, seeds=[[3, 9][i]])
             if stage == "joint":
-                alone.keep(alone._iterate(alone.misfit(alone()), alone()))
+                alone.keep(alone.last_iterate())
                 alone.enter("joint")
             alone.training_step().backward()
             assert torch.allclose(together.evaluation.objective[i], alone.evaluation.objective[0], rtol=1e-5)
@@ -521,7 +521,7 @@ def test_the_probe_does_not_see_what_is_held_out(A, y, tiny):
     module = IAGAN(tiny, joint=Stage(steps=3))
     module.begin(y, A, None)
     held = torch.stack([A.held_out(0.05, s) for s in (5, 6)]).flatten(1)
-    module.kept["latent"] = module._iterate(module.misfit(module()), module())
+    module.keep(module.last_iterate())
     objectives = []
     for change in (0.0, 100.0):
         module.enter("probe")

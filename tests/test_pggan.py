@@ -334,16 +334,20 @@ def test_round_trip(tmp_path):
 # Reconstruction ------------------------------------------------------------------------------------------------
 
 
+def settings_of(module, noise_std, operator):
+    return {fit.name: fit.settings for fit in module.plan(noise_std, operator)}
+
+
 def test_the_paper_preset_follows_the_generator(grown, tiny):
     sr, cs = BicubicDownsampling((3, 16, 16), scale=4), FourierSensing((3, 16, 16), ratio=0.3)
     for operator, noise_std, steps in ((sr, 0.0, 300), (sr, 0.1, 150), (cs, 0.0, 500), (cs, 0.1, 250)):
-        stages = IAGAN(grown, preset="paper").resolve(noise_std, operator)
+        stages = settings_of(IAGAN(grown, preset="paper"), noise_std, operator)
         assert (stages["latent"].steps, stages["latent"].lr) == (1800, 0.1)
         assert (stages["joint"].steps, stages["joint"].lr, stages["joint"].lr_weights) == (steps, 1e-4, 1e-3)
-    stages = IAGAN(tiny, preset="paper").resolve(0.0, sr)
+    stages = settings_of(IAGAN(tiny, preset="paper"), 0.0, sr)
     assert (stages["latent"].steps, stages["joint"].steps, stages["joint"].lr_weights) == (1600, 500, 1e-4)
-    assert IAGAN(grown).resolve(0.0, sr)["joint"].lr_weights == 1e-3
-    assert IAGAN(tiny).resolve(0.0, sr)["joint"].lr_weights == 1e-4
+    assert settings_of(IAGAN(grown), 0.0, sr)["joint"].lr_weights == 1e-3
+    assert settings_of(IAGAN(tiny), 0.0, sr)["joint"].lr_weights == 1e-4
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 import yaml
 from jsonargparse import ArgumentParser
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.func import functional_call
 
@@ -22,7 +21,7 @@ from iagan_lightning.results.files import write_picture, write_tensors
 
 @torch.no_grad()
 def rebuild(path: str | os.PathLike[str], generator: Generator) -> Tensor:
-    r"""Return :math:`G_{\theta + \Delta}(z)`, the image of the joint stage, ``(1, C, H, W)`` in [-1, 1].
+    r"""Return :math:`G_{\theta + \Delta}(z)`, the image of the last fit, ``(1, C, H, W)`` in [-1, 1].
 
     The change of the weights is stored in half precision; the image comes out within 1e-3.
 
@@ -34,22 +33,26 @@ def rebuild(path: str | os.PathLike[str], generator: Generator) -> Tensor:
         ValueError: for a file that is missing, damaged, or belongs to another generator.
     """
     try:
-        stored = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dictionary
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read: {error}. It is written with --save weights") from error
+    fit, space = about.get("fit", "joint"), about.get("space", "z")  # files of earlier versions know these only
     weights = dict(generator.named_parameters())
-    shapes = {f"joint.change.{name}": tuple(weight.shape) for name, weight in weights.items()}
-    shapes["joint.z"] = generator.latent_shape
+    shapes = {f"{fit}.change.{name}": tuple(weight.shape) for name, weight in weights.items()}
+    shapes[f"{fit}.z"] = generator.spaces.get(space, ())
     # Weights that kept their pre-trained values have no change.
-    for key in [key for key in stored if key.startswith("joint.change.")] + ["joint.z"]:
+    for key in [key for key in stored if key.startswith(f"{fit}.change.")] + [f"{fit}.z"]:
         if key not in stored or tuple(stored[key].shape) != shapes.get(key):
             raise ValueError(f"{path} belongs to another generator: this one has {key} of shape {shapes.get(key)}")
     adapted = {
         name: weight + stored[key].to(weight)
         for name, weight in weights.items()
-        if (key := f"joint.change.{name}") in stored
+        if (key := f"{fit}.change.{name}") in stored
     }
-    return functional_call(generator, adapted, stored["joint.z"][None].to(next(iter(weights.values()))))
+    options = {} if space == "z" else {"space": space}
+    return functional_call(generator, adapted, stored[f"{fit}.z"][None].to(next(iter(weights.values()))), options)
 
 
 def run_rebuild(args: Sequence[str]) -> int:
@@ -60,7 +63,7 @@ def run_rebuild(args: Sequence[str]) -> int:
     """
     parser = ArgumentParser(
         prog="iagan rebuild",
-        description="Make the image of the joint stage again from the weights that --save weights kept.",
+        description="Make the image of the last fit again from the weights that --save weights kept.",
         exit_on_error=False,
     )
     parser.add_argument("folder", type=str, help="OUT/images/NAME")
@@ -92,8 +95,14 @@ def _generator_of(folder: Path) -> str:
                 config = yaml.safe_load((above / "config.yaml").read_text(encoding="utf-8"))
             except yaml.YAMLError:
                 break
-            generator = (config.get("model") or {}).get("generator") if isinstance(config, dict) else None
+            generator = _generator_in(config)
             if isinstance(generator, str):
                 return generator
             break
     raise ValueError(f"no config.yaml above {folder} names a generator by its name or file: give --generator")
+
+
+def _generator_in(config: object) -> object:
+    model = config.get("model") if isinstance(config, dict) else None
+    model = model if isinstance(model, dict) else {}
+    return (model.get("init_args") or model).get("generator")

@@ -19,7 +19,7 @@ import torch
 from iagan_lightning.commands.tasks import run_task
 from iagan_lightning.data.samples import ImageData
 from iagan_lightning.generators import load_generator
-from iagan_lightning.methods.settings import Preset
+from iagan_lightning.methods.presets import Preset
 from iagan_lightning.paper import EXPERIMENTS, figures, tables
 from iagan_lightning.paper.experiments import RATIOS, Dataset, Experiment, Row, rows_of
 from iagan_lightning.results.files import write_bytes, write_picture, write_text

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from iagan_lightning.plugins import registered
+
+METHODS = {name.lower(): f"iagan_lightning.{name}" for name in ("IAGAN", "CSGM", "ILO", "DIP")}
+
 # --operator.kind NAME, a short way to say --operator CLASS
 KINDS = {
     "gaussian": "GaussianSensing",
@@ -50,6 +54,29 @@ def spell_out_flags(args: Sequence[str]) -> list[str]:
     for word, after in zip(args, [*args[1:], "--"], strict=True):
         spelled += [word, "true"] if word in ("--quiet", "--json") and after.startswith("--") else [word]
     return spelled
+
+
+def spell_out_method(args: Sequence[str]) -> list[str]:
+    """Say the method's class where the command line leaves it open, and replace a method's short name by its class.
+
+    Example:
+        >>> spell_out_method(["denoising", "--model", "csgm"])
+        ['denoising', '--model', 'iagan_lightning.IAGAN', '--model', 'iagan_lightning.CSGM']
+    """
+    others = registered("methods")
+    spelled, after = [], ""
+    for word in args:
+        option, equals, value = word.partition("=")
+        name = value if option == "--model" and equals else word if after == "--model" else None
+        after = word
+        if name is not None and name.lower() in METHODS:
+            word = f"{option}={METHODS[name.lower()]}" if equals else METHODS[name.lower()]
+        elif name in others:
+            path = others[name].value.replace(":", ".")
+            word = f"{option}={path}" if equals else path
+        spelled.append(word)
+    # Ahead of everything else, so that a config or another --model has the last word.
+    return [*spelled[:1], "--model", METHODS["iagan"], *spelled[1:]]
 
 
 def parse_level(noise_std: float | str) -> float | None:

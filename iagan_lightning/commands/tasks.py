@@ -17,18 +17,17 @@ from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from iagan_lightning.commands.parsing import parse, shared_configs_first
-from iagan_lightning.commands.shorthand import KINDS, parse_level, spell_out_flags, spell_out_kind
+from iagan_lightning.commands.shorthand import KINDS, parse_level, spell_out_flags, spell_out_kind, spell_out_method
 from iagan_lightning.data.samples import ImageData, OperatorFactory
-from iagan_lightning.generators import load_generator
-from iagan_lightning.methods.dip import DIPSettings
-from iagan_lightning.methods.iagan import IAGAN, check_precision
+from iagan_lightning.methods import DIPSettings, TestTimeModule
+from iagan_lightning.methods.adaptation import check_precision
 from iagan_lightning.operators import (
     BicubicDownsampling,
     Blur,
     GaussianSensing,
     Identity,
     Inpainting,
-    LinearOperator,
+    Operator,
 )
 from iagan_lightning.results.files import write_text
 from iagan_lightning.results.folder import OutputFolder
@@ -38,20 +37,6 @@ from iagan_lightning.runs.environment import environment
 from iagan_lightning.runs.fingerprint import determining_settings
 from iagan_lightning.runs.processes import Companions, find_place, own_device
 from iagan_lightning.runs.run import Run
-
-
-class ReconstructionModel(IAGAN):
-    """IAGAN whose generator is named in the configuration.
-
-    Args:
-        generator: a bundled prior's name (began64), a file of weights (.safetensors or a PyTorch state dict), or a
-            class_path with init_args and, for a class that is no Generator, latent_shape, latent_distribution and
-            value_range; weights names its file.
-    """
-
-    # Not a class type: jsonargparse would try to read the weights as YAML.
-    def __init__(self, generator: dict[str, Any] | str = "began64", **kwargs: Any) -> None:
-        super().__init__(load_generator(generator), **kwargs)
 
 
 class TaskTrainer(pl.Trainer):
@@ -80,7 +65,7 @@ class TaskTrainer(pl.Trainer):
     def reconstruct(
         self,
         task: str,
-        model: IAGAN,
+        model: TestTimeModule,
         data: ImageData,
         operator: OperatorFactory,
         out: str | None,
@@ -139,7 +124,7 @@ class Task:
     """
 
     summary: str
-    operator: type[LinearOperator]
+    operator: type[Operator]
     defaults: dict[str, Any] = field(default_factory=dict)
     instead: tuple[str, ...] = ()
 
@@ -197,9 +182,9 @@ def _method(name: str, task: Task) -> Callable[..., None]:
 
     def run(
         self: TaskTrainer,
-        model: ReconstructionModel,
+        model: TestTimeModule,
         datamodule: ImageData,
-        operator: Callable[[tuple[int, int, int]], LinearOperator] = task.operator,
+        operator: Callable[[tuple[int, int, int]], Operator] = task.operator,
         noise_std: float | str = 0.0,
         back_projection: bool | Literal["discrepancy", "naive"] | None = None,
         dip: bool = False,
@@ -280,14 +265,8 @@ def run_task(args: Sequence[str]) -> int:
     """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own classes lie there; python -m does the same
-    cli = parse(
-        TaskCLI,
-        ReconstructionModel,
-        ImageData,
-        spell_out_flags(spell_out_kind(args)),
-        "iagan",
-        trainer_class=TaskTrainer,
-    )
+    words = spell_out_method(spell_out_flags(spell_out_kind(args)))
+    cli = parse(TaskCLI, TestTimeModule, ImageData, words, "iagan", trainer_class=TaskTrainer, subclass_mode_model=True)
     assert isinstance(cli.trainer, TaskTrainer)
     return cli.trainer.exit_status
 

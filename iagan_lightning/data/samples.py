@@ -23,10 +23,10 @@ from iagan_lightning.data.images import (
     read_image,
     shift_rows,
 )
-from iagan_lightning.operators import BicubicDownsampling, LinearOperator
+from iagan_lightning.operators import BicubicDownsampling, LinearOperator, Operator
 from iagan_lightning.operators.files import read_tensor
 
-OperatorFactory = Callable[..., LinearOperator]
+OperatorFactory = Callable[..., Operator]
 ARRAYS = {".pt", ".npy"}
 WRITTEN = {".json", ".txt", ".csv", ".png", ".pt", ".safetensors"}  # in the folder of an image
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -54,7 +54,7 @@ class Measured:
     """A sample that has been read: y ``(1, *measurement_shape)``, its operator, and the truth where there is one."""
 
     y: Tensor
-    operator: LinearOperator
+    operator: Operator
     truth: Tensor | None
 
 
@@ -174,6 +174,11 @@ class ImageData(pl.LightningDataModule):
         A = operator_for(operator, image_shape, tuple(picture.shape), sample.measurement)
         if len(picture) != A.measurement_shape[0]:
             picture = self._picture(sample.measurement, A.measurement_shape[0])
+        if not isinstance(A, LinearOperator):
+            raise ValueError(
+                f"{sample.measurement}: a picture is measured on [0, 1]; measurements on [-1, 1] follow from it for a "
+                f"linear operator only, and {type(A).__name__} is none: give .pt or .npy, on its own scale"
+            )
         # A picture is A applied to an image in [0, 1]; on [-1, 1] that is 2 y - A(1), and 2 y - 1 = picture.
         y = picture[None] + 1 - A(torch.ones(1, *image_shape))
         return Measured(A.measured(y), A, truth)
@@ -198,7 +203,7 @@ class ImageData(pl.LightningDataModule):
 
 def operator_for(
     factory: OperatorFactory, image_shape: tuple[int, int, int], shape: tuple[int, ...], path: Path
-) -> LinearOperator:
+) -> Operator:
     """Return the operator of measurements of this shape; a downsampling takes its size from them.
 
     A picture is colour or grey as the operator wants it: only its height and width must be those of the measurements.
@@ -210,7 +215,7 @@ def operator_for(
             f"{image_shape[2]} x {image_shape[1]}: choose a generator of a higher resolution, or give the picture "
             "with --data.root to have it measured"
         )
-    A: LinearOperator | None = None
+    A: Operator | None = None
     try:
         A = factory(image_shape)
     except ValueError as error:

@@ -20,6 +20,14 @@ class Generator(nn.Module):
     A subclass sets the three attributes and writes ``forward``. It must treat the images of a batch independently
     (no batch statistics), because each image of a batch adapts on its own.
 
+    A generator may have further latent spaces on the way from z to the image, such as ``w`` or ``features-16``, the
+    features behind its first layers. It then overrides ``spaces``, and its forward takes ``space``, where its input
+    lies, and ``to``, where to end::
+
+        G(z)                                # z to the image
+        f = G(z, to="features-16")          # z to the features at 16 x 16
+        G(f, space="features-16")           # from there to the image
+
     Attributes:
         latent_shape: shape of one z.
         image_shape: ``(C, H, W)``.
@@ -47,6 +55,23 @@ class Generator(nn.Module):
         if self.latent_distribution == "uniform":
             return torch.rand(n, *self.latent_shape, generator=draw) * 2 - 1
         return torch.randn(n, *self.latent_shape, generator=draw)
+
+    @property
+    def spaces(self) -> dict[str, tuple[int, ...]]:
+        """The latent spaces by name, from z towards the image, and the shape of one latent in each.
+
+        Example:
+            >>> from iagan_lightning.generators import BEGAN
+            >>> BEGAN(resolution=32, channels=4, latent=8).spaces
+            {'z': (8,), 'features-8': (4, 8, 8), 'features-16': (4, 16, 16)}
+        """
+        return {"z": self.latent_shape}
+
+    def require_space(self, space: str) -> None:
+        """Raise ValueError for a space that this generator does not have."""
+        if space not in self.spaces:
+            known = ", ".join(self.spaces)
+            raise ValueError(f"{type(self).__name__} has the latent spaces {known}; {space!r} was given")
 
     def architecture(self) -> dict[str, object]:
         """Return the constructor arguments that rebuild this network, for the header of a weight file."""

@@ -24,6 +24,9 @@ class BEGAN(Generator):
         skip: concatenate the 8 x 8 layer's output, enlarged, after each upsampling (the paper's skip connections).
         latent_distribution: what z was drawn from in training: ``uniform`` on [-1, 1] as in the paper, or ``normal``.
 
+    Latent spaces: z, and the features behind each pair of convolutions but the last, ``features-8``,
+    ``features-16`` ... (with skip connections z alone).
+
     Shapes: z ``(n, latent)`` -> images ``(n, 3, resolution, resolution)`` in [-1, 1].
 
     Example:
@@ -59,17 +62,30 @@ class BEGAN(Generator):
             setattr(self, f"l{2 * block + 2}", nn.Conv2d(channels, channels, 3, padding=1))
         setattr(self, f"l{2 * self.blocks + 1}", nn.Conv2d(channels, 3, 3, padding=1))
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Return G(z)."""
+    @property
+    def spaces(self) -> dict[str, tuple[int, ...]]:
+        """z, and where that is all that the layers behind need, the features at each resolution but the last."""
+        sizes = [] if self.skip else [8 << block for block in range(self.blocks - 1)]
+        return {"z": self.latent_shape} | {f"features-{n}": (self.channels, n, n) for n in sizes}
+
+    def forward(self, latent: Tensor, space: str = "z", to: str = "image") -> Tensor:
+        """Return G(z); or begin with a latent of another space, or end in one."""
         layer = self._modules
-        first = x = self.l0(z).view(-1, self.channels, 8, 8)
-        for block in range(self.blocks):
+        done = 0
+        if space == "z":
+            first = x = self.l0(latent).view(-1, self.channels, 8, 8)
+        else:
+            self.require_space(space)
+            x, done = latent, list(self.spaces).index(space)
+        for block in range(done, self.blocks):
             if block:
                 x = F.interpolate(x, scale_factor=2.0, mode="nearest")
                 if self.skip:
                     x = torch.cat([x, F.interpolate(first, size=x.shape[-2:], mode="nearest")], dim=1)
             x = self.activation(layer[f"l{2 * block + 1}"](x))  # type: ignore[misc]
             x = self.activation(layer[f"l{2 * block + 2}"](x))  # type: ignore[misc]
+            if to == f"features-{8 << block}":
+                return x
         return torch.tanh(layer[f"l{2 * self.blocks + 1}"](x))  # type: ignore[misc]
 
     def architecture(self) -> dict[str, object]:

@@ -35,6 +35,8 @@ class PGGAN(Generator):
         checkpointing: keep nothing of a layer for the gradient but what goes into it, and compute the rest again: less
             memory, more time. Several images with weights of their own are then made one after another.
 
+    Latent spaces: z, and the features behind each pair of layers but the last, ``features-4``, ``features-8`` ...
+
     Shapes: z ``(n, latent)``, standard normal -> images ``(n, 3, resolution, resolution)``, about [-1, 1].
 
     Raises:
@@ -80,11 +82,21 @@ class PGGAN(Generator):
         self.features = nn.ModuleList(layers)
         self.output = Layer(widths[-1], 3, kernel=1, padding=0, gain=1.0, slope=1.0)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Return G(z)."""
-        x = z[:, :, None, None]
-        for layer in self.features:
+    @property
+    def spaces(self) -> dict[str, tuple[int, ...]]:
+        """z, and the features at each resolution but the last."""
+        inner = {f"features-{4 << k}": (width, 4 << k, 4 << k) for k, width in enumerate(self.channels[:-1])}
+        return {"z": self.latent_shape} | inner
+
+    def forward(self, latent: Tensor, space: str = "z", to: str = "image") -> Tensor:
+        """Return G(z); or begin with a latent of another space, or end in one."""
+        self.require_space(space)
+        level = list(self.spaces).index(space)
+        x = latent[:, :, None, None] if level == 0 else latent
+        for number, layer in enumerate(self.features[2 * level :], start=2 * level):
             x = layer(x, self.checkpointing)
+            if number % 2 and to == f"features-{4 << number // 2}":
+                return x
         image: Tensor = self.output(x)
         return image
 

@@ -1,9 +1,8 @@
-"""Measurement operators A: forward, adjoint, pseudo-inverse and back-projection.
+"""Measurement operators A: forward and, of linear ones, adjoint, pseudo-inverse and back-projection.
 
 PyTorch, and NumPy and Pillow for files of matrices and masks; nothing here imports the rest of the package.
 """
 
-from iagan_lightning.operators.base import LinearOperator
 from iagan_lightning.operators.bicubic import BicubicDownsampling
 from iagan_lightning.operators.blur import Blur
 from iagan_lightning.operators.composition import Composition
@@ -12,6 +11,9 @@ from iagan_lightning.operators.gaussian import GaussianSensing
 from iagan_lightning.operators.grayscale import Grayscale
 from iagan_lightning.operators.identity import Identity
 from iagan_lightning.operators.inpainting import Inpainting
+from iagan_lightning.operators.linear import LinearOperator
+from iagan_lightning.operators.operator import Operator
+from iagan_lightning.operators.phase_retrieval import PhaseRetrieval
 
 __all__ = [
     "BicubicDownsampling",
@@ -23,4 +25,6 @@ __all__ = [
     "Identity",
     "Inpainting",
     "LinearOperator",
+    "Operator",
+    "PhaseRetrieval",
 ]

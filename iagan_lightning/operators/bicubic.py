@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from iagan_lightning.operators.base import LinearOperator, bicubic_upsampling
+from iagan_lightning.operators.linear import LinearOperator, bicubic_upsampling
 
 Padding = Literal["renormalise", "zero", "reflect", "replicate", "circular"]
 

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iagan_lightning.operators.base import LinearOperator
 from iagan_lightning.operators.bicubic import _fold
 from iagan_lightning.operators.conjugate_gradients import solve_normal_equations
 from iagan_lightning.operators.files import Array, fingerprint, read_picture
+from iagan_lightning.operators.linear import LinearOperator
 
 Padding = Literal["circular", "zero", "reflect", "replicate"]
 KERNELS = ("uniform", "gaussian", "motion")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from iagan_lightning.operators.base import LinearOperator
+from iagan_lightning.operators.linear import LinearOperator
 
 
 class Verdict(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from iagan_lightning.operators.base import LinearOperator
+from iagan_lightning.operators.linear import LinearOperator
 
 
 class Composition(LinearOperator):

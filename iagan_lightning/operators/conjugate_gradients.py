@@ -32,6 +32,8 @@ def solve_normal_equations(
     x = torch.zeros_like(gradient)
     direction = gradient
     norm = start = _square(gradient)
+    if bool(((start == 0) & (_square(y) > 0)).any()):  # y has nothing that A can give, or A^T is not its adjoint
+        _require_adjoint(forward, adjoint, torch.ones_like(gradient))
     for _ in range(max_iterations):
         active = norm > start * eps**1.5
         if not bool(active.any()):
@@ -54,6 +56,15 @@ def solve_normal_equations(
             "Give it a pseudo_inverse of its own."
         )
     return x
+
+
+def _require_adjoint(forward: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    r"""Raise RuntimeError where :math:`A^T A x = 0` though :math:`A x \neq 0`: no adjoint of A gives that."""
+    image = forward(x)
+    if bool(((_square(image) > 0) & (_square(adjoint(image)) == 0)).any()):
+        raise RuntimeError(
+            "the adjoint of A x is zero although A x is not: the operator is not linear, or has a wrong adjoint"
+        )
 
 
 def _square(x: Tensor) -> Tensor:

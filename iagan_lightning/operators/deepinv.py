@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iagan_lightning.operators.base import LinearOperator
+from iagan_lightning.operators.linear import LinearOperator
 
 
 class DeepinvOperator(LinearOperator):
@@ -40,6 +40,11 @@ class DeepinvOperator(LinearOperator):
             physics = _build(physics)
         if not (isinstance(physics, nn.Module) and hasattr(physics, "A") and hasattr(physics, "A_adjoint")):
             raise ValueError(f"a linear physics of deepinv has A and A_adjoint; {type(physics).__name__} has not")
+        if "LinearPhysics" not in {kind.__name__ for kind in type(physics).__mro__}:  # non-linear ones may have both
+            raise ValueError(
+                f"{type(physics).__name__} is no LinearPhysics of deepinv: write an Operator of your own whose forward "
+                "calls its A"
+            )
         self._physics: dict[torch.dtype | None, nn.Module] = {None: physics}  # in a dict: the base would hold its type
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from iagan_lightning.operators.base import LinearOperator
 from iagan_lightning.operators.files import Array, fingerprint, read_picture
+from iagan_lightning.operators.linear import LinearOperator
 
 Design = Literal["hermitian", "quadrant"]
 

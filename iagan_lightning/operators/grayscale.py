@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iagan_lightning.operators.base import LinearOperator
+from iagan_lightning.operators.linear import LinearOperator
 
 WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in most software
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from iagan_lightning.operators.base import LinearOperator
+from iagan_lightning.operators.linear import LinearOperator
 
 
 class Identity(LinearOperator):

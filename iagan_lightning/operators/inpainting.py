@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iagan_lightning.operators.base import LinearOperator
 from iagan_lightning.operators.files import Array, fingerprint, read_picture
+from iagan_lightning.operators.linear import LinearOperator
 
 
 class Inpainting(LinearOperator):

@@ -15,6 +15,8 @@ from typing import Any
 from iagan_lightning.results.files import replacing, write_bytes, write_once, write_text
 from iagan_lightning.results.summary import summarise
 
+METRICS_VERSION = 2  # of metrics.json: 2 names the misfit beside the objective; 1 had no version
+
 
 class OutputFolder:
     """Layout of ``OUT``; see the README for what each file holds.
@@ -100,6 +102,11 @@ class OutputFolder:
         settings = json.loads(json.dumps(settings))
         if path.is_file() or not write_once(path, json.dumps(settings, indent=2) + "\n"):
             before = json.loads(path.read_text(encoding="utf-8"))
+            if before.get("format") != settings.get("format"):
+                raise ValueError(
+                    f"{self.root} holds results of another version of this package, whose settings cannot be compared "
+                    "with today's: choose another --out (iagan report still reads that one)"
+                )
             old, new = dict(_flatten(before)), dict(_flatten(settings))
             changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
             if changed:
@@ -120,10 +127,12 @@ class OutputFolder:
             writer = csv.writer(body, lineterminator="\n")
 
             titles: dict[str, str] = {}  # of methods whose usual title would mislead
+            about: dict[str, Any] = {}  # metrics that are not ours
 
             def rows() -> Iterator[dict[str, Any]]:
                 for done in self.done():
                     titles.update(done.get("titles", {}))
+                    about.update(done.get("about", {}))
                     for method, metrics in done["methods"].items():
                         row = {"image": done["image"], "method": method, **metrics}
                         shown = {**row, "title": titles[method]} if method in titles else row
@@ -132,7 +141,7 @@ class OutputFolder:
                         yield row
 
             summary = summarise(rows())
-            summary["titles"] = titles
+            summary["titles"], summary["about"] = titles, about
             summary["failed"] = failed or {}
             body.seek(0)
             with replacing(self.root / "summary.csv") as file:

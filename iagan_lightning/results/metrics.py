@@ -8,15 +8,18 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.data.images import to_8bit
-from iagan_lightning.operators import LinearOperator
+from iagan_lightning.operators import LinearOperator, Operator
 from iagan_lightning.results.lpips import Backbone, large_enough_for_lpips, load_lpips
+from iagan_lightning.results.registry import metric, own_metrics
+
+__all__ = ["evaluate", "metric"]
 
 
 @torch.no_grad()
 def evaluate(
     x: Tensor,
     y: Tensor,
-    operator: LinearOperator,
+    operator: Operator,
     truth: Tensor | None = None,
     noise_std: float = 0.0,
     lpips: Backbone = "none",
@@ -28,7 +31,7 @@ def evaluate(
     y near :math:`\sqrt 2`). With the truth: ``mse`` and ``psnr`` [dB] on the [0, 1] scale after clamping, ``ssim``,
     ``lpips_<backbone>``, and with :math:`e = (x - x_{true}) / 2` unclamped and :math:`P_A = A^+ A` the mean of
     :math:`(P_A e)^2`, ``row_space_mse``, and of :math:`(e - P_A e)^2`, ``null_space_mse``; both are absent where
-    conjugate gradients cannot find A^+.
+    conjugate gradients cannot find A^+, and where A is not linear. Metrics of one's own (``metric``) follow.
 
     Args:
         x: reconstructions ``(B, C, H, W)`` in [-1, 1].
@@ -58,15 +61,23 @@ def evaluate(
         if distance is not None and large_enough_for_lpips(tuple(x.shape[-2:])):
             columns[f"lpips_{lpips}"] = distance(x.clamp(-1, 1), truth.clamp(-1, 1))
         error = (x - truth) / 2
-        try:
-            row_space = operator.pseudo_inverse(operator(error))
-        except RuntimeError:  # an ill-conditioned operator without a pseudo-inverse of its own: P_A is out of reach
-            pass
-        else:
+        row_space = _project(operator, error)
+        if row_space is not None:
             columns["row_space_mse"] = row_space.square().flatten(1).mean(1)
             columns["null_space_mse"] = (error - row_space).square().flatten(1).mean(1)
+    columns |= own_metrics(x, y=y, operator=operator, truth=truth, noise_std=noise_std)
     values = {name: column.double().tolist() for name, column in columns.items()}
     return [{name: column[i] for name, column in values.items()} for i in range(len(x))]
+
+
+def _project(operator: Operator, error: Tensor) -> Tensor | None:
+    """Return :math:`A^+ A e`, None where it is out of reach."""
+    if not isinstance(operator, LinearOperator):
+        return None
+    try:
+        return operator.pseudo_inverse(operator(error))
+    except RuntimeError:  # an ill-conditioned operator without a pseudo-inverse of its own
+        return None
 
 
 def _norm(x: Tensor) -> Tensor:

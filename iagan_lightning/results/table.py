@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.registry import shown
 from iagan_lightning.results.sheet import TITLES
 from iagan_lightning.safety import printable
 
-BEST = {"psnr": max, "ssim": max, "lpips_alex": min, "lpips_vgg": min, "lpips_squeeze": min, "residual": min}
 MISFIT = 0.35
 ROUNDING = 1e-6
-UNITS = {"psnr": "PSNR in dB", "ssim": "SSIM", "residual": "residual |Ax-y|/|y|"}
+HEADINGS = {"psnr": "PSNR in dB", "residual": "residual |Ax-y|/|y|"}
 
 
 def print_summary(
@@ -28,17 +28,24 @@ def print_summary(
     """
     console = console or Console()
     methods = summary["methods"]
-    shown = [key for key in BEST if any(key in table for table in methods.values())]
+    metrics = {key: about for key, about in shown(summary.get("about", {})).items() if about.better}
+    columns = [key for key in metrics if any(key in table for table in methods.values())]
     if methods:
         table = Table(title=f"mean over {summary['images']} images")
         table.add_column("method")
-        for key in shown:
-            table.add_column(UNITS.get(key, key.replace("lpips_", "LPIPS ")), justify="right")
-        judged = [key for key in shown if not (noisy and key == "residual")]
-        best = {key: _floored(key, BEST[key](t[key]["mean"] for t in methods.values() if key in t)) for key in judged}
+        for key in columns:
+            table.add_column(HEADINGS.get(key, metrics[key].title), justify="right")
+        judged = [key for key in columns if not (noisy and key == "residual")]
+        order = {"high": max, "low": min}
+        best = {
+            key: _floored(
+                key, order[metrics[key].better or "low"](t[key]["mean"] for t in methods.values() if key in t)
+            )
+            for key in judged
+        }
         for name, values in methods.items():
             cells = []
-            for key in shown:
+            for key in columns:
                 mean = values.get(key, {}).get("mean")
                 text = "" if mean is None else _format(key, mean)
                 cells.append(f"[bold]{text}[/bold]" if text and _floored(key, mean) == best.get(key) else text)

@@ -9,30 +9,38 @@ from typing import Any
 from torch import nn
 
 from iagan_lightning.generators import Generator, ModuleGenerator
+from iagan_lightning.methods import Fit, TestTimeModule
 from iagan_lightning.methods.dip import resolve_dip
 from iagan_lightning.runs.run import Run
+
+FORMAT = 2  # of settings.json: 2 holds the fits of any method; 1 had no number
 
 
 def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[str, Any]:
     """Return what decides about results: not paths, devices or numbers of images, but the weights themselves.
 
-    Stages are recorded as they were resolved, so that other presets of another version count as a difference too.
+    Fits are recorded as they were resolved, so that other presets of another version count as a difference too.
     """
     A = run.operator(run.image_shape) if run.data.measurements is None else None
+    model = run.model
+    given = config["model"].get("init_args") or {}
+    preset: Any = model.preset or "fast"
     return {
+        "format": FORMAT,
         "task": task,
+        "method": f"{type(model).__module__}.{type(model).__qualname__}",
         "seed_everything": run.seed,
         "operator": config["operator"],
         "noise_std": run.noise_std,
         "back_projection": run.back_projection,
-        "dip": None if run.dip is None else asdict(resolve_dip(run.dip, run.model.preset, run.noise_std, A)),
+        "dip": None if run.dip is None else asdict(resolve_dip(run.dip, preset, run.noise_std, A)),
         "lpips": run.lpips,
-        "preset": run.model.preset,
-        "stages": {name: asdict(stage) for name, stage in run.model.resolve(run.noise_std, A).items()},
-        "memory_format": config["model"].get("memory_format"),
-        "compile": config["model"].get("compile") or None,
-        "weights": fingerprint(run.model.generator),
-        "generator": describe(run.model.generator),
+        "preset": model.preset,
+        "fits": {fit.name: _recorded(fit, model) for fit in model.plan(run.noise_std, A)},
+        "memory_format": given.get("memory_format"),
+        "compile": given.get("compile") or None,
+        "weights": fingerprint(model.generator) if model.image_shape else None,
+        "generator": describe(model.generator) if model.image_shape else None,
         "data": {
             "fit": run.data.fit,
             "align": run.data.align,
@@ -40,6 +48,20 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
             "measured": run.data.measurements is None,
         },
         "precision": config.get("trainer", {}).get("precision"),
+    }
+
+
+def _recorded(fit: Fit, model: TestTimeModule) -> dict[str, Any]:
+    """Return a fit as what JSON holds; of the weights that adapt a hash of their names."""
+    names = [name for name, _ in model.generator.named_parameters()] if model.image_shape else []
+    adapted = "\n".join(name for name in names if fit.adapts(name) and name in model.trainable)
+    return {
+        **asdict(fit.settings),
+        "space": fit.space,
+        "init": fit.init,
+        "result": fit.result,
+        "radius": fit.radius,
+        "adapts": hashlib.sha256(adapted.encode()).hexdigest()[:8] if adapted else None,
     }
 
 

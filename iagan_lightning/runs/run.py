@@ -29,10 +29,10 @@ from iagan_lightning.callbacks import (
 )
 from iagan_lightning.data.samples import ImageData, Measured, OperatorFactory, Sample
 from iagan_lightning.generators import Generator
+from iagan_lightning.methods import TestTimeModule, adapt
 from iagan_lightning.methods.dip import DIPSettings
-from iagan_lightning.methods.iagan import IAGAN, adapt
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
-from iagan_lightning.operators import LinearOperator
+from iagan_lightning.operators import LinearOperator, Operator
 from iagan_lightning.operators.checks import require_linear
 from iagan_lightning.results.files import write_text
 from iagan_lightning.results.folder import OutputFolder
@@ -63,12 +63,12 @@ class Run:
         tensorboard: number of images that get a TensorBoard run, the first ones.
         trainer: arguments of the Trainer of each image.
         quiet: show failures only.
-        callbacks: the user's own, after those that make results and before those that measure and write them.
+        callbacks: the user's own, in the order of their phases (``make`` where they name none).
         place: which of several processes this is. All work through the same images; the first one (rank 0) shows the
             progress of all and writes the summary.
     """
 
-    model: IAGAN
+    model: TestTimeModule
     data: ImageData
     operator: OperatorFactory
     out: OutputFolder
@@ -94,17 +94,23 @@ class Run:
 
         # One operator serves all pictures of a size: building one can cost more than using it.
         @functools.lru_cache(maxsize=4)
-        def checked(image_shape: tuple[int, int, int], **settings: Any) -> LinearOperator:
+        def checked(image_shape: tuple[int, int, int], **settings: Any) -> Operator:
             A = factory(image_shape, **settings)
-            require_linear(A)
+            if isinstance(A, LinearOperator):
+                require_linear(A)
+            elif self.back_projection not in (None, False):
+                raise ValueError(f"back_projection needs a linear operator; {type(A).__name__} is none: leave it out")
             return A
 
         self.operator = checked
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Shape of the generator's images, which all others are brought to."""
-        return self.model.generator.image_shape
+        """Shape of the generator's images, which all others are brought to; for a method without one ``data.size``."""
+        shape, size = self.model.image_shape, self.data.size
+        if shape is None and size is None:
+            raise ValueError(f"{type(self.model).__name__} makes images of any size: give --data.size")
+        return shape or (3, int(size or 0), int(size or 0))
 
     def __call__(self, before_work: Callable[[], None] | None = None) -> dict[str, Any]:
         """Do what is left to do and return the summary (an empty one on other ranks than 0).
@@ -218,6 +224,8 @@ class Run:
 
     def _start_checkpointing(self) -> bool:
         """Let the generator save memory, if it can and has not done so yet."""
+        if self.model.image_shape is None:
+            return False
         generator: Generator = self.model.generator
         if generator.checkpointing is not False:
             return False
@@ -234,8 +242,10 @@ class Run:
         wanted = self.data.images_per_fit
         if wanted != "auto":
             return int(wanted)
-        joint = self.model.given["joint"]
-        history = (joint.history or 20) if joint.optimizer == "lbfgs" else 0
+        if self.model.image_shape is None:
+            return 1  # nothing is known of what its images take
+        settings = [fit.settings for fit in self.model.plan(self.noise_std, None)]
+        history = max((each.history for each in settings[1:] if each.optimizer == "lbfgs"), default=0)
         return images_that_fit(self.model.generator, quiet_trainer(**self.trainer).strategy.root_device, history)
 
     def _adapt(self, batch: list[tuple[Sample, Measured]], progress: RunProgress, with_tensorboard: set[str]) -> None:
@@ -261,8 +271,8 @@ class Run:
 
     def _verdict(self, name: str) -> str:
         record = self.out.metrics(name)
-        methods = record["methods"]
-        best = methods.get("iagan_bp", methods.get("iagan", {}))
+        methods, final = record["methods"], record["result"]
+        best = methods.get(f"{final}_bp", methods.get(final, {}))
         psnr = f"PSNR {best['psnr']:.2f} dB, " if "psnr" in best else ""
         return f"{psnr}residual {best.get('residual', float('nan')):.1e}, {record['seconds']['total']:.1f} s"
 

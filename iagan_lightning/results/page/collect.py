@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,19 +18,11 @@ import yaml
 from PIL import Image
 
 from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.registry import Metric, shown
 from iagan_lightning.results.sheet import TITLES
 from iagan_lightning.results.summary import summarise
 from iagan_lightning.safety import open_picture
 
-METRICS: dict[str, dict[str, Any]] = {
-    "psnr": {"title": "PSNR", "unit": "dB", "better": "high", "format": "2"},
-    "ssim": {"title": "SSIM", "unit": "", "better": "high", "format": "4"},
-    "lpips_alex": {"title": "LPIPS alex", "unit": "", "better": "low", "format": "4"},
-    "lpips_vgg": {"title": "LPIPS vgg", "unit": "", "better": "low", "format": "4"},
-    "lpips_squeeze": {"title": "LPIPS squeeze", "unit": "", "better": "low", "format": "4"},
-    "residual": {"title": "Residual", "unit": "|Ax - y| / |y|", "better": "low", "format": "e"},
-    "residual_sigma": {"title": "Residual / noise", "unit": "1 = truth", "better": None, "format": "2"},
-}
 CURVES = ("objective", "residual", "psnr")
 
 
@@ -73,13 +65,16 @@ def collect(folders: Sequence[Path], page: Path) -> dict[str, Any]:
     titles = _titles(record for run in records for record in run.values())
     # Of noisy measurements the truth itself leaves a residual: the smallest is none to be proud of.
     noisy = any(record.get("noise_std", 0.0) != 0 for run in records for record in run.values())
-    judged = {key for key, about in METRICS.items() if about["better"]} - ({"residual"} if noisy else set())
+    metrics = shown({k: v for run in records for record in run.values() for k, v in record.get("about", {}).items()})
+    judged = {key for key, about in metrics.items() if about.better} - ({"residual"} if noisy else set())
     return {
         "runs": runs,
-        "metrics": [{"key": key, **about, "judged": key in judged} for key, about in METRICS.items() if key in found],
+        "metrics": [
+            {"key": key, **asdict(about), "judged": key in judged} for key, about in metrics.items() if key in found
+        ],
         "methods": {name: titles[name] for name in _ordered(titles)},
         "titles": TITLES | titles,
-        "summary": [row for index, run in enumerate(records) for row in _summary(index, run)],
+        "summary": [row for index, run in enumerate(records) for row in _summary(index, run, metrics)],
         "images": [
             {
                 "name": name,
@@ -160,7 +155,7 @@ def _run(folder: Path, label: str, records: dict[str, dict[str, Any]], page: Pat
     }
 
 
-def _summary(index: int, records: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _summary(index: int, records: dict[str, dict[str, Any]], metrics: dict[str, Metric]) -> list[dict[str, Any]]:
     rows = [
         {"image": name, "method": method, **metrics}
         for name, record in records.items()
@@ -168,7 +163,7 @@ def _summary(index: int, records: dict[str, dict[str, Any]]) -> list[dict[str, A
     ]
     table = summarise(rows)["methods"]
     return [
-        {"run": index, "method": method, "n": table[method]["n"], **{k: table[method].get(k) for k in METRICS}}
+        {"run": index, "method": method, "n": table[method]["n"], **{k: table[method].get(k) for k in metrics}}
         for method in _ordered(table)
     ]
 
@@ -285,8 +280,9 @@ def _short(operator: str, kinds: int) -> str:
 
 def _generator(folder: Path) -> str | None:
     try:
-        generator = yaml.safe_load(_text(folder / "config.yaml"))["model"]["generator"]
-    except (yaml.YAMLError, KeyError, TypeError):
+        model = yaml.safe_load(_text(folder / "config.yaml"))["model"]
+        generator = model.get("init_args", model)["generator"]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         return None
     return _flat(generator)
 

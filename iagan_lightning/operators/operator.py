@@ -1,8 +1,4 @@
-"""The interface that every measurement operator A shares, with working defaults for everything but ``forward``.
-
-A subclass writes ``forward``. Without ``adjoint`` it gets one by automatic differentiation, without
-``pseudo_inverse`` one by conjugate gradients whose residual is checked.
-"""
+"""What every measurement operator A has, linear or not, with working defaults for everything but ``forward``."""
 
 from __future__ import annotations
 
@@ -10,20 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-
-from iagan_lightning.operators.conjugate_gradients import solve_normal_equations
 
 HALF = (torch.float16, torch.bfloat16)
 
 
-class LinearOperator(nn.Module):
-    r"""A linear map :math:`y = A x` from images to measurements.
+class Operator(nn.Module):
+    r"""A map :math:`y = A(x)` from images to measurements, differentiable by PyTorch. Linear ones: ``LinearOperator``.
 
-    Images are ``(B, C, H, W)`` in [-1, 1], measurements ``(B, *measurement_shape)``, real or complex. The inner
-    product of complex measurements is :math:`\mathrm{Re}\langle\cdot,\cdot\rangle`, so ``adjoint`` and
-    ``pseudo_inverse`` return real images.
+    Images are ``(B, C, H, W)`` in [-1, 1], measurements ``(B, *measurement_shape)``, real or complex. An operator that
+    is not linear can be reconstructed from, but has no adjoint, pseudo-inverse or back-projection.
 
     Constants of an operator are float64 buffers. They stay float64 when the module is cast, and ``constant`` hands
     out a copy in the precision of the image at hand: results in float64 are exact, results in float32 are as good
@@ -36,13 +28,13 @@ class LinearOperator(nn.Module):
         measurement_shape: shape of one measurement; a subclass sets it, or it is found by one forward call.
 
     Example:
-        >>> class Mirror(LinearOperator):
+        >>> class Squares(Operator):
         ...     def forward(self, x):
-        ...         return x.flip(-1)
-        >>> A = Mirror((1, 2, 2))
-        >>> x = torch.arange(4.0).reshape(1, 1, 2, 2)
-        >>> bool(A.pseudo_inverse(A(x)).allclose(x))
-        True
+        ...         return x.square()
+        >>> A = Squares((1, 2, 2))
+        >>> x = torch.ones(1, 1, 2, 2)
+        >>> A.vjp(x, torch.ones(1, 1, 2, 2)).flatten().tolist()
+        [2.0, 2.0, 2.0, 2.0]
     """
 
     regularised = False  # True where pseudo_inverse trades exactness for stability, by design
@@ -59,42 +51,12 @@ class LinearOperator(nn.Module):
     # What a subclass writes ------------------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return A x for a batch of images. Every subclass writes this."""
+        """Return A(x) for a batch of images. Every subclass writes this."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        r"""Return :math:`A^T y`, here by differentiating :math:`\mathrm{Re}\langle y, A x\rangle` with respect to x.
-
-        Exact for every linear ``forward`` that PyTorch can differentiate; a subclass with a closed form is faster.
-        """
-        y = self._check_measurement(y)
-        with torch.enable_grad():
-            x = torch.zeros(len(y), *self.image_shape, dtype=_real(y.dtype), device=y.device, requires_grad=True)
-            inner = (self(x) * y.detach().conj()).real.sum()
-            return torch.autograd.grad(inner, x)[0]
-
-    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        r"""Return :math:`A^+ y`, the image of least norm among those that fit y best, by conjugate gradients.
-
-        Args:
-            y: measurements ``(B, *measurement_shape)``.
-            noise_std: noise level on the [0, 1] scale, for operators whose pseudo-inverse is regularised. This one
-                is not.
-
-        Raises:
-            RuntimeError: where the iterations did not reach the accuracy of the precision in use, which means that
-                A is too ill-conditioned for an unregularised inverse, not linear, or has a wrong adjoint.
-        """
-        del noise_std
-        y = self._check_measurement(y)
-        return solve_normal_equations(self, self.adjoint, y)
-
-    def naive(self, y: Tensor) -> Tensor:
-        """Return the plain reconstruction that results are compared with; here A^+ y, or A^T y where that fails."""
-        try:
-            return self.pseudo_inverse(y)
-        except RuntimeError:  # conjugate gradients on an ill-conditioned operator
-            return self.adjoint(y)
+    def naive(self, y: Tensor) -> Tensor | None:
+        """Return the plain reconstruction that results are compared with; None where there is none."""
+        return None
 
     def picture(self, y: Tensor) -> Tensor | None:
         """Return one measurement ``measurement_shape`` as an image ``(1 or 3, h, w)`` in [-1, 1], or None."""
@@ -103,7 +65,7 @@ class LinearOperator(nn.Module):
     # What every operator gets ----------------------------------------------------------------------------------
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return A x, in full precision also under autocast."""
+        """Return A(x), in full precision also under autocast."""
         # Small operators take microseconds: nothing here may cost as many. Entering the context does.
         if x.shape[1:] != self.image_shape or x.dtype in HALF:
             x = self._check_image(x)
@@ -112,37 +74,22 @@ class LinearOperator(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return super().__call__(x)
 
-    def back_project(self, x_hat: Tensor, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        r"""Return :math:`\hat x + A^+ (y - A \hat x)`, the image nearest to x_hat that agrees with y.
-
-        With ``noise_std`` agreement is only wanted up to the noise: the step is :math:`t A^+ (y - A \hat x)`, A^+
-        regularised for that noise, with the least t in [0, 1] at which the residual's mean square reaches the noise's
-        (or comes nearest to it). An image that is already as near as that is left alone.
+    def vjp(self, x: Tensor, y: Tensor) -> Tensor:
+        r"""Return :math:`J(x)^T y`, J being the derivative of A at x: of :math:`\mathrm{Re}\langle y, A(x)\rangle`.
 
         Args:
-            x_hat: images ``(B, C, H, W)``.
+            x: images ``(B, C, H, W)``.
             y: measurements ``(B, *measurement_shape)``.
-            noise_std: standard deviation of the noise in y on the [0, 1] scale.
-
-        Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eq. (10).
         """
-        residual = y - self(x_hat)
-        step = self.pseudo_inverse(residual, noise_std)
-        if noise_std == 0:
-            return x_hat + step
-        # |residual - t A step|^2 is a parabola in t; its first crossing of the noise's energy is wanted.
-        moved = self(step)
-        a, c = _energy(moved), _energy(residual)
-        b = (residual.conj() * moved).real.flatten(1).sum(1)
-        allowed = self.num_measurements * (2 * noise_std) ** 2 * (2 if y.is_complex() else 1)
-        best = b / a.clamp(min=torch.finfo(a.dtype).tiny)
-        t = best - (best.square() - (c - allowed) / a.clamp(min=torch.finfo(a.dtype).tiny)).clamp(min=0).sqrt()
-        t = torch.where(c <= allowed, 0, t).clamp(0, 1)
-        return x_hat + t.reshape(-1, 1, 1, 1) * step
+        y = self._check_measurement(y)
+        with torch.enable_grad():
+            x = x.detach().to(_real(y.dtype)).requires_grad_()
+            inner = (self(x) * y.detach().conj()).real.sum()
+            return torch.autograd.grad(inner, x)[0]
 
     @torch.no_grad()
     def measure(self, x: Tensor, noise_std: float = 0.0, seed: int | Sequence[int] = 0) -> Tensor:
-        r"""Return :math:`y = A x + e`.
+        r"""Return :math:`y = A(x) + e`.
 
         Args:
             x: images ``(B, C, H, W)`` in [-1, 1].
@@ -236,7 +183,7 @@ class LinearOperator(nn.Module):
         self._casts[name] = like.dtype, cast
         return cast
 
-    def _apply(self, fn: Any, recurse: bool = True) -> LinearOperator:
+    def _apply(self, fn: Any, recurse: bool = True) -> Operator:
         # Casting a module to float32 and back to float64 would leave rounded constants: only moves go through.
         def move(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
@@ -273,10 +220,6 @@ def _full_precision(x: Tensor) -> Tensor:
     return x.float() if x.dtype in HALF else x
 
 
-def _energy(y: Tensor) -> Tensor:
-    return y.abs().square().flatten(1).sum(1)
-
-
 def _real(dtype: torch.dtype) -> torch.dtype:
     return dtype.to_real() if dtype.is_complex else dtype
 
@@ -287,8 +230,3 @@ def _noise(shape: Sequence[int], is_complex: bool, seed: int) -> Tensor:
     if not is_complex:
         return torch.randn(*shape, generator=generator)
     return torch.view_as_complex(torch.randn(*shape, 2, generator=generator))
-
-
-def bicubic_upsampling(y: Tensor, size: tuple[int, int]) -> Tensor:
-    """Plain bicubic interpolation of pictures to ``size``, as image viewers do it."""
-    return F.interpolate(y, size=size, mode="bicubic", align_corners=False)

@@ -1,0 +1,51 @@
+"""CSGM: the best image in the generator's range."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from iagan_lightning.methods.fit import Fit
+from iagan_lightning.methods.presets import Kind, Preset, resolve
+from iagan_lightning.methods.settings import FitSettings, Stage
+from iagan_lightning.methods.test_time_module import GeneratorLike, TestTimeModule
+
+
+class CSGM(TestTimeModule):
+    r"""Compressed sensing with a generative model: minimise :math:`|y - A(G(z))|^2` over z, the generator frozen.
+
+    One fit, ``latent``, with the result ``csgm``.
+
+    Args:
+        generator: a Generator, or a bundled prior's name (began64), a file of weights (.safetensors or a PyTorch state
+            dict), or a class_path with init_args and, for a class that is no Generator, latent_shape,
+            latent_distribution and value_range; weights names its file.
+        preset: ``fast``, or ``paper`` for the published schedule. Fills what ``latent`` leaves open.
+        latent: settings of the fit.
+        memory_format: ``channels_last`` is faster for convolutions, ``contiguous`` is PyTorch's plain layout.
+        compile: let torch.compile translate the generator: for many images on a GPU.
+        logged: also hand objective, misfit and residual of every evaluation to Lightning's loggers.
+
+    Source: Bora, Jalal, Price and Dimakis, Compressed Sensing using Generative Models, ICML 2017.
+    """
+
+    def __init__(
+        self,
+        generator: GeneratorLike = "began64",
+        preset: Preset = "fast",
+        latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
+        memory_format: Literal["channels_last", "contiguous"] = "channels_last",
+        compile: bool = False,  # noqa: A002 - PyTorch's name for it
+        logged: bool = False,
+    ) -> None:
+        super().__init__(generator, memory_format, compile, logged)
+        self.preset: Preset = preset
+        self.given: dict[Kind, Stage] = {"latent": latent}
+
+    def configure_fits(self) -> list[Fit]:
+        """Return the search for z alone."""
+        return [Fit("latent", self.resolve("latent"), result="csgm")]
+
+    def resolve(self, kind: Kind) -> FitSettings:
+        """Return the settings of a fit of this kind, nothing left open."""
+        longer = self.operator is not None and self.operator.compressed_sensing
+        return resolve(kind, self.given[kind], self.preset, self.noise_std, longer, self.generator.schedule)

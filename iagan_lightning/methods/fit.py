@@ -1,0 +1,105 @@
+"""One fit of a method's plan, and what an evaluation in it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from iagan_lightning.methods.settings import FitSettings
+
+DRAW, MEAN = "draw", "mean"  # beginnings that are no earlier fit
+
+
+def nothing(name: str) -> bool:
+    """Let no weight adapt."""
+    return False
+
+
+def everything(name: str) -> bool:
+    """Let all weights adapt."""
+    return True
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit: what is searched, where it begins, what its result is called.
+
+    Args:
+        name: by which it is told apart: in metrics.json, curves, tables and messages.
+        settings: of its optimiser and its end.
+        space: the generator's latent space that is searched, ``z`` or another of ``Generator.spaces``; None where
+            weights alone are.
+        adapts: told the name of a weight, says whether it adapts. Weights that the generator came with frozen
+            (``requires_grad_(False)``) never do.
+        init: where the latent begins: ``draw``, from the prior; ``mean``, in the middle of it; or the name of an
+            earlier fit, at its result, with the weights that it ended with.
+        result: name of what it ends with among the module's results; None for a probe, which leaves nothing but the
+            number of its evaluations.
+        radius: how far the latent may go from where it begins, relative to the length of that; None sets no bound.
+    """
+
+    name: str
+    settings: FitSettings = field(default_factory=FitSettings)
+    space: str | None = "z"
+    adapts: Callable[[str], bool] = nothing
+    init: str = DRAW
+    result: str | None = None
+    radius: float | None = None
+
+
+def check_plan(fits: Sequence[Fit]) -> None:
+    """Raise ValueError for a plan that cannot be carried out: names twice, beginnings that do not come first.
+
+    Example:
+        >>> check_plan([Fit("latent", result="csgm"), Fit("joint", init="lattent")])
+        Traceback (most recent call last):
+        ...
+        ValueError: fit joint begins with lattent, which is no fit before it: draw, mean or one of latent
+    """
+    if not fits:
+        raise ValueError("configure_fits returned no fit: a method has one at least")
+    for kind, names in (("fits", [fit.name for fit in fits]), ("results", [fit.result for fit in fits if fit.result])):
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two {kind} of a plan have the same name: {', '.join(sorted(twice))}")
+    before: list[str] = []
+    for fit in fits:
+        if fit.init not in (DRAW, MEAN, *before):
+            raise ValueError(
+                f"fit {fit.name} begins with {fit.init}, which is no fit before it: draw, mean or one of "
+                f"{', '.join(before) or 'none'}"
+            )
+        if fit.result is not None:
+            before.append(fit.name)
+    if fits[-1].result is None:
+        raise ValueError(f"the last fit, {fits[-1].name}, has no result: name it")
+
+
+@dataclass
+class Iterate:
+    """What one forward pass gave: a consistent set of objective, image, latent and weights for P problems.
+
+    Attributes:
+        objective: ``(P,)``, misfit and penalty.
+        misfit: ``(P,)``, :math:`|y - A x|^2 / m`.
+        image: ``(P, C, H, W)``.
+        z: ``(P, *shape)``, the latent in the fit's space; empty, ``(P, 0)``, where there is none.
+        weights: ``(P, ...)`` each; empty where none adapts.
+    """
+
+    objective: Tensor
+    misfit: Tensor
+    image: Tensor
+    z: Tensor
+    weights: list[Tensor]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All of them, the first axis of each counting problems."""
+        return [self.objective, self.misfit, self.image, self.z, *self.weights]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Iterate:
+        """Return the iterate with every tensor changed."""
+        objective, misfit, image, z, *weights = (change(tensor) for tensor in self.tensors)
+        return Iterate(objective, misfit, image, z, weights)

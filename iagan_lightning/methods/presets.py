@@ -1,0 +1,104 @@
+"""The presets: what fills in whatever the user left open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+from iagan_lightning.methods.settings import FitSettings, Stage, stated
+
+Preset = Literal["fast", "paper"]
+Schedule = Literal["began", "pggan"]
+Kind = Literal[
+    "latent", "features", "joint"
+]  # of fit: what is searched, latents, inner latents, or latents and weights
+
+# The schedules of the AAAI 2020 paper for its two generators: Adam, fixed numbers of steps, one start, no early stop.
+PAPER: dict[Schedule, dict[Kind, Stage]] = {
+    "began": {
+        "latent": Stage("adam", 1600, lr=0.1, stop="never"),
+        "joint": Stage("adam", 500, lr=1e-4, lr_weights=1e-4, stop="never"),
+    },
+    "pggan": {
+        "latent": Stage("adam", 1800, lr=0.1, stop="never"),
+        "joint": Stage("adam", 300, lr=1e-4, lr_weights=1e-3, stop="never"),
+    },
+}
+PAPER_COMPRESSED_SENSING_STEPS: dict[Schedule, int] = {"began": 600, "pggan": 500}
+
+# Found with benchmarks/fast_preset.py. Learning rates are those of the generator's schedule: larger ones reach the same
+# objective sooner, but worse pictures. Steps are bounds, the rules end the stages much sooner.
+FAST: dict[Kind, Stage] = {
+    "latent": Stage("lbfgs", 50, spread=0.3, history=50, stop="auto", patience=10, tolerance=0.03),
+    "joint": Stage("adam", 250, beta1=0.7, beta2=0.9, frozen="full-resolution", stop="auto"),
+}
+# With noise the level of y is reached, not approached: momentum gets there in fewer steps, and so do all weights.
+AT_NOISE = Stage(stop="auto", patience=20, tolerance=0.013, tau=0.95)
+FAST_NOISY: dict[Kind, Stage] = {
+    "latent": replace(AT_NOISE, optimizer="lbfgs", steps=40, spread=0.3, history=50),
+    "joint": replace(AT_NOISE, optimizer="adam", steps=600, beta1=0.9, beta2=0.9, frozen="none"),
+}
+# The paper has no fit of features: its presets differ in nothing there.
+FEATURES = Stage("lbfgs", 40, history=40, stop="auto", patience=10, tolerance=0.03)
+
+
+def resolve(
+    kind: Kind,
+    given: Stage,
+    preset: Preset,
+    noise_std: float | None = 0.0,
+    compressed_sensing: bool = False,
+    schedule: Schedule = "began",
+) -> FitSettings:
+    """Return the settings of a fit with nothing left open, the rule behind ``auto`` included.
+
+    A ``noise_std`` of None stands for noise of unknown level, ``schedule`` for the generator's in the paper.
+
+    Raises:
+        ValueError: for a preset that does not exist, and for settings that do not fit the kind or the noise.
+
+    Example:
+        >>> resolve("joint", Stage(), "paper").steps, resolve("joint", Stage(), "paper", noise_std=10 / 255).steps
+        (500, 250)
+        >>> resolve("joint", Stage(steps=7), "paper", noise_std=10 / 255).steps
+        7
+        >>> resolve("joint", Stage(), "fast", schedule="pggan").lr_weights
+        0.001
+    """
+    if preset not in get_args(Preset):
+        raise ValueError(f"preset is fast or paper; {preset!r} was given")
+    if kind != "latent" and (given.restarts or 1) != 1:
+        raise ValueError(f"only the latent stage has restarts; {given.restarts} were given for the {kind} stage")
+    if given.stop == "held-out" and kind != "joint":
+        raise ValueError(
+            f"stop: held-out is a rule of the joint stage, where noise is fitted; {kind}.stop cannot be it"
+        )
+    settled: dict[str, Any] = stated(_base(kind, preset, noise_std, compressed_sensing, schedule)) | stated(given)
+    if settled.get("stop") == "auto":
+        settled["stop"] = _rule(kind, noise_std)
+    if settled.get("stop") == "noise" and noise_std is None:
+        raise ValueError(f"{kind}.stop noise needs a noise_std; choose held-out where the level is unknown")
+    return FitSettings(**settled)
+
+
+def _base(kind: Kind, preset: Preset, noise_std: float | None, compressed_sensing: bool, schedule: Schedule) -> Stage:
+    if kind == "features":
+        return FEATURES
+    published = PAPER[schedule][kind]
+    if preset == "fast":
+        fast = FAST[kind] if noise_std == 0 else FAST_NOISY[kind]
+        return replace(fast, lr=published.lr, lr_weights=published.lr_weights)
+    if kind == "latent":
+        return published
+    steps = PAPER_COMPRESSED_SENSING_STEPS[schedule] if compressed_sensing else published.steps
+    assert steps is not None
+    return replace(published, steps=steps if noise_std == 0 else steps // 2)
+
+
+def _rule(kind: Kind, noise_std: float | None) -> str:
+    """Return the rule behind ``auto``."""
+    if noise_std:
+        return "noise"
+    if kind != "joint":
+        return "plateau"
+    return "held-out" if noise_std is None else "decrease"

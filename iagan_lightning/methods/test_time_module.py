@@ -1,0 +1,491 @@
+"""What every method is: a LightningModule of one image, or of a few independent ones, and a plan of fits.
+
+The module owns the measurements, the operator and a copy of the generator. Its training step is one evaluation of the
+objective; everything else (keeping the best iterate, stopping, back-projection, metrics, files) is a callback.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from iagan_lightning.generators import Generator, load_generator
+from iagan_lightning.methods.fit import DRAW, MEAN, Fit, Iterate, check_plan
+from iagan_lightning.methods.presets import Preset
+from iagan_lightning.methods.seeds import derived_seed
+from iagan_lightning.methods.settings import FitSettings
+from iagan_lightning.methods.stacking import call_stacked
+from iagan_lightning.operators import Operator
+from iagan_lightning.optim import BatchedLBFGS
+
+HELD_OUT = 0.05  # share of the measurements that a probe is not shown
+
+if TYPE_CHECKING:
+    GeneratorLike = Generator | Mapping[str, Any] | str | os.PathLike[str]
+else:  # what a command line can say: for a class type jsonargparse would try to read the weights as YAML
+    GeneratorLike = dict[str, Any] | str
+
+
+class TestTimeModule(pl.LightningModule):
+    r"""Reconstruction of images from :math:`y = A(x) + e` by fits at test time.
+
+    A subclass says which fits, one after another, in ``configure_fits``; what is added to the misfit, if anything, in
+    ``penalty``. One ``training_step`` is one evaluation of
+
+    .. math:: |y - A(x)|^2 / m + \mathrm{penalty},
+
+    summed over the images of a batch, so no image's path depends on its companions.
+
+    Example:
+        >>> from iagan_lightning import Fit, FitSettings, reconstruct
+        >>> from iagan_lightning.generators import BEGAN
+        >>> from iagan_lightning.operators import Identity
+        >>> class Search(TestTimeModule):
+        ...     def configure_fits(self):
+        ...         return [Fit("search", FitSettings("lbfgs", steps=5), result="found")]
+        >>> result = reconstruct(torch.zeros(1, 3, 16, 16), Identity((3, 16, 16)), Search(BEGAN(16, 4, 8)))
+        >>> tuple(result["found"].shape), result.evaluations["search"].tolist()
+        ((1, 3, 16, 16), [5])
+
+    Args:
+        generator: the pre-trained G, or what ``load_generator`` takes; it is copied, never changed. None for a method
+            that brings a network of its own.
+        memory_format: ``channels_last`` is faster for convolutions, ``contiguous`` is PyTorch's plain layout.
+        compile: let ``torch.compile`` translate the generator before the first evaluation of each fit. That takes
+            longer than an image with the fast preset, and is meant for many images on a GPU; on a CPU it gains nothing.
+        logged: also hand objective, misfit and residual of every evaluation to Lightning (``self.log``), for loggers
+            and callbacks of its own. A fit is one epoch, so Lightning's EarlyStopping sees only its end.
+
+    Attributes:
+        fits: the plan, as it was resolved for the measurements at hand.
+        current: the fit at hand; ``stage`` is its name and ``settings`` are its settings.
+        results: reconstructions by name, ``(B, C, H, W)`` each: those of the fits, and what callbacks add.
+        objective, misfits: of each result by fit, ``(B,)``; they differ by the penalty.
+        evaluations: evaluations spent by fit, ``(B,)``, all restarts together.
+        seconds: wall time by fit, setting it up included.
+        titles: what results are called where their usual titles would mislead.
+        metrics: one dictionary per image, result to metrics (filled by a callback).
+        hparams: settings of all fits as they were resolved for the measurements at hand.
+        energy: :math:`|y|^2 / m`, ``(B,)``: a misfit over it is a squared relative residual.
+        evaluation: the latest evaluation, for callbacks. Rows that are not active may be those of an earlier one.
+        best: the best evaluation of the fit so far, where a callback keeps it.
+        kept: the iterate that each fit with a result ended with.
+        active: ``(P,)``, False for problems that have ended.
+        rows: indices of the problems that are still evaluated; None for all of them.
+        validation: in a probe, ``(P,)`` misfits of the held-out measurements.
+        limit: ``(B,)`` evaluations that a probe found best; None without a probe.
+    """
+
+    __test__ = False  # for pytest, which would take it for a test
+    z: nn.Parameter | None
+    y: Tensor
+    energy: Tensor
+    active: Tensor
+    spent: Tensor
+    held: Tensor | None
+    preset: Preset | None = None
+
+    def __init__(
+        self,
+        generator: GeneratorLike | None = None,
+        memory_format: Literal["channels_last", "contiguous"] = "channels_last",
+        compile: bool = False,  # noqa: A002 - PyTorch's name for it
+        logged: bool = False,
+    ) -> None:
+        super().__init__()
+        if generator is not None:
+            given = generator if isinstance(generator, Generator) else load_generator(generator)
+            # Weights that came frozen stay frozen; the copy's own flags serve the fits.
+            self.trainable = frozenset(name for name, p in given.named_parameters() if p.requires_grad)
+            own = copy.deepcopy(given).requires_grad_(False).eval()
+            self.generator = own.to(memory_format=getattr(torch, f"{memory_format}_format", torch.channels_last))
+        self.memory_format, self.compiled, self.logged = memory_format, compile, logged
+        self._generate = torch.compile(call_stacked) if compile else call_stacked
+        self.weights: nn.ParameterList = nn.ParameterList()
+        self.adapted: list[str] = []
+        self.fits: list[Fit] = []
+
+    # The plan ----------------------------------------------------------------------------------------------------
+
+    def configure_fits(self) -> list[Fit]:
+        """Return the fits to make, one after another; ``operator`` and ``noise_std`` (None: unknown) are known."""
+        raise NotImplementedError(f"{type(self).__name__} does not define configure_fits")
+
+    def plan(self, noise_std: float | None, operator: Operator | None) -> list[Fit]:
+        """Return the fits for measurements of this kind.
+
+        Raises:
+            ValueError: for fits that cannot be made.
+        """
+        self.operator: Any = operator
+        self.noise_std = None if noise_std is None else float(noise_std)
+        fits = list(self.configure_fits())
+        check_plan(fits)
+        for fit in fits:
+            if fit.space is not None and self.image_shape is not None:
+                self.generator.require_space(fit.space)
+            if fit.settings.stop == "held-out" and type(self).misfit is not TestTimeModule.misfit:
+                raise ValueError(f"{type(self).__name__} has a misfit of its own: held-out measurements cannot be told")
+        return fits
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Shape of the generator's images; None for a method that makes images of any shape."""
+        return self.generator.image_shape if "generator" in self._modules else None
+
+    # One image, from the start -----------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        y: Tensor,
+        operator: Operator,
+        noise_std: float | None = 0.0,
+        seeds: int | Sequence[int] = 0,
+        truth: Tensor | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        """Take new measurements and forget everything about the last ones, adapted weights included.
+
+        Args:
+            y: measurements ``(B, *operator.measurement_shape)`` of images in [-1, 1].
+            operator: A.
+            noise_std: standard deviation of the noise in y, on the [0, 1] scale; None where it is unknown.
+            seeds: one per image for the starting latents; an int s means s, s + 1, ...
+            truth: true images ``(B, C, H, W)``, for callbacks that compare.
+            names: one per image, for callbacks that write.
+
+        Raises:
+            ValueError: when shapes, counts or the generator's image shape do not fit together.
+        """
+        if self.image_shape not in (None, operator.image_shape):
+            raise ValueError(
+                f"the generator makes images of shape {self.image_shape}, the operator takes "
+                f"{operator.image_shape}: give both the same image_shape"
+            )
+        if tuple(y.shape[1:]) != operator.measurement_shape or len(y) == 0:
+            raise ValueError(
+                f"y must have shape (batch, {', '.join(map(str, operator.measurement_shape))}); "
+                f"{tuple(y.shape)} was given (for one image add a batch axis: y[None])"
+            )
+        if noise_std is not None and not noise_std >= 0:
+            raise ValueError(f"noise_std is at least 0 (on the [0, 1] scale); {noise_std} was given")
+        self.seeds = [seeds + i for i in range(len(y))] if isinstance(seeds, int) else list(seeds)
+        self.names = [f"image-{i}" for i in range(len(y))] if names is None else list(names)
+        if not len(self.seeds) == len(self.names) == len(y):
+            raise ValueError(f"{len(y)} measurements came with {len(self.seeds)} seeds and {len(self.names)} names")
+        self.register_buffer("y", y.detach().clone(), persistent=False)
+        energy = y.detach().abs().square().flatten(1).sum(1) / operator.num_measurements
+        self.register_buffer("energy", energy, persistent=False)
+        self.truth = truth
+        self.fits = self.plan(noise_std, operator)
+        settings = {fit.name: asdict(fit.settings) for fit in self.fits if fit.result is not None}
+        self.save_hyperparameters({"preset": self.preset, **settings}, logger=False)
+        self.results: dict[str, Tensor] = {}
+        self.titles: dict[str, str] = {}
+        self.objective: dict[str, Tensor] = {}
+        self.misfits: dict[str, Tensor] = {}
+        self.evaluations: dict[str, Tensor] = {}
+        self.seconds: dict[str, float] = {}
+        self.limit: Tensor | None = None
+        self.kept: dict[str, Iterate] = {}
+        self.metrics: list[dict[str, dict[str, float]]] = []
+        self._adapted: dict[str, list[str]] = {}  # by fit, as all that a fit ends with
+        self._carried: dict[str, dict[str, Tensor]] = {}  # weights that an earlier fit adapted and this one does not
+        self.enter(self.fits[0].name)
+
+    def enter(self, name: str) -> None:
+        """Set up the variables of a fit."""
+        self._entered = time.perf_counter()
+        self.current = next(fit for fit in self.fits if fit.name == name)
+        self.start()
+        # Buffers, so that they live beside the objective and no step waits for the device.
+        active = torch.ones(len(self.y) * self.starts, dtype=torch.bool)
+        self.register_buffer("active", active, persistent=False)
+        self.register_buffer("spent", torch.zeros(len(self.y), dtype=torch.long), persistent=False)
+        held = None
+        if self.current.result is None:
+            masks = [self.operator.held_out(HELD_OUT, derived_seed(seed, "held-out")) for seed in self.seeds]
+            held = torch.stack(masks).flatten(1).to(self.y.device)
+        self.register_buffer("held", held, persistent=False)
+        self.rows: Tensor | None = None
+        self.evaluation: Iterate | None = None
+        self.best: Iterate | None = None
+        self.validation: Tensor | None = None
+        self._squares: tuple[Tensor, Tensor] | None = None
+
+    def start(self) -> None:
+        """Set ``starts``, ``z``, ``weights`` and ``adapted`` to where the fit at hand begins."""
+        fit, batch = self.current, len(self.y)
+        pretrained = dict(self.generator.named_parameters())
+        like = next(iter(pretrained.values()))
+        carried = self.weights_of(fit.init)
+        self.starts = 1
+        space, self._centre = fit.space or "z", None
+        if fit.init == DRAW:
+            self.starts = fit.settings.restarts
+            draws = [self.generator.sample_latent(self.starts, derived_seed(seed, fit.name)) for seed in self.seeds]
+            z, origin = torch.cat(draws).to(like) * fit.settings.spread, "z"
+        elif fit.init == MEAN:
+            z, origin = like.new_zeros(batch, *self.generator.latent_shape), "z"
+        else:
+            z = self.kept[fit.init].z.to(like)
+            origin = next(earlier.space or "z" for earlier in self.fits if earlier.name == fit.init)
+        if space != origin:
+            with torch.no_grad():
+                z = call_stacked(self.generator, carried, z, to=space, **_within(origin))
+        if fit.radius is not None:
+            self._centre = z.detach().clone()
+        self.z = nn.Parameter(z.detach().clone(), requires_grad=fit.space is not None)
+        # One image's weights keep their memory format. Several lie side by side as one grouped convolution, for
+        # which channels_last brings nothing, and in float64 wrong gradients of the weights (seen in torch 2.15).
+        plain = torch.preserve_format if batch == 1 else torch.contiguous_format
+        self.adapted = [name for name in pretrained if fit.adapts(name) and name in self.trainable]
+        if not self.adapted and any(map(fit.adapts, pretrained)):
+            raise ValueError(
+                f"all weights that fit {fit.name} adapts came frozen (requires_grad is False): unfreeze those that may "
+                "adapt, G.requires_grad_(True), or choose a method that searches latents alone, such as CSGM"
+            )
+        self._adapted[fit.name] = self.adapted
+        own = [carried[n] if n in carried else pretrained[n].detach()[None] for n in self.adapted]
+        stacks = [w.detach().expand(batch, *w.shape[1:]).clone(memory_format=plain) for w in own]
+        self.weights = nn.ParameterList([nn.Parameter(w) for w in stacks])
+        self._carried[fit.name] = {n: w.detach() for n, w in carried.items() if n not in self.adapted}
+
+    def weights_of(self, name: str) -> dict[str, Tensor]:
+        """Return the adapted weights, ``(B, ...)`` each, that a fit ended with; none before it has."""
+        if name not in self.kept:
+            return {}
+        return {**self._carried[name], **dict(zip(self._adapted[name], self.kept[name].weights, strict=True))}
+
+    @property
+    def stage(self) -> str:
+        """Name of the fit at hand."""
+        return self.current.name
+
+    @property
+    def settings(self) -> FitSettings:
+        """Settings of the fit at hand."""
+        return self.current.settings
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the fit at hand is the first of the plan."""
+        return self.current is self.fits[0]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the fit at hand is the last of the plan."""
+        return self.current is self.fits[-1]
+
+    @property
+    def final(self) -> str:
+        """Name of the last fit's result: what the method is about."""
+        return next(fit.result for fit in reversed(self.fits) if fit.result is not None)
+
+    # One evaluation ----------------------------------------------------------------------------------------------
+
+    def latents(self, rows: Tensor | None = None) -> Tensor:
+        """Return the latents in the fit's space, ``(P, *shape)``, kept within its radius."""
+        assert self.z is not None
+        z: Tensor = self.z if rows is None else self.z[rows]
+        radius = self.current.radius
+        if radius is None or self._centre is None:
+            return z
+        centre = self._centre.to(z) if rows is None else self._centre.to(z)[rows]
+        away = (z - centre).flatten(1)
+        bound = radius * centre.flatten(1).norm(dim=1)
+        shrink = (bound / away.norm(dim=1).clamp(min=torch.finfo(z.dtype).tiny)).clamp(max=1)
+        return centre + (shrink[:, None] * away).reshape(z.shape)
+
+    def stacks(self, rows: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the weights that differ from the generator's, ``(P, ...)`` each, by name."""
+        own = {**self._carried[self.stage], **dict(zip(self.adapted, self.weights, strict=True))}
+        return own if rows is None else {name: w[rows] for name, w in own.items()}
+
+    def forward(self, rows: Tensor | None = None) -> Tensor:
+        """Return the images at the current variables, ``(P, C, H, W)``; one generator call, whatever P is.
+
+        Args:
+            rows: indices of the problems whose images are wanted; all by default.
+        """
+        space = _within(self.current.space or "z")
+        images: Tensor = self._generate(self.generator, self.stacks(rows), self.latents(rows), **space)
+        return images
+
+    def squares(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return the squared error of every measurement of each problem, ``(P, m)``."""
+        if self._squares is not None and self._squares[0] is images:
+            return self._squares[1]
+        every = torch.arange(len(self.active), device=images.device) if rows is None else rows
+        measured = self.operator(images)
+        difference = measured - self.y[every // self.starts].to(measured.dtype)
+        squares = (difference.abs().square() if difference.is_complex() else difference.square()).flatten(1)
+        self._squares = images, squares
+        return squares
+
+    def misfit(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
+        r"""Return :math:`|y - A(x)|^2 / m` for each problem, ``(P,)``; in a probe without what is held out."""
+        squares, m = self.squares(images, rows), self.operator.num_measurements
+        if self.held is None:
+            return squares.sum(1) / m
+        held = self.held if rows is None else self.held[rows]
+        return squares.masked_fill(held, 0).sum(1) / (m - held.sum(1))
+
+    def penalty(self, iterate: Iterate) -> Tensor:
+        r"""Return what is added to the misfit, ``(P,)``: 0, or as settings say :math:`\lambda\, \mathrm{mean}(z^2)`.
+
+        A method overrides it to add a term of its own. Line searches and best iterates go by the sum of both.
+
+        Args:
+            iterate: of the evaluation at hand, with gradients; its ``objective`` is the misfit alone.
+        """
+        if self.settings.penalty == "latent":
+            return self.settings.weight * iterate.z.square().flatten(1).mean(1)
+        return torch.zeros_like(iterate.misfit)
+
+    def training_step(self, batch: Any = None, batch_idx: int = 0) -> Tensor:
+        """Evaluate the objective once; the batch of the data loader is only a step counter."""
+        rows = self.rows
+        precise = self.settings.optimizer == "lbfgs"  # a line search in half precision sees only rounding
+        with torch.autocast(self.device.type, enabled=False) if precise else torch.enable_grad():
+            images = self(rows)
+        misfit = self.misfit(images, rows)
+        weights = [w if rows is None else w[rows] for w in self.weights]
+        now = Iterate(misfit, misfit, images, self.latents(rows), weights)
+        penalty = self.penalty(now)
+        if penalty.shape != misfit.shape:
+            raise ValueError(
+                f"penalty returns one number per problem, of shape {tuple(misfit.shape)}; {tuple(penalty.shape)} was "
+                "returned: reduce over all axes but the first"
+            )
+        objective = misfit + penalty
+        if self.held is not None:
+            held = self.held if rows is None else self.held[rows]
+            now_held = self.squares(images, rows).detach().masked_fill(~held, 0).sum(1) / held.sum(1)
+            self.validation = _into(self.validation, rows, now_held)
+        self._squares = None
+        last = self.evaluation
+        self.evaluation = Iterate(
+            _into(None if last is None else last.objective, rows, objective.detach()),
+            _into(None if last is None else last.misfit, rows, misfit.detach()),
+            _into(None if last is None else last.image, rows, images.detach()),
+            self.latents().detach(),
+            [w.detach() for w in self.weights],
+        )
+        self.spent += self.active.unflatten(0, (len(self.y), -1)).sum(1)
+        total: Tensor = objective.sum()
+        self._told = total.detach()
+        if self.logged:
+            self._log(objective, misfit)
+        return total
+
+    def _log(self, objective: Tensor, misfit: Tensor) -> None:
+        energy = self.energy.repeat_interleave(self.starts)
+        energy = energy if self.rows is None else energy[self.rows]
+        values = {"objective": objective, "misfit": misfit, "residual": (misfit / energy).sqrt()}
+        self.log_dict({key: value.detach().mean() for key, value in values.items()}, batch_size=1, on_step=True)
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        """Refuse a loss that is another one than callbacks and line searches see."""
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None  # against underflow in float16
+        if scaled or (self.device.type != "cpu" and self.trainer.global_step % 50):  # a look costs a synchronisation
+            return
+        told, given = float(self._told), float(loss.detach())
+        if math.isfinite(told) and not math.isclose(told, given, rel_tol=1e-5, abs_tol=1e-12):
+            raise ValueError(
+                f"the loss of {type(self).__name__}.training_step is {given:.6g}, the sum of its objectives "
+                f"{told:.6g}: best iterates and line searches go by the objectives. Add a term by overriding "
+                "penalty(iterate), which returns one number per problem"
+            )
+
+    def configure_optimizers(self) -> Optimizer:
+        """Return a fresh optimiser over the variables of the fit."""
+        searched = [self.z] if self.z is not None and self.z.requires_grad else []
+        if self.settings.optimizer == "lbfgs":
+            variables = [*searched, *self.weights]
+            return BatchedLBFGS(variables, values=self._values, history_size=self.settings.history)
+        groups: list[dict[str, Any]] = [{"params": searched, "lr": self.settings.lr}] if searched else []
+        if len(self.weights):
+            groups.append({"params": list(self.weights), "lr": self.settings.lr_weights})
+        # Fused: one pass over all weights instead of a dozen small operations on each of them.
+        betas = (self.settings.beta1, self.settings.beta2)
+        return torch.optim.Adam(groups, betas=betas, fused=self.device.type in ("cpu", "cuda"))
+
+    def _values(self) -> Tensor:
+        assert self.evaluation is not None
+        return self.evaluation.objective
+
+    # The end of a fit --------------------------------------------------------------------------------------------
+
+    def ended(self, step: int) -> Tensor | None:
+        """Return which problems a rule of the method's own has ended, ``(P,)``; None where it has none.
+
+        Args:
+            step: the evaluation that has just been made, from 0 in each fit.
+        """
+        return None
+
+    def keep(self, iterate: Iterate) -> None:
+        """End the fit with an iterate: its best restart becomes the result, and where later fits begin."""
+        self.evaluations[self.stage] = self.spent.cpu()
+        self.seconds[self.stage] = time.perf_counter() - self._entered
+        if self.current.result is None:
+            return
+        lowest, best = iterate.objective.nan_to_num(nan=torch.inf).unflatten(0, (len(self.y), -1)).min(1)
+        if not bool(lowest.isfinite().all()):
+            raise RuntimeError(f"the objective of the {self.stage} stage is infinite or not a number")
+        rows = best + self.starts * torch.arange(len(best), device=best.device)
+        kept = iterate.map(lambda tensor: tensor[rows])
+        self.kept[self.stage] = kept
+        self.objective[self.stage] = kept.objective.cpu()
+        self.misfits[self.stage] = kept.misfit.cpu()
+        self.results[self.current.result] = kept.image
+
+    @torch.no_grad()
+    def last_iterate(self) -> Iterate:
+        """Return an iterate at the current variables, evaluated afresh."""
+        images = self()
+        misfit = self.misfit(images)
+        self._squares = None
+        now = Iterate(misfit, misfit, images, self.latents(), list(self.weights)).map(Tensor.detach)
+        now.objective = misfit + self.penalty(now)
+        return now
+
+    def on_train_epoch_end(self) -> None:
+        """Without a callback that kept the best iterate, the last one is the result."""
+        if self.stage not in self.evaluations:
+            self.keep(self.last_iterate())
+        if self.logged and self.stage in self.kept:  # what a checkpoint of this fit holds
+            self.log("objective", self.objective[self.stage].mean(), batch_size=1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store an iterate with its own objective: the kept one, or the best so far. Weights after a step have none."""
+        kept = self.kept.get(self.stage) or self.best or self.last_iterate()
+        checkpoint["iterate"] = {
+            "fit": self.stage, "space": self.current.space, "objective": kept.objective, "misfit": kept.misfit,
+            "z": kept.z, "weights": dict(zip(self.adapted, kept.weights, strict=True)),
+        }  # fmt: skip
+        if len(kept.z) == len(self.active):
+            state = checkpoint["state_dict"]
+            tensors = {"z": kept.z, **{f"weights.{i}": w for i, w in enumerate(kept.weights)}}
+            state.update({key: value.detach().clone() for key, value in tensors.items() if key in state})
+
+
+def _within(space: str) -> dict[str, str]:
+    """Return what tells a generator that its input lies in a space; nothing for z, which every generator takes."""
+    return {} if space == "z" else {"space": space}
+
+
+def _into(last: Tensor | None, rows: Tensor | None, now: Tensor) -> Tensor:
+    """Return what the last evaluation gave, with the rows that were evaluated now replaced."""
+    return now if last is None or rows is None else last.index_copy(0, rows, now)
