@@ -60,7 +60,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if args[0] == "--version":
         print(f"iagan {__version__}")
         return 0
-    if args[0] not in COMMANDS:
+    if args[0] not in COMMANDS and not _added(args[0]):
         return _refuse(f"unknown task {args[0]!r}: choose one of {', '.join(COMMANDS)} (iagan --help)")
     # Waiting threads of OpenMP spin for milliseconds by default; where other programs want the cores too, that makes
     # every operation several times slower. Read when PyTorch is loaded, which has not happened yet.
@@ -100,6 +100,19 @@ def main(args: Sequence[str] | None = None) -> int:
         if os.environ.get("IAGAN_TRACEBACK"):
             raise
         return _refuse(str(error))
+
+
+def _added(name: str) -> bool:
+    """Tell whether a task was added by the program that calls this, or is registered by another package."""
+    from iagan_lightning import plugins
+
+    here = name in getattr(sys.modules.get("iagan_lightning.commands.tasks"), "TASKS", {})
+    if not here and name in plugins.registered("tasks"):
+        from iagan_lightning.commands.tasks import add_task
+
+        add_task(name, plugins.load("tasks", name))
+        return True
+    return here
 
 
 def _refuse(message: str) -> int:

@@ -1,4 +1,4 @@
-"""What other packages add: methods, operators, generators and metrics that they register as entry points.
+"""What other packages add: methods, operators, generators, metrics and tasks that they register as entry points.
 
 A package names them in its metadata, in setup.cfg for example::
 
@@ -11,6 +11,8 @@ A package names them in its metadata, in setup.cfg for example::
         cats256 = their_package.priors:load_cats
     iagan_lightning.metrics =
         mae = their_package.metrics:mae
+    iagan_lightning.tasks =
+        colourise = their_package.tasks:colourise
 
 Lowest of all modules: it imports none of ours.
 """
@@ -21,7 +23,7 @@ import functools
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
-Group = Literal["methods", "operators", "generators", "metrics"]
+Group = Literal["methods", "operators", "generators", "metrics", "tasks"]
 
 
 def registered(group: Group) -> dict[str, EntryPoint]:

@@ -16,6 +16,7 @@ import yaml
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from iagan_lightning import plugins
 from iagan_lightning.commands.parsing import parse, shared_configs_first
 from iagan_lightning.commands.shorthand import KINDS, parse_level, spell_out_flags, spell_out_kind, spell_out_method
 from iagan_lightning.data.samples import ImageData, OperatorFactory
@@ -219,9 +220,27 @@ def _method(name: str, task: Task) -> Callable[..., None]:
     return run
 
 
-# LightningCLI takes the command's name from the method's.
+def add_task(name: str, task: Task) -> None:
+    """Make a task a command: ``iagan NAME``.
+
+    Raises:
+        ValueError: for a name that the Trainer or another task has already.
+
+    Example:
+        >>> from iagan_lightning.operators import Grayscale
+        >>> add_task("colourise", Task("Colour grey pictures.", Grayscale))
+        >>> "colourise" in TASKS
+        True
+        >>> del TASKS["colourise"]; delattr(TaskTrainer, "colourise")
+    """
+    if TASKS.get(name, task) is not task or (name not in TASKS and hasattr(TaskTrainer, name)):
+        raise ValueError(f"there is a {name} already: give your task another name")
+    TASKS[name] = task
+    setattr(TaskTrainer, name, _method(name, task))  # LightningCLI takes the command's name from the method's
+
+
 for _name, _task in TASKS.items():
-    setattr(TaskTrainer, _name, _method(_name, _task))
+    add_task(_name, _task)
 
 
 class TaskCLI(LightningCLI):
@@ -265,6 +284,8 @@ def run_task(args: Sequence[str]) -> int:
     """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own classes lie there; python -m does the same
+    for name in plugins.registered("operators"):
+        plugins.load("operators", name)  # then --operator finds it by its name
     words = spell_out_method(spell_out_flags(spell_out_kind(args)))
     cli = parse(TaskCLI, TestTimeModule, ImageData, words, "iagan", trainer_class=TaskTrainer, subclass_mode_model=True)
     assert isinstance(cli.trainer, TaskTrainer)

@@ -26,6 +26,7 @@ from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.module import ModuleGenerator, build_generator
 from iagan_lightning.generators.pggan import PGGAN
 from iagan_lightning.generators.tensorflow_pickle import read_tensorflow_pickle
+from iagan_lightning.plugins import load, registered
 from iagan_lightning.safety import check_archive, check_dense, refused_name
 
 PRIORS = Path(__file__).parent.parent / "priors"
@@ -56,8 +57,8 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Genera
     """Return a generator in float32, in evaluation mode.
 
     Args:
-        source: name of a bundled prior (``began64``), or path of a safetensors file or of a PyTorch state dict, whose
-            architecture is recognised; or a class path with declarations (see ``build_generator``), whose ``weights``
+        source: name of a bundled prior (``began64``) or of one that another package registers, or path of a safetensors
+            file or of a PyTorch state dict, whose architecture is recognised; or a class path with declarations (see ``build_generator``), whose ``weights``
             are such a file too.
 
     Raises:
@@ -71,6 +72,8 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Genera
     """
     if isinstance(source, Mapping):
         return _from_class(source)
+    if str(source) in registered("generators") and str(source) not in bundled_priors():
+        return _registered(str(source))
     path = bundled_priors().get(str(source), Path(source))
     state, header = _load(path)
     with torch.device("meta"):  # sizes come from the file: nothing is allocated before they are checked
@@ -120,6 +123,13 @@ def _from_class(description: Mapping[str, Any]) -> Generator:
         state, _ = _load(Path(weights))
         _fill(generator.module if isinstance(generator, ModuleGenerator) else generator, state, Path(weights))
     return generator
+
+
+def _registered(name: str) -> Generator:
+    generator = load("generators", name)()
+    if not isinstance(generator, Generator):
+        raise ValueError(f"generators {name} is registered, but makes a {type(generator).__name__}, no Generator")
+    return generator.eval()
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], Any]:
