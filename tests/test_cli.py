@@ -72,7 +72,9 @@ def test_files_on_disk(command, pictures, tmp_path, capsys):
         with Image.open(folder / "iagan_bp.png") as picture:
             assert picture.size == (16, 16)
         content = record(out, name)
+        assert (content["version"], content["result"]) == (2, "iagan")
         assert set(content) == {
+            "version", "result", "misfit",
             "image", "seed", "operator", "noise_std", "preset", "device", "seconds", "evaluations", "objective",
             "methods",
         }  # fmt: skip
@@ -84,7 +86,7 @@ def test_files_on_disk(command, pictures, tmp_path, capsys):
             "mse", "psnr", "ssim", "residual", "residual_8bit", "row_space_mse", "null_space_mse"
         }  # fmt: skip
         assert content["methods"]["iagan_bp"]["residual"] < 1e-5
-    assert yaml.safe_load((out / "config.yaml").read_text())["model"]["preset"] == "fast"
+    assert yaml.safe_load((out / "config.yaml").read_text())["model"]["init_args"]["preset"] == "fast"
     printed = capsys.readouterr()
     assert "IAGAN-BP" in printed.out
     assert str(out / "images") in printed.out

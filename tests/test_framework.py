@@ -483,7 +483,7 @@ def test_physics_of_deepinv_that_are_not_linear_are_refused():
     from iagan_lightning.operators.deepinv import DeepinvOperator
 
     class Squares(physics.Physics):
-        def A(self, x, **_):  # noqa: N802 - deepinv's name
+        def A(self, x, **_):
             return x.square()
 
         A_adjoint = A

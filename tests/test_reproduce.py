@@ -325,7 +325,7 @@ def test_the_public_codes_deviations_are_one_config(tiny_weights, faces, tmp_pat
         assert recorded["noise_std"] == 5 / 255
         assert recorded["back_projection"] == "naive"
         assert recorded["preset"] == "paper"
-        latent, joint = recorded["stages"]["latent"], recorded["stages"]["joint"]
+        latent, joint = recorded["fits"]["latent"], recorded["fits"]["joint"]
         assert (latent["restarts"], latent["keep"], joint["keep"]) == (5, "last", "last")
         record = json.loads((out / "images" / "0" / "metrics.json").read_text())
         assert record["methods"]["iagan_bp"]["residual"] > 1e-4, "not the exact A^+"
@@ -338,7 +338,7 @@ def test_the_public_codes_deviations_go_through_reproduce(reproduce, tmp_path):
         recorded = json.loads((tmp_path / "out" / "table-3" / row / "settings.json").read_text())
         assert recorded["operator"]["init_args"] == {"scale": scale, "size": None, "padding": "zero"}
         assert (recorded["noise_std"], recorded["back_projection"]) == (5 / 255, "naive")
-        assert recorded["stages"]["latent"]["restarts"] == 5
+        assert recorded["fits"]["latent"]["restarts"] == 5
 
 
 def _described(config):

@@ -58,7 +58,12 @@ def readable(complaint: str) -> str:
         >>> readable('''Parser key "data.fit": Expected a typing.Literal['crop', 'pad']. Got value: foo''')
         "--data.fit is one of crop, pad; 'foo' was given"
     """
+    within = re.search(r"Problem with given class_path '(.*?)':\n(.*?)\n    - Expected a <", complaint, re.DOTALL)
     keys = re.findall(r'Parser key "([^"]+)":', complaint)
+    if within:  # settings of a class: what it says, without what it is wrapped in
+        if unknown := re.search(r"Option '(.*?)' is not accepted", within[2]):
+            return f"{within[1]} has no option --{keys[0]}.{unknown[1]}"
+        complaint = within[2]
     given = re.search(r"(?:Got|Given) value: (.*?)(?:\. Got value: .*)?$", complaint, re.DOTALL)
     path = re.search(r"Expected a dot import path string: (.*)", complaint)
     if keys and path:
@@ -73,21 +78,21 @@ def readable(complaint: str) -> str:
     return f"--{'.'.join(keys)} is {' or '.join(allowed)}; {given[1]!r} was given"
 
 
-def shared_configs_first(args: Sequence[str], tasks: Collection[str]) -> list[str]:
-    """Return the arguments with every --config whose file has a section per task ahead of the task's own arguments.
+def own_sections(args: Sequence[str], tasks: Collection[str]) -> list[str]:
+    """Return the arguments with every --config whose file has a section per task replaced by the task's section.
 
-    There the parser of all tasks reads it and takes the task's section; other files are the task's alone.
+    They come first: whatever is given for the task alone has the last word.
 
     Raises:
         ValueError: for a file with sections of which none is for the task.
 
     Example:
-        >>> shared_configs_first(["denoising", "--config", "mine.yaml", "--json", "true"], ["denoising"])
+        >>> own_sections(["denoising", "--config", "mine.yaml", "--json", "true"], ["denoising"])
         ['denoising', '--config', 'mine.yaml', '--json', 'true']
     """
     shared: list[str] = []
     own: list[str] = []
-    words = iter(args)
+    words = iter(args[1:])
     for word in words:
         option, equals, file = word.partition("=")
         if option not in ("--config", "-c"):
@@ -100,14 +105,14 @@ def shared_configs_first(args: Sequence[str], tasks: Collection[str]) -> list[st
         elif args[0] not in sections:
             raise ValueError(f"{file} has sections for {', '.join(sections)}, but none for {args[0]}")
         else:
-            shared += ["--config", file]
-    return [*shared, *own]
+            shared += ["--config", yaml.safe_dump(sections[args[0]])]
+    return [*args[:1], *shared, *own]
 
 
-def _sections(file: str) -> list[str]:
-    """Return the top-level keys of a YAML file; none where it cannot be read, which the parser then says better."""
+def _sections(file: str) -> dict[str, Any]:
+    """Return the top level of a YAML file; nothing where it cannot be read, which the parser then says better."""
     try:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
-        return []
-    return [str(key) for key in content] if isinstance(content, dict) else []
+        return {}
+    return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}

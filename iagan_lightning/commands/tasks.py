@@ -17,7 +17,7 @@ from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from iagan_lightning import plugins
-from iagan_lightning.commands.parsing import parse, shared_configs_first
+from iagan_lightning.commands.parsing import own_sections, parse
 from iagan_lightning.commands.shorthand import KINDS, parse_level, spell_out_flags, spell_out_kind, spell_out_method
 from iagan_lightning.data.samples import ImageData, OperatorFactory
 from iagan_lightning.methods import DIPSettings, TestTimeModule
@@ -254,7 +254,7 @@ class TaskCLI(LightningCLI):
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Keep the arguments: further processes run the same command."""
         self.args = list(args)
-        super().parse_arguments(parser, shared_configs_first(self.args, TASKS))
+        super().parse_arguments(parser, self.args)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the Trainer, and leave its arguments with it for the Trainers of the images."""
@@ -286,7 +286,7 @@ def run_task(args: Sequence[str]) -> int:
         sys.path.append(os.getcwd())  # the user's own classes lie there; python -m does the same
     for name in plugins.registered("operators"):
         plugins.load("operators", name)  # then --operator finds it by its name
-    words = spell_out_method(spell_out_flags(spell_out_kind(args)))
+    words = spell_out_method(own_sections(spell_out_flags(spell_out_kind(args)), TASKS))
     cli = parse(TaskCLI, TestTimeModule, ImageData, words, "iagan", trainer_class=TaskTrainer, subclass_mode_model=True)
     assert isinstance(cli.trainer, TaskTrainer)
     return cli.trainer.exit_status

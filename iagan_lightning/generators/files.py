@@ -58,8 +58,8 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Genera
 
     Args:
         source: name of a bundled prior (``began64``) or of one that another package registers, or path of a safetensors
-            file or of a PyTorch state dict, whose architecture is recognised; or a class path with declarations (see ``build_generator``), whose ``weights``
-            are such a file too.
+            file or of a PyTorch state dict, whose architecture is recognised; or a class path with declarations (see
+            ``build_generator``), whose ``weights`` are such a file too.
 
     Raises:
         WeightsError: for a file that is missing or damaged, of an unknown network, or whose tensors do not match.
