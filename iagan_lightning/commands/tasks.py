@@ -153,6 +153,8 @@ TASKS = {
     "denoising": Task("Remove noise of a known level, given with --noise_std.", Identity),
 }
 
+OURS = frozenset(TASKS)
+
 OPTIONS = """
 
         Args:
@@ -233,7 +235,7 @@ def add_task(name: str, task: Task) -> None:
         True
         >>> del TASKS["colourise"]; delattr(TaskTrainer, "colourise")
     """
-    if TASKS.get(name, task) is not task or (name not in TASKS and hasattr(TaskTrainer, name)):
+    if TASKS.get(name) is not task and (name in OURS or (name not in TASKS and hasattr(TaskTrainer, name))):
         raise ValueError(f"there is a {name} already: give your task another name")
     TASKS[name] = task
     setattr(TaskTrainer, name, _method(name, task))  # LightningCLI takes the command's name from the method's

@@ -79,7 +79,7 @@ def metric(
 
     def register(function: Function) -> Function:
         key = name or function.__name__
-        if key in METRICS and OWN.get(key) is not function:
+        if key in METRICS and key not in OWN:  # one's own may be defined anew, as in a notebook
             raise ValueError(f"there is a metric {key} already: give yours another name")
         if surplus := set(inspect.signature(function).parameters) - set(KNOWN):
             raise ValueError(f"a metric may ask for {', '.join(KNOWN)}; {key} asks for {', '.join(sorted(surplus))}")
