@@ -77,25 +77,3 @@ def spell_out_method(args: Sequence[str]) -> list[str]:
         spelled.append(word)
     # Ahead of everything else, so that a config or another --model has the last word.
     return [*spelled[:1], "--model", METHODS["iagan"], *spelled[1:]]
-
-
-def parse_level(noise_std: float | str) -> float | None:
-    """Return a noise level given as a number or as a fraction, None for ``unknown``.
-
-    Example:
-        >>> parse_level("10/255") == 10 / 255, parse_level(0.1), parse_level("unknown")
-        (True, 0.1, None)
-    """
-    if noise_std == "unknown":
-        return None
-    try:
-        numerator, _, denominator = str(noise_std).partition("/")
-        level = float(numerator) / float(denominator or 1)
-    except (ValueError, ZeroDivisionError):
-        level = -1.0
-    if not 0 <= level < float("inf"):
-        raise ValueError(
-            f"noise_std is a standard deviation on the [0, 1] scale, at least 0, such as 0.04 or 10/255, or "
-            f"unknown; {noise_std!r} was given"
-        )
-    return level

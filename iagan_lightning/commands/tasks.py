@@ -7,20 +7,20 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import yaml
-from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from iagan_lightning import plugins
 from iagan_lightning.commands.parsing import own_sections, parse
-from iagan_lightning.commands.shorthand import KINDS, parse_level, spell_out_flags, spell_out_kind, spell_out_method
-from iagan_lightning.data.samples import ImageData, OperatorFactory
-from iagan_lightning.methods import DIPSettings, TestTimeModule
+from iagan_lightning.commands.shorthand import KINDS, spell_out_flags, spell_out_kind, spell_out_method
+from iagan_lightning.data import ImageData
+from iagan_lightning.methods import TestTimeModule
 from iagan_lightning.methods.adaptation import check_precision
 from iagan_lightning.operators import (
     BicubicDownsampling,
@@ -32,10 +32,11 @@ from iagan_lightning.operators import (
 )
 from iagan_lightning.results.files import write_text
 from iagan_lightning.results.folder import OutputFolder
-from iagan_lightning.results.lpips import Backbone
 from iagan_lightning.results.table import print_summary
 from iagan_lightning.runs.environment import environment
 from iagan_lightning.runs.fingerprint import determining_settings
+from iagan_lightning.runs.operators import Operators
+from iagan_lightning.runs.options import RunOptions
 from iagan_lightning.runs.processes import Companions, find_place, own_device
 from iagan_lightning.runs.run import Run
 
@@ -60,24 +61,17 @@ class TaskTrainer(pl.Trainer):
         self.place = find_place(self.num_devices, num_nodes)
         self.settings: dict[str, Any] = {}  # filled by TaskCLI: arguments of the Trainer of each image
         self.config: dict[str, Any] = {}  # filled by TaskCLI: everything that was set
+        self.options = RunOptions()  # filled by TaskCLI
         self.args: list[str] = []  # filled by TaskCLI: the command, for further processes
         self.exit_status = 0
 
-    def reconstruct(
-        self,
-        task: str,
-        model: TestTimeModule,
-        data: ImageData,
-        operator: OperatorFactory,
-        out: str | None,
-        as_json: bool,
-        **settings: Any,
-    ) -> None:
+    def reconstruct(self, task: str, model: TestTimeModule, data: ImageData, operator: Operators) -> None:
         """Run a task over a data set, print its table, and keep the exit status."""
         check_precision(self.settings.get("precision"))
-        if out is None and self.place.external:
+        options = self.options
+        if options.out is None and self.place.external:
             raise ValueError("give --out: all processes and machines share one folder for the results")
-        folder = OutputFolder(out or Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}")
+        folder = OutputFolder(options.out or Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}")
         trainer = {key: value for key, value in self.settings.items() if value is not None}
         callbacks = trainer.pop("callbacks", [])
         trainer.update(own_device(self, self.place, trainer.get("plugins")))
@@ -88,11 +82,11 @@ class TaskTrainer(pl.Trainer):
             data,
             operator,
             folder,
+            options,
             seed=int(self.config.get("seed_everything") or 0),
             trainer=trainer,
             callbacks=callbacks if isinstance(callbacks, Sequence) else [callbacks],
             place=self.place,
-            **settings,
         )
 
         def record() -> None:
@@ -106,10 +100,10 @@ class TaskTrainer(pl.Trainer):
             summary = run(record)
         if self.place.rank != 0:
             pass
-        elif as_json:
+        elif options.json:
             print(json.dumps({"out": str(folder.root), "skipped": run.skipped, **summary}, indent=2))
-        elif not run.quiet:
-            print_summary(summary, folder, noisy=run.noise_std != 0)
+        elif not options.quiet:
+            print_summary(summary, folder, noisy=options.level != 0)
         self.exit_status = 1 if run.failed else 0
 
 
@@ -155,28 +149,11 @@ TASKS = {
 
 OURS = frozenset(TASKS)
 
-OPTIONS = """
+OPERATOR = """
 
         Args:
             operator: A, made for the image shape at hand: a class of iagan_lightning.operators (or --operator.kind
                 {kinds}), or the class path of your own. {default} by default.
-            noise_std: standard deviation of the noise on the [0, 1] scale, also as a fraction such as 10/255. It is
-                added to measured pictures, and only declared for measurements of your own; "unknown" for those lets
-                measurements that are held out decide how long to adapt.
-            back_projection: add csgm_bp and iagan_bp, which agree with y exactly; by default where noise_std is 0.
-                discrepancy: with noise too, but only as far as the noise allows. naive: always, with the plain
-                reconstruction in place of A^+, as the authors' public code does; y is then only approached.
-            dip: also reconstruct with Deep Image Prior, an untrained network. The preset paper takes its official
-                steps, fast an eighth of them, called DIP (short). Compressed sensing and deblurring have no official
-                settings; those of x4 super-resolution are used.
-            dip_settings: settings of Deep Image Prior that replace those of the preset.
-            lpips: backbone of the perceptual distance: alex, vgg, squeeze or none.
-            out: folder for the results; runs/TASK-DATE-TIME by default. Finished images in it are skipped.
-            save: weights also stores the latents and the change of the weights of each image, from which
-                iagan rebuild makes the image again.
-            tensorboard: number of images that get a TensorBoard run, the first ones.
-            quiet: print nothing but what went wrong.
-            json: print the summary as one JSON document instead of a table; nothing else goes to standard output.
 """
 
 
@@ -188,36 +165,12 @@ def _method(name: str, task: Task) -> Callable[..., None]:
         model: TestTimeModule,
         datamodule: ImageData,
         operator: Callable[[tuple[int, int, int]], Operator] = task.operator,
-        noise_std: float | str = 0.0,
-        back_projection: bool | Literal["discrepancy", "naive"] | None = None,
-        dip: bool = False,
-        dip_settings: DIPSettings = DIPSettings(),  # noqa: B008 - frozen dataclass
-        lpips: Backbone = "alex",
-        out: str | None = None,
-        save: Literal["images", "weights"] = "images",
-        tensorboard: int = 64,
-        quiet: bool = False,
-        json: bool = False,
     ) -> None:
         given = (self.config["operator"] or {}).get("init_args") or {}
-        self.reconstruct(
-            name,
-            model,
-            datamodule,
-            with_defaults(operator, given, task.defaults, task.instead),
-            out,
-            json,
-            noise_std=parse_level(noise_std),
-            back_projection=back_projection,
-            dip=dip_settings if dip else None,
-            lpips=lpips,
-            save=save,
-            tensorboard=tensorboard,
-            quiet=quiet,
-        )
+        self.reconstruct(name, model, datamodule, Operators(operator, given, task.defaults, task.instead))
 
     defaults = "".join(f" with {key} {value}" for key, value in task.defaults.items())
-    run.__doc__ = task.summary + OPTIONS.format(kinds="|".join(KINDS), default=task.operator.__name__ + defaults)
+    run.__doc__ = task.summary + OPERATOR.format(kinds="|".join(KINDS), default=task.operator.__name__ + defaults)
     run.__name__ = name
     return run
 
@@ -253,6 +206,10 @@ class TaskCLI(LightningCLI):
         """Return the task methods, and which of their arguments are built from --model and --data."""
         return {name: {"model", "datamodule"} for name in TASKS}
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options that all tasks have."""
+        parser.add_class_arguments(RunOptions, None)
+
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Keep the arguments: further processes run the same command."""
         self.args = list(args)
@@ -276,6 +233,8 @@ class TaskCLI(LightningCLI):
         config.pop("config", None)
         self.trainer.config = _plain(config)
         self.trainer.args = self.args
+        chosen = self.config_init[self.subcommand]
+        self.trainer.options = RunOptions(**{field.name: chosen[field.name] for field in fields(RunOptions)})
 
 
 def run_task(args: Sequence[str]) -> int:
@@ -292,20 +251,6 @@ def run_task(args: Sequence[str]) -> int:
     cli = parse(TaskCLI, TestTimeModule, ImageData, words, "iagan", trainer_class=TaskTrainer, subclass_mode_model=True)
     assert isinstance(cli.trainer, TaskTrainer)
     return cli.trainer.exit_status
-
-
-def with_defaults(
-    factory: OperatorFactory, given: dict[str, Any], defaults: dict[str, Any], instead: Sequence[str]
-) -> OperatorFactory:
-    """Return a factory that uses a task's defaults where the user gave neither them nor what replaces them.
-
-    They are no defaults of the options themselves: a low-resolution picture of one's own sets the size, for example,
-    and only a scale that the user gave can contradict it.
-    """
-    usable = {key: value for key, value in defaults.items() if key in given}
-    if not usable or any(given.get(key) is not None for key in (*usable, *instead)):
-        return factory
-    return lambda image_shape, **settings: factory(image_shape, **(settings or usable))
 
 
 def _plain(value: Any) -> Any:

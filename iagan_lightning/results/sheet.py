@@ -17,9 +17,12 @@ TITLES = {
     "naive": "naive",
     "csgm": "CSGM",
     "csgm_bp": "CSGM-BP",
+    "ilo": "ILO",
+    "ilo_bp": "ILO-BP",
     "iagan": "IAGAN",
     "iagan_bp": "IAGAN-BP",
     "dip": "DIP",
+    "dip_bp": "DIP-BP",
 }
 CELL, MARGIN = 192, 8
 

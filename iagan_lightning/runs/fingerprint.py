@@ -25,6 +25,7 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
     model = run.model
     given = config["model"].get("init_args") or {}
     preset: Any = model.preset or "fast"
+    baseline = run.options.baseline
     return {
         "format": FORMAT,
         "task": task,
@@ -32,9 +33,9 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
         "seed_everything": run.seed,
         "operator": config["operator"],
         "noise_std": run.noise_std,
-        "back_projection": run.back_projection,
-        "dip": None if run.dip is None else asdict(resolve_dip(run.dip, preset, run.noise_std, A)),
-        "lpips": run.lpips,
+        "back_projection": run.options.back_projection,
+        "dip": None if baseline is None else asdict(resolve_dip(baseline, preset, run.noise_std, A)),
+        "lpips": run.options.lpips,
         "preset": model.preset,
         "fits": {fit.name: _recorded(fit, model) for fit in model.plan(run.noise_std, A)},
         "memory_format": given.get("memory_format"),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import errno
-import functools
 import gc
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -27,17 +26,17 @@ from iagan_lightning.callbacks import (
     StageStopping,
     TensorBoardImages,
 )
-from iagan_lightning.data.samples import ImageData, Measured, OperatorFactory, Sample
+from iagan_lightning.data.samples import ImageData, Measured, Sample
 from iagan_lightning.generators import Generator
 from iagan_lightning.methods import TestTimeModule, adapt
-from iagan_lightning.methods.dip import DIPSettings
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
-from iagan_lightning.operators import LinearOperator, Operator
-from iagan_lightning.operators.checks import require_linear
+from iagan_lightning.operators import LinearOperator
 from iagan_lightning.results.files import write_text
 from iagan_lightning.results.folder import OutputFolder
-from iagan_lightning.results.lpips import Backbone, load_lpips
+from iagan_lightning.results.lpips import load_lpips
 from iagan_lightning.runs.batching import images_that_fit, out_of_memory
+from iagan_lightning.runs.operators import Operators
+from iagan_lightning.runs.options import RunOptions
 from iagan_lightning.runs.processes import Place
 from iagan_lightning.runs.sharing import WorkList
 
@@ -52,17 +51,11 @@ class Run:
     Args:
         model: settings and generator; the module itself works through the images.
         data: the pictures.
-        operator: called with an ``image_shape`` for each picture, returns its operator.
+        operator: makes the operator of each picture.
         out: folder of the run.
-        noise_std: noise level on the [0, 1] scale; None where it is unknown, for measurements of the user's own.
+        options: noise, baseline, metrics, what is kept and said.
         seed: what the seeds of all images are derived from.
-        lpips: backbone of LPIPS, or ``none``.
-        back_projection: see ``BackProjection``.
-        dip: settings of Deep Image Prior, which is left out where they are None.
-        save: see ``ResultWriter``.
-        tensorboard: number of images that get a TensorBoard run, the first ones.
         trainer: arguments of the Trainer of each image.
-        quiet: show failures only.
         callbacks: the user's own, in the order of their phases (``make`` where they name none).
         place: which of several processes this is. All work through the same images; the first one (rank 0) shows the
             progress of all and writes the summary.
@@ -70,19 +63,13 @@ class Run:
 
     model: TestTimeModule
     data: ImageData
-    operator: OperatorFactory
+    operator: Operators
     out: OutputFolder
-    noise_std: float | None = 0.0
+    options: RunOptions = field(default_factory=RunOptions)
     seed: int = 0
-    lpips: Backbone = "alex"
-    back_projection: bool | Literal["discrepancy", "naive"] | None = None
-    dip: DIPSettings | None = None
-    save: Literal["images", "weights"] = "images"
-    tensorboard: int = 64
     trainer: dict[str, Any] = field(default_factory=dict)
     callbacks: Sequence[pl.Callback] = ()
     place: Place = field(default_factory=Place)
-    quiet: bool = False
 
     failed: dict[str, str] = field(default_factory=dict, init=False)
     skipped: int = field(default=0, init=False)
@@ -90,19 +77,7 @@ class Run:
     images_per_fit: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
-        factory = self.operator
-
-        # One operator serves all pictures of a size: building one can cost more than using it.
-        @functools.lru_cache(maxsize=4)
-        def checked(image_shape: tuple[int, int, int], **settings: Any) -> Operator:
-            A = factory(image_shape, **settings)
-            if isinstance(A, LinearOperator):
-                require_linear(A)
-            elif self.back_projection not in (None, False):
-                raise ValueError(f"back_projection needs a linear operator; {type(A).__name__} is none: leave it out")
-            return A
-
-        self.operator = checked
+        self.noise_std = self.options.level
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -127,14 +102,16 @@ class Run:
                 "noise_std unknown is for measurements of your own (--data.measurements); the pictures of --data.root "
                 "are measured here, with noise of a level that you give"
             )
-        if self.noise_std is None and self.back_projection == "discrepancy":
+        if self.noise_std is None and self.options.back_projection == "discrepancy":
             raise ValueError("back_projection discrepancy stops at the noise level: it needs a noise_std that is known")
         leading = self.place.rank == 0
         samples = self.data.samples(self.seed, self.image_shape, check=leading)
         if leading:
             self.data.check_measurements(samples, self.image_shape, self.operator)
         if any(sample.measurement is None for sample in samples):
-            self.operator(self.image_shape)  # settings that fit no operator are found now, not once per image
+            A = self.operator(self.image_shape)  # settings that fit no operator are found now, not once per image
+            if self.options.back_projection not in (None, False) and not isinstance(A, LinearOperator):
+                raise ValueError(f"back_projection needs a linear operator; {type(A).__name__} is none: leave it out")
         self.out.prepare()
         if before_work is not None:
             before_work()
@@ -142,7 +119,7 @@ class Run:
         finished = [i for i, sample in enumerate(samples) if leading and self.out.is_done(sample.name)]
         self.skipped = len(finished)
         if any(sample.truth is not None for sample in samples) and self.skipped < len(samples):
-            load_lpips(self.lpips)  # its warning comes once, before the progress bar
+            load_lpips(self.options.lpips)  # its warning comes once, before the progress bar
         try:
             self._work(samples, finished)
         except OSError as error:
@@ -159,9 +136,12 @@ class Run:
 
     def _work(self, samples: list[Sample], finished: list[int]) -> None:
         """Work through the images that are neither finished nor in another process's hands, until all are finished."""
-        with_tensorboard = {sample.name for sample in samples[: self.tensorboard]}
+        with_tensorboard = {sample.name for sample in samples[: self.options.tensorboard]}
         shown = self.place.rank == 0
-        with RunProgress(len(samples) - len(finished), shown=shown, quiet=self.quiet) as progress, quiet_lightning():
+        with (
+            RunProgress(len(samples) - len(finished), shown=shown, quiet=self.options.quiet) as progress,
+            quiet_lightning(),
+        ):
 
             def on_news(name: str, reason: str | None) -> None:
                 if reason is not None:
@@ -171,7 +151,7 @@ class Run:
             names, place = [sample.name for sample in samples], self.place
             work = WorkList(names, self.out, place.rank, place.size, place.since, finished, on_news)
             self._worklist, progress.look = work, work.look
-            if self.skipped and not self.quiet:
+            if self.skipped and not self.options.quiet:
                 progress.console.print(f"{self.skipped} of {len(samples)} images are done already")
             self.images_per_fit = self._images_per_fit()
             with closing(work):
@@ -259,14 +239,14 @@ class Run:
             truth=torch.cat(truths) if len(truths) == len(batch) else None,
             names=names,
         )
-        callbacks: list[pl.Callback] = [BestObjective(), StageStopping(), BackProjection(self.back_projection)]
-        if self.dip is not None:
-            callbacks.append(DIPBaseline(self.dip, [progress]))
+        callbacks: list[pl.Callback] = [BestObjective(), StageStopping(), BackProjection(self.options.back_projection)]
+        if self.options.baseline is not None:
+            callbacks.append(DIPBaseline(self.options.baseline, [progress]))
         callbacks += copy.deepcopy(list(self.callbacks))  # fresh for each image, like everything else
-        callbacks.append(ImageMetrics(self.lpips))
+        callbacks.append(ImageMetrics(self.options.lpips))
         if with_tensorboard.issuperset(names):
             callbacks.append(TensorBoardImages(str(self.out.root)))
-        callbacks += [progress, CurveWriter(self.out), ResultWriter(self.out, self.save)]
+        callbacks += [progress, CurveWriter(self.out), ResultWriter(self.out, self.options.save)]
         adapt(self.model, quiet_trainer(**{**self.trainer, "callbacks": callbacks}))
 
     def _verdict(self, name: str) -> str:

@@ -1,0 +1,80 @@
+"""The options that every task has: written here once, read by LightningCLI, the run and its record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from iagan_lightning.methods import DIPSettings
+from iagan_lightning.results.lpips import Backbone
+
+
+@dataclass
+class RunOptions:
+    """What a run does besides adapting.
+
+    Args:
+        noise_std: standard deviation of the noise on the [0, 1] scale, also as a fraction such as 10/255. It is
+            added to measured pictures, and only declared for measurements of your own; "unknown" for those lets
+            measurements that are held out decide how long to adapt.
+        back_projection: add csgm_bp and iagan_bp, which agree with y exactly; by default where noise_std is 0.
+            discrepancy: with noise too, but only as far as the noise allows. naive: always, with the plain
+            reconstruction in place of A^+, as the authors' public code does; y is then only approached.
+        dip: also reconstruct with Deep Image Prior, an untrained network. The preset paper takes its official
+            steps, fast an eighth of them, called DIP (short). Compressed sensing and deblurring have no official
+            settings; those of x4 super-resolution are used.
+        dip_settings: settings of Deep Image Prior that replace those of the preset.
+        lpips: backbone of the perceptual distance: alex, vgg, squeeze or none.
+        out: folder for the results; runs/TASK-DATE-TIME by default. Finished images in it are skipped.
+        save: weights also stores the latents and the change of the weights of each image, from which
+            iagan rebuild makes the image again.
+        tensorboard: number of images that get a TensorBoard run, the first ones.
+        quiet: print nothing but what went wrong.
+        json: print the summary as one JSON document instead of a table; nothing else goes to standard output.
+    """
+
+    noise_std: float | str = 0.0
+    back_projection: bool | Literal["discrepancy", "naive"] | None = None
+    dip: bool = False
+    dip_settings: DIPSettings = DIPSettings()  # noqa: RUF009 - frozen dataclass
+    lpips: Backbone = "alex"
+    out: str | None = None
+    save: Literal["images", "weights"] = "images"
+    tensorboard: int = 64
+    quiet: bool = False
+    json: bool = False
+
+    @property
+    def level(self) -> float | None:
+        """The noise level as a number; None where it is unknown."""
+        return parse_level(self.noise_std)
+
+    @property
+    def baseline(self) -> DIPSettings | None:
+        """The settings of Deep Image Prior; None where it is left out."""
+        return self.dip_settings if self.dip else None
+
+
+def parse_level(noise_std: float | str) -> float | None:
+    """Return a noise level given as a number or as a fraction, None for ``unknown``.
+
+    Raises:
+        ValueError: for anything else.
+
+    Example:
+        >>> parse_level("10/255") == 10 / 255, parse_level(0.1), parse_level("unknown")
+        (True, 0.1, None)
+    """
+    if noise_std == "unknown":
+        return None
+    try:
+        numerator, _, denominator = str(noise_std).partition("/")
+        level = float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        level = -1.0
+    if not 0 <= level < float("inf"):
+        raise ValueError(
+            f"noise_std is a standard deviation on the [0, 1] scale, at least 0, such as 0.04 or 10/255, or "
+            f"unknown; {noise_std!r} was given"
+        )
+    return level
