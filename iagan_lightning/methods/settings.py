@@ -78,9 +78,9 @@ class FitSettings:
 class Stage:
     """Settings of one fit as a user gives them: what is None comes from the preset.
 
+    All others are as in ``FitSettings``.
+
     Args:
-        optimizer, steps, lr, lr_weights, beta1, beta2, frozen, restarts, spread, halve, history, patience, tolerance,
-            decrease, tau, keep, penalty, weight: see ``FitSettings``.
         stop: as there, or ``auto``: the noise level where noise_std > 0, held-out measurements where it is unknown,
             otherwise the plateau where latents alone are searched and the decrease where weights adapt.
 
