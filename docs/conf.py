@@ -33,7 +33,9 @@ napoleon_use_ivar = True
 
 # References into the package must lead somewhere; those to other libraries would need their inventories.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!iagan_lightning\.).*|.*\.(adaptation\.Module|folder\.OutputFolder|registry\.Function)")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!iagan_lightning\.).*|.*\.(adaptation\.Module|folder\.OutputFolder|registry\.Function)")
+]
 
 
 def _inline(writer, node):

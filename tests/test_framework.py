@@ -329,6 +329,17 @@ def test_no_order_of_callbacks_drops_a_result(y, tiny, tmp_path):
     assert records[0] == records[1]
 
 
+def test_each_image_has_steps_of_its_own_in_tensorboard(y, tiny, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = TensorBoardImages(str(tmp_path))
+    for name in ("a", "b"):
+        fitted(IAGAN(tiny, "paper", **SHORT), y[:1], board, names=[name])
+        events = EventAccumulator(str(tmp_path / "tensorboard" / name)).Reload()
+        steps = [event.step for event in events.Scalars("objective")]
+        assert (steps[0], steps[-1]) == (0, 13)
+
+
 def test_a_phase_that_does_not_exist():
     class Late(pl.Callback):
         phase = "later"

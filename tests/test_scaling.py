@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+import types
 import zipfile
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import pytest
 import torch
 from iagan_lightning.callbacks import BestObjective, ResultWriter, RunProgress
 from PIL import Image
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from iagan_lightning import IAGAN, Stage, adapt
@@ -35,7 +37,7 @@ from iagan_lightning.results.files import write_once, write_text
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.page.collect import Embedding, embed
 from iagan_lightning.results.summary import summarise
-from iagan_lightning.runs.processes import Place, find_place
+from iagan_lightning.runs.processes import Place, find_place, own_device
 from iagan_lightning.runs.sharing import WorkList, lock
 from iagan_lightning.safety import MAX_PIXELS
 
@@ -271,6 +273,20 @@ def test_places_come_from_the_launchers(monkeypatch):
             slurm.setenv(key, value)
         place = find_place(1, 1)
         assert (place.rank, place.size, place.local_rank, place.local_size) == (5, 8, 1, 4)
+
+
+@pytest.mark.parametrize(("ids", "devices"), [([0, 1], [1]), ([0], [0]), ([4, 6], [6])])
+def test_a_process_takes_the_device_of_its_place_on_the_machine(ids, devices, monkeypatch):
+    """Not of its place among all: the fourth of four processes on two machines is the second one of its machine."""
+
+    class Accelerator:
+        def auto_device_count(self):
+            return 1
+
+    trainer = types.SimpleNamespace(accelerator=Accelerator(), device_ids=ids)
+    monkeypatch.setattr(rank_zero_only, "rank", 0, raising=False)
+    given = own_device(trainer, Place(rank=3, size=4, local_rank=1, local_size=2, external=True))
+    assert given["devices"] == devices
 
 
 # The summary ------------------------------------------------------------------------------------------------------
