@@ -33,9 +33,8 @@ napoleon_use_ivar = True
 
 # References into the package must lead somewhere; those to other libraries would need their inventories.
 nitpicky = True
-nitpick_ignore_regex = [
-    ("py:.*", r"(?!iagan_lightning\.).*|.*\.(adaptation\.Module|folder\.OutputFolder|registry\.Function)")
-]
+OURS = r".*\.(adaptation\.Module|folder\.OutputFolder|registry\.Function)"  # no pages of their own
+nitpick_ignore_regex = [("py:.*", rf"(?!iagan_lightning\.).*|{OURS}")]
 
 
 def _inline(writer, node):

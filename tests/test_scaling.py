@@ -275,17 +275,17 @@ def test_places_come_from_the_launchers(monkeypatch):
         assert (place.rank, place.size, place.local_rank, place.local_size) == (5, 8, 1, 4)
 
 
-@pytest.mark.parametrize(("ids", "devices"), [([0, 1], [1]), ([0], [0]), ([4, 6], [6])])
+@pytest.mark.parametrize(("ids", "devices"), [([0, 1], [1]), ([4, 6, 7], [6]), ([4, 6], [6])])
 def test_a_process_takes_the_device_of_its_place_on_the_machine(ids, devices, monkeypatch):
-    """Not of its place among all: the fourth of four processes on two machines is the second one of its machine."""
+    """Not of its place among all: the fifth of six processes on two machines is the second one of its machine."""
 
     class Accelerator:
         def auto_device_count(self):
-            return 1
+            return 2
 
     trainer = types.SimpleNamespace(accelerator=Accelerator(), device_ids=ids)
     monkeypatch.setattr(rank_zero_only, "rank", 0, raising=False)
-    given = own_device(trainer, Place(rank=3, size=4, local_rank=1, local_size=2, external=True))
+    given = own_device(trainer, Place(rank=4, size=6, local_rank=1, local_size=3, external=True))
     assert given["devices"] == devices
 
 

@@ -23,7 +23,7 @@ class ILO(IAGAN):
         generator: as for ``IAGAN``; it needs the latent space ``features-depth``.
         preset: ``fast`` or ``paper``.
         latent, features, joint: settings of the three fits.
-        depth: height and width of the features; None takes those at a quarter of the image's height.
+        depth: height and width of the features; None takes those at an eighth of the image's height.
         radius: r.
         memory_format, compile, logged: as for ``IAGAN``.
 
@@ -42,7 +42,7 @@ class ILO(IAGAN):
         features: Stage = Stage(),  # noqa: B008
         joint: Stage = Stage(),  # noqa: B008
         depth: int | None = None,
-        radius: float = 0.3,
+        radius: float = 0.1,
         memory_format: Literal["channels_last", "contiguous"] = "channels_last",
         compile: bool = False,  # noqa: A002 - PyTorch's name for it
         logged: bool = False,
@@ -51,7 +51,7 @@ class ILO(IAGAN):
         if not radius > 0:
             raise ValueError(f"radius is above 0; {radius} was given")
         self.given["features"] = features
-        self.space, self.radius = f"features-{depth or self.generator.image_shape[1] // 4}", radius
+        self.space, self.radius = f"features-{depth or self.generator.image_shape[1] // 8}", radius
         self.generator.require_space(self.space)
 
     def configure_fits(self) -> list[Fit]:

@@ -4,10 +4,10 @@ PyTorch, and NumPy and Pillow for files of matrices and masks; nothing here impo
 """
 
 from iagan_lightning.operators.bicubic import BicubicDownsampling
-from iagan_lightning.operators.blur import Blur
+from iagan_lightning.operators.blur import Blur, CircularBlur, GeneralBlur, SeparableBlur
 from iagan_lightning.operators.composition import Composition
 from iagan_lightning.operators.fourier import FourierSensing
-from iagan_lightning.operators.gaussian import GaussianSensing
+from iagan_lightning.operators.gaussian import GaussianSensing, StructuredSensing
 from iagan_lightning.operators.grayscale import Grayscale
 from iagan_lightning.operators.identity import Identity
 from iagan_lightning.operators.inpainting import Inpainting
@@ -18,13 +18,17 @@ from iagan_lightning.operators.phase_retrieval import PhaseRetrieval
 __all__ = [
     "BicubicDownsampling",
     "Blur",
+    "CircularBlur",
     "Composition",
     "FourierSensing",
     "GaussianSensing",
+    "GeneralBlur",
     "Grayscale",
     "Identity",
     "Inpainting",
     "LinearOperator",
     "Operator",
     "PhaseRetrieval",
+    "SeparableBlur",
+    "StructuredSensing",
 ]

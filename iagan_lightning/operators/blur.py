@@ -29,6 +29,11 @@ SIGNAL_POWER = 0.25  # mean square of images in [-1, 1]: what noise is weighed a
 class Blur(LinearOperator):
     r"""Convolution with a kernel, :math:`y = k * x` for each channel (a true convolution: the kernel is mirrored).
 
+    It is made as a ``CircularBlur``, ``SeparableBlur`` or ``GeneralBlur``, by padding and kernel. With the singular
+    values s of A, :math:`A^+` without noise is 1 / s where s is above ``truncation`` times the largest, else 0, so that
+    :math:`A^+ A` is a projector. With noise it is :math:`s / (s^2 + (2 \sigma)^2 / P)` (Tikhonov), P = 0.25 being the
+    power of images in [-1, 1]. A ``GeneralBlur`` is damped by the truncation even without noise.
+
     Args:
         image_shape: ``(C, H, W)``.
         kernel: ``"uniform"``, ``"gaussian"`` (with ``std``) or ``"motion"`` (a line of length ``size``, with
@@ -55,6 +60,24 @@ class Blur(LinearOperator):
         (True, Blur(image_shape=(3, 16, 16), kernel='uniform', size=3, padding='circular'))
     """
 
+    def __new__(
+        cls,
+        image_shape: Sequence[int] = (),
+        kernel: Array = "uniform",
+        size: int = 9,
+        std: float | None = None,
+        angle: float = 0.0,
+        padding: Padding = "circular",
+        truncation: float = 1e-2,
+    ) -> Blur:
+        """Return an operator of the class in whose basis the convolution is diagonal."""
+        if cls is not Blur:
+            return super().__new__(cls)
+        if padding == "circular":
+            return super().__new__(CircularBlur)
+        _, weights = kernel_of(kernel, size, std, angle)
+        return super().__new__(GeneralBlur if separate(weights) is None else SeparableBlur)
+
     def __init__(
         self,
         image_shape: Sequence[int],
@@ -71,7 +94,7 @@ class Blur(LinearOperator):
         if not 0 <= truncation < 1:
             raise ValueError(f"truncation lies in [0, 1); {truncation} was given")
         self.padding, self.truncation = padding, truncation
-        self.name, weights = self._kernel(kernel, size, std, angle)
+        self.name, weights = kernel_of(kernel, size, std, angle)
         height, width = self.image_shape[1:]
         if weights.shape[0] > height or weights.shape[1] > width:
             raise ValueError(
@@ -80,64 +103,10 @@ class Blur(LinearOperator):
             )
         self.register_buffer("weights", weights)
         self._measurement_shape = self.image_shape
-        factors = None if padding == "circular" else separate(weights)
-        self.kind = "circular" if padding == "circular" else "separable" if factors is not None else "general"
-        if self.kind == "circular":
-            whole = torch.zeros(height, width, dtype=torch.float64)
-            whole[: weights.shape[0], : weights.shape[1]] = weights
-            whole = whole.roll((-(weights.shape[0] // 2), -(weights.shape[1] // 2)), (0, 1))
-            self.register_buffer("transfer", torch.fft.rfft2(whole))
-        elif factors is not None:
-            for side, length, factor in zip(("rows", "columns"), (height, width), factors, strict=True):
-                matrix = convolution_matrix(length, factor, padding)
-                left, values, right = torch.linalg.svd(matrix)
-                self.register_buffer(side, matrix)
-                self.register_buffer(f"{side}_left", left)
-                self.register_buffer(f"{side}_values", values)
-                self.register_buffer(f"{side}_right", right)
+        self._prepare(weights)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the blurred image."""
-        if self.kind == "circular":
-            return torch.fft.irfft2(torch.fft.rfft2(x) * self._transfer(x), s=self.image_shape[1:])
-        if self.kind == "separable":
-            return self.constant("rows", x) @ x @ self.constant("columns", x).mT
-        kernel = self.constant("weights", x).flip(0, 1).expand(x.shape[1], 1, -1, -1)
-        rows, columns = self.get_buffer("weights").shape
-        around = [columns - 1 - columns // 2, columns // 2, rows - 1 - rows // 2, rows // 2]
-        mode = "constant" if self.padding == "zero" else self.padding
-        return F.conv2d(F.pad(x, around, mode=mode), kernel, groups=x.shape[1])
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        """Return A^T y."""
-        y = self._check_measurement(y)
-        if self.kind == "circular":
-            return torch.fft.irfft2(torch.fft.rfft2(y) * self._transfer(y).conj(), s=self.image_shape[1:])
-        if self.kind == "separable":
-            return self.constant("rows", y).mT @ y @ self.constant("columns", y)
-        return super().adjoint(y)
-
-    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        r"""Return a regularised A^+ y.
-
-        With the singular values s of A (its transfer function, where circular): without noise 1 / s where s is above
-        ``truncation`` times the largest, else 0, so that A^+ A is a projector. With noise
-        :math:`s / (s^2 + (2 \sigma)^2 / P)` (Tikhonov), P = 0.25 being the power of images in [-1, 1]. A kernel that
-        is not separable, with a padding that is not circular, is damped by the truncation even without noise.
-        """
-        y = self._check_measurement(y)
-        if self.kind == "circular":
-            transfer = self._transfer(y)
-            inverse = transfer.conj() * self._inverse_square(transfer.abs(), noise_std)
-            return torch.fft.irfft2(torch.fft.rfft2(y) * inverse, s=self.image_shape[1:])
-        if self.kind == "separable":
-            values = torch.outer(self.constant("rows_values", y), self.constant("columns_values", y))
-            y = self.constant("rows_left", y).mT @ y @ self.constant("columns_left", y)
-            y = y * (values * self._inverse_square(values, noise_std))
-            return self.constant("rows_right", y).mT @ y @ self.constant("columns_right", y)
-        largest = float(self.get_buffer("weights").abs().sum())
-        damping = max(self._damping(noise_std), (self.truncation * largest) ** 2)
-        return solve_normal_equations(self, self.adjoint, y, damping=damping)
+    def _prepare(self, weights: Tensor) -> None:
+        """Make the constants of the basis."""
 
     def naive(self, y: Tensor) -> Tensor:
         """Return the blurred image itself, the paper's comparison."""
@@ -148,19 +117,18 @@ class Blur(LinearOperator):
         truncation = f", truncation={self.truncation}" if self.truncation != 1e-2 else ""
         return f"image_shape={self.image_shape}, {self.name}, padding={self.padding!r}{truncation}"
 
+    def _get_name(self) -> str:
+        return "Blur"  # in records, whatever the basis
+
+    def _singular_values(self) -> Tensor:
+        """Return all singular values, or their moduli, in float64."""
+        raise NotImplementedError
+
     @property
     def regularised(self) -> bool:  # type: ignore[override]
         """True where some singular values lie below the truncation."""
-        if self.kind == "general":
-            return True
-        if self.kind == "circular":
-            values = self.get_buffer("transfer").abs()
-        else:
-            values = torch.outer(self.get_buffer("rows_values"), self.get_buffer("columns_values"))
+        values = self._singular_values()
         return bool(values.min() <= self.truncation * values.max())
-
-    def _transfer(self, like: Tensor) -> Tensor:
-        return self.constant("transfer", like)
 
     def _damping(self, noise_std: float) -> float:
         return (2 * noise_std) ** 2 / SIGNAL_POWER
@@ -172,29 +140,123 @@ class Blur(LinearOperator):
         kept = values > max(self.truncation, torch.finfo(values.dtype).eps * max(self.image_shape)) * values.max()
         return torch.where(kept, 1 / values.where(kept, 1).square(), 0)
 
-    def _kernel(self, kernel: Array, size: int, std: float | None, angle: float) -> tuple[str, Tensor]:
-        """Return what repr says of the kernel, and its weights in float64."""
-        if not isinstance(kernel, str) or kernel not in KERNELS:
-            if isinstance(kernel, str) and "." not in kernel:
-                raise ValueError(f"kernel is one of {', '.join(KERNELS)}, a tensor or a file; {kernel!r} was given")
-            weights = read_picture(kernel).double()
-            if weights.ndim != 2 or not weights.numel() or not bool(torch.isfinite(weights).all()):
-                raise ValueError(f"a kernel is a finite array (kh, kw); shape {tuple(weights.shape)} was given")
-            if isinstance(kernel, str) and not kernel.endswith((".pt", ".npy")):
-                weights = weights / weights.sum()
-            return f"kernel={fingerprint(weights)}", weights
-        if size < 1:
-            raise ValueError(f"size of a kernel is at least 1; {size} was given")
-        if kernel == "uniform":
-            return f"kernel='uniform', size={size}", torch.full((size, size), 1 / size**2, dtype=torch.float64)
-        if kernel == "gaussian":
-            if std is None or not std > 0:
-                raise ValueError(f"a Gaussian kernel needs std, in pixels, above 0; {std} was given")
-            t = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
-            line = torch.exp(-(t**2) / (2 * std**2))
-            weights = torch.outer(line, line)
-            return f"kernel='gaussian', size={size}, std={std}", weights / weights.sum()
-        return f"kernel='motion', size={size}, angle={angle}", motion_kernel(size, angle)
+
+class CircularBlur(Blur):
+    """Blur with circular padding: a product in the Fourier basis. Arguments as of ``Blur``."""
+
+    def _prepare(self, weights: Tensor) -> None:
+        if self.padding != "circular":
+            raise ValueError(f"CircularBlur pads circularly; padding {self.padding!r} was given: take Blur")
+        whole = torch.zeros(self.image_shape[1:], dtype=torch.float64)
+        whole[: weights.shape[0], : weights.shape[1]] = weights
+        whole = whole.roll((-(weights.shape[0] // 2), -(weights.shape[1] // 2)), (0, 1))
+        self.register_buffer("transfer", torch.fft.rfft2(whole))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the blurred image."""
+        return torch.fft.irfft2(torch.fft.rfft2(x) * self.constant("transfer", x), s=self.image_shape[1:])
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return A^T y."""
+        y = self._check_measurement(y)
+        return torch.fft.irfft2(torch.fft.rfft2(y) * self.constant("transfer", y).conj(), s=self.image_shape[1:])
+
+    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+        """Return a regularised A^+ y; see ``Blur``."""
+        y = self._check_measurement(y)
+        transfer = self.constant("transfer", y)
+        inverse = transfer.conj() * self._inverse_square(transfer.abs(), noise_std)
+        return torch.fft.irfft2(torch.fft.rfft2(y) * inverse, s=self.image_shape[1:])
+
+    def _singular_values(self) -> Tensor:
+        return self.get_buffer("transfer").abs()
+
+
+class SeparableBlur(Blur):
+    """Blur with a separable kernel and any padding: diagonal in the singular vectors of two small matrices."""
+
+    def _prepare(self, weights: Tensor) -> None:
+        factors = separate(weights)
+        if factors is None or self.padding == "circular":
+            raise ValueError("SeparableBlur wants a separable kernel, and a padding that is not circular: take Blur")
+        for side, length, factor in zip(("rows", "columns"), self.image_shape[1:], factors, strict=True):
+            matrix = convolution_matrix(length, factor, self.padding)
+            left, values, right = torch.linalg.svd(matrix)
+            self.register_buffer(side, matrix)
+            self.register_buffer(f"{side}_left", left)
+            self.register_buffer(f"{side}_values", values)
+            self.register_buffer(f"{side}_right", right)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the blurred image."""
+        return self.constant("rows", x) @ x @ self.constant("columns", x).mT
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return A^T y."""
+        y = self._check_measurement(y)
+        return self.constant("rows", y).mT @ y @ self.constant("columns", y)
+
+    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+        """Return a regularised A^+ y; see ``Blur``."""
+        y = self._check_measurement(y)
+        values = torch.outer(self.constant("rows_values", y), self.constant("columns_values", y))
+        y = self.constant("rows_left", y).mT @ y @ self.constant("columns_left", y)
+        y = y * (values * self._inverse_square(values, noise_std))
+        return self.constant("rows_right", y).mT @ y @ self.constant("columns_right", y)
+
+    def _singular_values(self) -> Tensor:
+        return torch.outer(self.get_buffer("rows_values"), self.get_buffer("columns_values"))
+
+
+class GeneralBlur(Blur):
+    """Blur with any kernel and padding: no basis is known, the inverse is iterated and always damped."""
+
+    regularised = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the blurred image."""
+        kernel = self.constant("weights", x).flip(0, 1).expand(x.shape[1], 1, -1, -1)
+        rows, columns = self.get_buffer("weights").shape
+        around = [columns - 1 - columns // 2, columns // 2, rows - 1 - rows // 2, rows // 2]
+        mode = "constant" if self.padding == "zero" else self.padding
+        return F.conv2d(F.pad(x, around, mode=mode), kernel, groups=x.shape[1])
+
+    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+        """Return a damped A^+ y; see ``Blur``."""
+        y = self._check_measurement(y)
+        largest = float(self.get_buffer("weights").abs().sum())
+        damping = max(self._damping(noise_std), (self.truncation * largest) ** 2)
+        return solve_normal_equations(self, self.adjoint, y, damping=damping)
+
+
+def kernel_of(kernel: Array, size: int = 9, std: float | None = None, angle: float = 0.0) -> tuple[str, Tensor]:
+    """Return what repr says of a kernel, and its weights ``(kh, kw)`` in float64; arguments as of ``Blur``.
+
+    Example:
+        >>> kernel_of("uniform", size=2)[1].tolist()
+        [[0.25, 0.25], [0.25, 0.25]]
+    """
+    if not isinstance(kernel, str) or kernel not in KERNELS:
+        if isinstance(kernel, str) and "." not in kernel:
+            raise ValueError(f"kernel is one of {', '.join(KERNELS)}, a tensor or a file; {kernel!r} was given")
+        weights = read_picture(kernel).double()
+        if weights.ndim != 2 or not weights.numel() or not bool(torch.isfinite(weights).all()):
+            raise ValueError(f"a kernel is a finite array (kh, kw); shape {tuple(weights.shape)} was given")
+        if isinstance(kernel, str) and not kernel.endswith((".pt", ".npy")):
+            weights = weights / weights.sum()
+        return f"kernel={fingerprint(weights)}", weights
+    if size < 1:
+        raise ValueError(f"size of a kernel is at least 1; {size} was given")
+    if kernel == "uniform":
+        return f"kernel='uniform', size={size}", torch.full((size, size), 1 / size**2, dtype=torch.float64)
+    if kernel == "gaussian":
+        if std is None or not std > 0:
+            raise ValueError(f"a Gaussian kernel needs std, in pixels, above 0; {std} was given")
+        t = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+        line = torch.exp(-(t**2) / (2 * std**2))
+        weights = torch.outer(line, line)
+        return f"kernel='gaussian', size={size}, std={std}", weights / weights.sum()
+    return f"kernel='motion', size={size}, angle={angle}", motion_kernel(size, angle)
 
 
 def motion_kernel(length: int, angle: float) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -25,9 +25,7 @@ class GaussianSensing(LinearOperator):
     pseudo-inverse is one pass over a matrix of A's size, its residual in float32 below 1e-6. From m/n of about 0.75 on
     that takes a step of iterative refinement.
 
-    ``design="dct"`` is :math:`A = S\, C\, D`: random signs D, the orthonormal discrete cosine transform C over
-    channels, rows and columns, and a random choice S of m of its coefficients. Rows are orthonormal, so
-    :math:`A^+ = A^T`, and nothing of size m n is ever stored.
+    ``design="dct"`` makes a ``StructuredSensing``, as good and without a matrix.
 
     Args:
         image_shape: ``(C, H, W)``; n = C H W.
@@ -48,13 +46,17 @@ class GaussianSensing(LinearOperator):
         >>> x = torch.rand(2, 3, 8, 8) * 2 - 1
         >>> tuple(A(x).shape), bool(torch.allclose(A(A.pseudo_inverse(A(x))), A(x), atol=1e-5))
         ((2, 48), True)
-        >>> B = GaussianSensing((3, 8, 8), ratio=0.25, design="dct")
-        >>> bool(torch.allclose(B(B.adjoint(B(x))), B(x), atol=1e-5))
+        >>> isinstance(GaussianSensing((3, 8, 8), ratio=0.25, design="dct"), StructuredSensing)
         True
     """
 
     compressed_sensing = True
-    chosen: Tensor
+
+    def __new__(cls, *args: Any, design: Design = "dense", **kwargs: Any) -> GaussianSensing:
+        """Return an operator of the class that the design names."""
+        if design not in get_args(Design):
+            raise ValueError(f"design is one of {', '.join(get_args(Design))}; {design!r} was given")
+        return super().__new__(StructuredSensing if design == "dct" else cls)
 
     def __init__(
         self,
@@ -65,14 +67,12 @@ class GaussianSensing(LinearOperator):
         design: Design = "dense",
     ) -> None:
         super().__init__(image_shape)
-        if design not in get_args(Design):
-            raise ValueError(f"design is one of {', '.join(get_args(Design))}; {design!r} was given")
         n = math.prod(self.image_shape)
         self.ratio, self.seed, self.design = ratio, seed, design
         self.given: str | None = None
         self._factors: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor | None, float]] = {}
         if matrix is not None:
-            if ratio is not None or design != "dense":
+            if ratio is not None:
                 raise ValueError("GaussianSensing takes a matrix, or a ratio with a design, not both")
             matrix = read_tensor(matrix)
             if matrix.ndim != 2 or matrix.shape[1] != n or matrix.is_complex():
@@ -84,36 +84,20 @@ class GaussianSensing(LinearOperator):
             self.given, m = fingerprint(matrix), len(matrix)
         else:
             m = number_of_measurements(ratio, n)
+            _check_memory(m, n, self.image_shape)
+            # Drawn in float32: the same numbers in either precision, at half the memory.
             draw = torch.Generator().manual_seed(seed)
-            if design == "dense":
-                _check_memory(m, n, self.image_shape)
-                # Drawn in float32: the same numbers in either precision, at half the memory.
-                self.register_buffer("matrix", torch.randn(m, n, generator=draw) / math.sqrt(m))
-            else:
-                for name, length in zip(("channels", "rows", "columns"), self.image_shape, strict=True):
-                    self.register_buffer(name, dct_matrix(length))
-                signs = torch.randint(0, 2, self.image_shape, generator=draw).double() * 2 - 1
-                self.register_buffer("signs", signs)
-                self.register_buffer("chosen", torch.randperm(n, generator=draw)[:m].sort().values)
+            self.register_buffer("matrix", torch.randn(m, n, generator=draw) / math.sqrt(m))
         self._measurement_shape = (m,)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return A x: ``(B, C, H, W)`` -> ``(B, m)``."""
-        if self.design == "dense":
-            return x.flatten(1) @ self.constant("matrix", x).T
-        x = self.constant("rows", x) @ (x * self.constant("signs", x)) @ self.constant("columns", x).T
-        x = torch.einsum("cd,bdhw->bchw", self.constant("channels", x), x)
-        return x.flatten(1)[:, self.chosen]
+        return x.flatten(1) @ self.constant("matrix", x).T
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Return A^T y: ``(B, m)`` -> ``(B, C, H, W)``."""
         y = self._check_measurement(y)
-        if self.design == "dense":
-            return (y @ self.constant("matrix", y)).reshape(-1, *self.image_shape)
-        x = y.new_zeros(len(y), math.prod(self.image_shape))
-        x[:, self.chosen] = y
-        x = torch.einsum("dc,bdhw->bchw", self.constant("channels", y), x.reshape(-1, *self.image_shape))
-        return self.constant("signs", y) * (self.constant("rows", y).T @ x @ self.constant("columns", y))
+        return (y @ self.constant("matrix", y)).reshape(-1, *self.image_shape)
 
     def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
         r"""Return :math:`A^T (A A^T)^{-1} y`, or :math:`(A^T A)^{-1} A^T y` where m > n.
@@ -122,12 +106,13 @@ class GaussianSensing(LinearOperator):
         """
         del noise_std
         y = self._check_measurement(y)
-        if self.design == "dct":
-            return self.adjoint(y)
         x = self._solve(y)
         if self._factorised(y)[2] > 2:  # less well-conditioned: once more for what rounding left over
             x = x + self._solve(y - self(x))
         return x
+
+    def _get_name(self) -> str:
+        return "GaussianSensing"  # in records, whatever the design
 
     def extra_repr(self) -> str:
         """Return the settings that ``repr`` shows."""
@@ -153,6 +138,74 @@ class GaussianSensing(LinearOperator):
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         self._factors.clear()
         super()._load_from_state_dict(*args, **kwargs)
+
+
+class StructuredSensing(GaussianSensing):
+    r"""Random projections of the same use that need no matrix, :math:`A = S\, C\, D`.
+
+    Random signs D, the orthonormal discrete cosine transform C over channels, rows and columns, and a random choice S
+    of m of its coefficients. Rows are orthonormal, so :math:`A^+ = A^T`, and nothing of size m n is ever stored.
+
+    Args:
+        image_shape: ``(C, H, W)``; n = C H W.
+        ratio: m / n, in (0, 1].
+        seed: of signs and choice, drawn on the CPU.
+
+    Shapes: x ``(B, C, H, W)`` in [-1, 1] -> y ``(B, m)``.
+
+    Raises:
+        ValueError: for a ratio outside (0, 1], or a matrix.
+
+    Example:
+        >>> A = StructuredSensing((3, 8, 8), ratio=0.25)
+        >>> x = torch.rand(2, 3, 8, 8) * 2 - 1
+        >>> bool(torch.allclose(A(A.adjoint(A(x))), A(x), atol=1e-5)), A.design
+        (True, 'dct')
+    """
+
+    chosen: Tensor
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        ratio: float | None = None,
+        seed: int = 0,
+        matrix: Array = None,
+        design: Design = "dct",
+    ) -> None:
+        LinearOperator.__init__(self, image_shape)  # its parent's draws a matrix
+        if matrix is not None:
+            raise ValueError("GaussianSensing takes a matrix, or a ratio with a design, not both")
+        n = math.prod(self.image_shape)
+        m = number_of_measurements(ratio, n)
+        self.ratio, self.seed, self.design, self.given = ratio, seed, "dct", None
+        self._factors = {}
+        draw = torch.Generator().manual_seed(seed)
+        for name, length in zip(("channels", "rows", "columns"), self.image_shape, strict=True):
+            self.register_buffer(name, dct_matrix(length))
+        signs = torch.randint(0, 2, self.image_shape, generator=draw).double() * 2 - 1
+        self.register_buffer("signs", signs)
+        self.register_buffer("chosen", torch.randperm(n, generator=draw)[:m].sort().values)
+        self._measurement_shape = (m,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return A x: ``(B, C, H, W)`` -> ``(B, m)``."""
+        x = self.constant("rows", x) @ (x * self.constant("signs", x)) @ self.constant("columns", x).T
+        x = torch.einsum("cd,bdhw->bchw", self.constant("channels", x), x)
+        return x.flatten(1)[:, self.chosen]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return A^T y: ``(B, m)`` -> ``(B, C, H, W)``."""
+        y = self._check_measurement(y)
+        x = y.new_zeros(len(y), math.prod(self.image_shape))
+        x[:, self.chosen] = y
+        x = torch.einsum("dc,bdhw->bchw", self.constant("channels", y), x.reshape(-1, *self.image_shape))
+        return self.constant("signs", y) * (self.constant("rows", y).T @ x @ self.constant("columns", y))
+
+    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+        """Return A^T y, which is A^+ y."""
+        del noise_std
+        return self.adjoint(y)
 
 
 def factorise(A: Tensor, dtype: torch.dtype, block: int = 4096) -> tuple[Tensor, Tensor | None, float]:
