@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -52,7 +52,14 @@ class GaussianSensing(LinearOperator):
 
     compressed_sensing = True
 
-    def __new__(cls, *args: Any, design: Design = "dense", **kwargs: Any) -> GaussianSensing:
+    def __new__(
+        cls,
+        image_shape: Sequence[int] = (),
+        ratio: float | None = None,
+        seed: int = 0,
+        matrix: Array = None,
+        design: Design = "dense",
+    ) -> GaussianSensing:
         """Return an operator of the class that the design names."""
         if design not in get_args(Design):
             raise ValueError(f"design is one of {', '.join(get_args(Design))}; {design!r} was given")
