@@ -1,6 +1,6 @@
 """Methods side by side on the same measurements: IAGAN, CSGM, and ILO with depths and radii to choose from.
 
-    python benchmarks/methods.py --faces FOLDER [--generators began64 WEIGHTS] [--first 50] [--count 24]
+    python benchmarks/methods.py --faces FOLDER --generators began64 WEIGHTS [--first 50] [--count 24] [--page PAGE]
     python benchmarks/methods.py --faces FOLDER --first 10 --ilo 8:0.3 16:0.1 16:0.3 32:0.3     # how ILO's were chosen
 
 Without noise, preset ``fast``; each method's last result, back-projected. ``--page docs/methods.md`` writes the table.
