@@ -6,7 +6,7 @@
 ``throughput``: images per second of one process and of two, one thread each. Images differ in how many evaluations they
 take, so each is compared with itself: how long it took alone, and while the other process was at work too (start-up and
 end of the run left out). Twice the ratio of these times is that of the throughputs. ``stubs``: images whose result is a
-metrics.json and nothing else, through the real locks, work list and summary; resident memory is read on the way.
+metrics.json and nothing else, through the real locks, work list and summary.
 """
 
 from __future__ import annotations
@@ -33,12 +33,6 @@ METRICS = {
 METHODS = ("naive", "csgm", "csgm_bp", "iagan", "iagan_bp")
 
 
-def resident() -> float:
-    """Return this process's resident memory in MB (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
 def stubs(count: int) -> None:
     """Lock, write and settle images one by one, then write the summary."""
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +40,6 @@ def stubs(count: int) -> None:
         out.prepare()
         names = [f"{i:07}" for i in range(count)]
         spent = {"locks": 0.0, "metrics.json": 0.0}
-        memory = []
         work = WorkList(names, out)
         while True:
             start = time.perf_counter()
@@ -63,18 +56,14 @@ def stubs(count: int) -> None:
             spent["metrics.json"] += written - middle
             if not taken:
                 break
-            if taken[0] % max(count // 10, 1) == 0:
-                memory.append(resident())
         work.close()
         start = time.perf_counter()
         summary = out.write_summary()
         spent["summary"] = time.perf_counter() - start
-        memory.append(resident())
         assert summary["images"] == count
         for what, seconds in spent.items():
             print(f"{what:20} {1e3 * seconds / count:.3f} ms per image")
         print(f"{'rate':20} {count / sum(spent.values()):.0f} stub images/s")
-        print("resident MB:", " ".join(f"{megabytes:.0f}" for megabytes in memory), "(the last one after the summary)")
 
 
 def throughput(generator: str, images: int, rounds: int) -> None:

@@ -104,13 +104,13 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _added(name: str) -> bool:
     """Tell whether a task was added by the program that calls this, or is registered by another package."""
-    from iagan_lightning import plugins
+    from iagan_lightning.plugins import load, registered
 
     here = name in getattr(sys.modules.get("iagan_lightning.commands.tasks"), "TASKS", {})
-    if not here and name in plugins.registered("tasks"):
+    if not here and name in registered("tasks"):
         from iagan_lightning.commands.tasks import add_task
 
-        add_task(name, plugins.load("tasks", name))
+        add_task(name, load("tasks", name))
         return True
     return here
 

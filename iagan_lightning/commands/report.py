@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from iagan_lightning import __version__
 from iagan_lightning.results.files import write_text
 from iagan_lightning.results.page.collect import collect
 from iagan_lightning.results.page.render import render
@@ -38,7 +39,7 @@ def run_report(args: Sequence[str]) -> int:
         raise ValueError(f"--out is a file ending in .html; {page} was given")
     data = collect(folders, page)
     page.parent.mkdir(parents=True, exist_ok=True)
-    write_text(page, render(data, ", ".join(run["label"] for run in data["runs"])))
+    write_text(page, render(data, ", ".join(run["label"] for run in data["runs"]), __version__))
     print(f"{len(data['images'])} images of {len(folders)} {'run' if len(folders) == 1 else 'runs'}")
     print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return 0

@@ -16,7 +16,6 @@ import yaml
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from iagan_lightning import plugins
 from iagan_lightning.commands.parsing import own_sections, parse
 from iagan_lightning.commands.shorthand import KINDS, spell_out_flags, spell_out_kind, spell_out_method
 from iagan_lightning.data import ImageData
@@ -30,6 +29,7 @@ from iagan_lightning.operators import (
     Inpainting,
     Operator,
 )
+from iagan_lightning.plugins import load, registered
 from iagan_lightning.results.files import write_text
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.table import print_summary
@@ -245,8 +245,8 @@ def run_task(args: Sequence[str]) -> int:
     """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own classes lie there; python -m does the same
-    for name in plugins.registered("operators"):
-        plugins.load("operators", name)  # then --operator finds it by its name
+    for name in registered("operators"):
+        load("operators", name)  # then --operator finds it by its name
     words = spell_out_method(own_sections(spell_out_flags(spell_out_kind(args)), TASKS))
     cli = parse(TaskCLI, TestTimeModule, ImageData, words, "iagan", trainer_class=TaskTrainer, subclass_mode_model=True)
     assert isinstance(cli.trainer, TaskTrainer)

@@ -1,6 +1,5 @@
 """What is optimised, in which order: methods as plans of fits over a generator's latents and weights."""
 
-from iagan_lightning import plugins
 from iagan_lightning.methods.adaptation import adapt
 from iagan_lightning.methods.csgm import CSGM
 from iagan_lightning.methods.dip import DIP, DIPSettings
@@ -10,6 +9,7 @@ from iagan_lightning.methods.ilo import ILO
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.settings import FitSettings, Stage
 from iagan_lightning.methods.test_time_module import TestTimeModule
+from iagan_lightning.plugins import load, registered
 
 METHODS: dict[str, type[TestTimeModule]] = {"iagan": IAGAN, "csgm": CSGM, "ilo": ILO, "dip": DIP}
 
@@ -26,9 +26,9 @@ def method_named(name: str) -> type[TestTimeModule]:
     """
     if name.lower() in METHODS:
         return METHODS[name.lower()]
-    if name not in (others := plugins.registered("methods")):
+    if name not in (others := registered("methods")):
         raise ValueError(f"method is one of {', '.join([*METHODS, *others])}; {name!r} was given")
-    kind: type[TestTimeModule] = plugins.load("methods", name)
+    kind: type[TestTimeModule] = load("methods", name)
     return kind
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 
-from iagan_lightning import plugins
+from iagan_lightning.plugins import load, registered
 
 Better = Literal["high", "low"] | None
 Function = TypeVar("Function", bound=Callable[..., Tensor])
@@ -132,7 +132,7 @@ def shown(about: Mapping[str, Mapping[str, Any]]) -> dict[str, Metric]:
 
 @functools.cache
 def _load_registered() -> None:
-    for name in plugins.registered("metrics"):
-        function = plugins.load("metrics", name)
+    for name in registered("metrics"):
+        function = load("metrics", name)
         if function not in OWN.values():
             metric(name)(function)

@@ -53,7 +53,8 @@ class Place:
     def share_cores(self) -> None:
         """Give each process of this machine its part of the cores, unless ``OMP_NUM_THREADS`` says otherwise."""
         if self.local_size > 1 and "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(1, available_cores() // self.local_size))
+            affinity = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+            torch.set_num_threads(max(1, len(affinity(0)) // self.local_size))
 
 
 def find_place(devices: int, num_nodes: int) -> Place:
@@ -154,8 +155,3 @@ class Companions:
                     f"iagan: process {rank} was ended by signal {-process.returncode}; the others did its images",
                     file=sys.stderr,
                 )
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,17 +7,15 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from iagan_lightning import __version__
 
-
-def render(data: dict[str, Any], title: str) -> str:
-    """Return the page.
+def render(data: dict[str, Any], title: str, version: str) -> str:
+    """Return the page; ``version`` is that of the package that makes it.
 
     The data is one block of JSON in which no ``<`` is left, so that no name in it can end the block; the script
     makes text nodes of it, never markup.
 
     Example:
-        >>> page = render({"runs": ["</script><b>"]}, "a < b")
+        >>> page = render({"runs": ["</script><b>"]}, "a < b", "1.0")
         >>> "</script><b>" in page, "<title>a &lt; b</title>" in page
         (False, True)
     """
@@ -25,7 +23,7 @@ def render(data: dict[str, Any], title: str) -> str:
     content = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     parts = {
         "TITLE": html.escape(title),
-        "VERSION": __version__,
+        "VERSION": version,
         "STYLE": (here / "page.css").read_text(encoding="utf-8"),
         "SCRIPT": (here / "page.js").read_text(encoding="utf-8"),
         "DATA": content.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"),
