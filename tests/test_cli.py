@@ -682,7 +682,7 @@ def test_lpips_is_left_out_with_one_warning_where_it_cannot_be_loaded(command, p
     monkeypatch.setattr("torch.hub.download_url_to_file", lambda *_, **__: (_ for _ in ()).throw(OSError("offline")))
     with pytest.warns(UserWarning, match=r"LPIPS \(vgg\) is left out.*offline") as caught:
         assert command("--data.root", pictures, "--lpips", "vgg") == 0
-    assert len(caught) == 1
+    assert len([warning for warning in caught if "LPIPS" in str(warning.message)]) == 1, "others' do not count"
     load_lpips.cache_clear()
     assert not any("lpips" in key for key in record(tmp_path / "out", "a")["methods"]["iagan"])
 

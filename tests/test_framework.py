@@ -445,6 +445,38 @@ def test_metrics_of_ones_own_are_measured_written_and_shown(y, tiny, tmp_path, c
     assert main(["report", str(tmp_path)]) == 0
 
 
+def test_folders_of_earlier_versions_are_read_but_not_gone_on_with(y, tiny, tiny_weights, tmp_path, capsys):
+    """Their metrics.json has no version, settings.json no format, weights.safetensors says of no fit."""
+    from safetensors.torch import load_file, save_file
+
+    from iagan_lightning.cli import main
+    from iagan_lightning.commands.rebuild import rebuild
+
+    out = tmp_path / "out"
+    words = ["super-resolution", "--out", str(out), "--model.generator", str(tiny_weights), "--save", "weights"]
+    words += ["--model.latent.steps", "3", "--model.joint.steps", "3", "--data.limit", "1", "--lpips", "none"]
+    words += ["--tensorboard", "0", "--trainer.accelerator", "cpu"]
+    assert main(words) == 0
+    folder = next(out.rglob("metrics.json")).parent
+    record = json.loads((folder / "metrics.json").read_text())
+    for key in ("version", "result", "misfit"):
+        record.pop(key)
+    (folder / "metrics.json").write_text(json.dumps(record))
+    image = rebuild(folder / "weights.safetensors", tiny)
+    save_file(load_file(folder / "weights.safetensors"), folder / "weights.safetensors")
+    assert torch.equal(rebuild(folder / "weights.safetensors", tiny), image)
+    settings = json.loads((out / "settings.json").read_text())
+    settings.pop("format")
+    (out / "settings.json").write_text(json.dumps({**settings, "stages": settings.pop("fits")}))
+    assert main(["report", str(out)]) == 0
+    capsys.readouterr()
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert (
+        error.count("\n") == 1 and "holds results of another version" in error and "iagan report still reads" in error
+    )
+
+
 # Operators that are not linear ------------------------------------------------------------------------------------
 
 
