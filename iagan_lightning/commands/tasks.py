@@ -7,7 +7,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -248,9 +250,19 @@ def run_task(args: Sequence[str]) -> int:
     for name in registered("operators"):
         load("operators", name)  # then --operator finds it by its name
     words = spell_out_method(own_sections(spell_out_flags(spell_out_kind(args)), TASKS))
-    cli = parse(TaskCLI, TestTimeModule, ImageData, words, "iagan", trainer_class=TaskTrainer, subclass_mode_model=True)
+    if {"-h", "--help"} & set(words):  # the parser knows the method's own options only when asked for them by name
+        with suppress(SystemExit):
+            _parse(words)
+        method = [word for before, word in pairwise(words) if before == "--model"][-1]
+        words = [*words[:1], "--model.help", method]
+    cli = _parse(words)
     assert isinstance(cli.trainer, TaskTrainer)
     return cli.trainer.exit_status
+
+
+def _parse(words: Sequence[str]) -> TaskCLI:
+    settings = {"trainer_class": TaskTrainer, "subclass_mode_model": True}
+    return parse(TaskCLI, TestTimeModule, ImageData, words, "iagan", **settings)
 
 
 def _plain(value: Any) -> Any:

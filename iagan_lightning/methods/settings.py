@@ -14,37 +14,9 @@ Penalty = Literal["none", "latent"]
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Settings of one fit, nothing left open.
+    """Settings of one fit with nothing left open: those of ``Stage``, each with a value.
 
-    Args:
-        optimizer: ``adam`` or ``lbfgs`` (batched, strong Wolfe; always in full precision).
-        steps: evaluations of the objective, at most.
-        lr: Adam's learning rate of the latent.
-        lr_weights: Adam's learning rate of the weights.
-        beta1: Adam's decay of the mean gradient.
-        beta2: Adam's decay of the mean squared gradient. With a short memory the steps follow the falling gradients.
-        frozen: weights that keep their values where weights adapt: ``none``, or those of hidden layers at
-            ``full-resolution``, whose gradients cost most and change the picture least.
-        restarts: random starting points; the best result goes on.
-        spread: what the random starting points are multiplied by. Nearer to the middle of the prior a search needs
-            fewer evaluations.
-        halve: evaluations after which, again and again, the worse half of an image's starting points is given up; 0
-            keeps all of them to the end.
-        history: curvature pairs that L-BFGS remembers.
-        stop: ``never``; ``noise``, when the misfit reaches ``tau`` times the power of the noise (discrepancy
-            principle) or a plateau before that; ``plateau``, when the objective falls by less than ``tolerance`` in
-            ``patience`` evaluations; ``decrease``, when it has fallen by the factor ``decrease`` since the fit began;
-            ``held-out``, after as many evaluations as explained best some measurements that a probe was not shown;
-            ``own``, by the method's own rule alone (``TestTimeModule.ended``).
-        patience: evaluations over which a plateau is judged, or without progress on held-out measurements.
-        tolerance: relative decrease of the objective that counts as progress.
-        decrease: how many times smaller the objective has to become for the rule of that name.
-        tau: the factor of the discrepancy principle. A little below 1, because whatever is fitted to noisy measurements
-            takes some of the noise with it, and because the noise of one y is not exactly as strong as expected. Where
-            the objective still falls fast, a few percent are a few evaluations; where it does not, the plateau ends it.
-        keep: ``best``, the iterate of lowest objective, or ``last``.
-        penalty: what is added to the misfit: ``none``, or ``latent``, ``weight`` times the mean square of the latent.
-        weight: of the penalty.
+    ``stop`` is not ``auto``, but may be ``own``: the fit ends by the method's own rule alone, ``TestTimeModule.ended``.
 
     Raises:
         ValueError: for numbers that are not allowed.
@@ -78,11 +50,36 @@ class FitSettings:
 class Stage:
     """Settings of one fit as a user gives them: what is None comes from the preset.
 
-    All others are as in ``FitSettings``.
-
     Args:
-        stop: as there, or ``auto``: the noise level where noise_std > 0, held-out measurements where it is unknown,
-            otherwise the plateau where latents alone are searched and the decrease where weights adapt.
+        optimizer: ``adam`` or ``lbfgs`` (batched, strong Wolfe; always in full precision).
+        steps: evaluations of the objective, at most.
+        lr: Adam's learning rate of the latent.
+        lr_weights: Adam's learning rate of the weights.
+        beta1: Adam's decay of the mean gradient.
+        beta2: Adam's decay of the mean squared gradient. With a short memory the steps follow the falling gradients.
+        frozen: weights that keep their values where weights adapt: ``none``, or those of hidden layers at
+            ``full-resolution``, whose gradients cost most and change the picture least.
+        restarts: random starting points; the best result goes on.
+        spread: what the random starting points are multiplied by. Nearer to the middle of the prior a search needs
+            fewer evaluations.
+        halve: evaluations after which, again and again, the worse half of an image's starting points is given up; 0
+            keeps all of them to the end.
+        history: curvature pairs that L-BFGS remembers.
+        stop: ``never``; ``noise``, when the misfit reaches ``tau`` times the power of the noise (discrepancy
+            principle) or a plateau before that; ``plateau``, when the objective falls by less than ``tolerance`` in
+            ``patience`` evaluations; ``decrease``, when it has fallen by the factor ``decrease`` since the fit began;
+            ``held-out``, after as many evaluations as explained best some measurements that a probe was not shown;
+            or ``auto``: the noise level where noise_std > 0, held-out measurements where it is unknown, otherwise the
+            plateau where latents alone are searched and the decrease where weights adapt.
+        patience: evaluations over which a plateau is judged, or without progress on held-out measurements.
+        tolerance: relative decrease of the objective that counts as progress.
+        decrease: how many times smaller the objective has to become for the rule of that name.
+        tau: the factor of the discrepancy principle. A little below 1, because whatever is fitted to noisy measurements
+            takes some of the noise with it, and because the noise of one y is not exactly as strong as expected. Where
+            the objective still falls fast, a few percent are a few evaluations; where it does not, the plateau ends it.
+        keep: ``best``, the iterate of lowest objective, or ``last``.
+        penalty: what is added to the misfit: ``none``, or ``latent``, ``weight`` times the mean square of the latent.
+        weight: of the penalty.
 
     Raises:
         ValueError: for numbers that are not allowed.

@@ -30,10 +30,11 @@ from iagan_lightning.optim import BatchedLBFGS
 
 HELD_OUT = 0.05  # share of the measurements that a probe is not shown
 
-if TYPE_CHECKING:
+# Negated, because jsonargparse reads blocks for type checkers too: for a class type it would read weights as YAML.
+if not TYPE_CHECKING:  # noqa: SIM108 - one line would be no type
+    GeneratorLike = dict[str, Any] | str  # what a command line can say
+else:
     GeneratorLike = Generator | Mapping[str, Any] | str | os.PathLike[str]
-else:  # what a command line can say: for a class type jsonargparse would try to read the weights as YAML
-    GeneratorLike = dict[str, Any] | str
 
 
 class TestTimeModule(pl.LightningModule):
