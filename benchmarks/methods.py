@@ -61,7 +61,7 @@ def main() -> None:
         names = list(rows)
         for task in given.tasks:
             A = OPERATORS[task](G.image_shape)
-            cells: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in names}
+            cells: dict[str, list[tuple[float, float, int]]] = {name: [] for name in names}
             for seed, path in enumerate(paths):
                 x = fit_image(read_image(path), G.image_shape[1:])[None]
                 y, done = A(x), {}
@@ -71,14 +71,14 @@ def main() -> None:
                     result = done[id(module)]
                     [row] = evaluate(result[results[name]], y, A, x, lpips="squeeze")
                     spent = sum(int(count) for count in result.evaluations.values())
-                    cells[name].append((row["psnr"], row["lpips_squeeze"], spent, result.seconds["total"]))
+                    cells[name].append((row["psnr"], row["lpips_squeeze"], spent))
             for name, values in cells.items():
-                psnr, lpips, spent, seconds = (statistics.fmean(column) for column in zip(*values, strict=True))
-                figures = f"{psnr:.2f} | {lpips:.4f} | {spent:.0f} | {seconds:.2f}"
+                psnr, lpips, evaluations = (statistics.fmean(column) for column in zip(*values, strict=True))
+                figures = f"{psnr:.2f} | {lpips:.4f} | {evaluations:.0f}"
                 line = f"| {Path(generator).stem} | {task} | {name} | {figures} |"
                 print(line, flush=True)
                 lines.append(line)
-    head = "| prior | task | method | PSNR | LPIPS squeeze | evaluations | s / image |\n|---|---|---|---|---|---|---|"
+    head = "| prior | task | method | PSNR | LPIPS squeeze | evaluations, all fits |\n|---|---|---|---|---|---|"
     note = f"Means over faces {given.first + 1} to {given.first + len(paths)}. {machine('cpu')}."
     table = "\n".join([head, *lines, "", note])
     if given.page:

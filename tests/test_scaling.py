@@ -15,6 +15,7 @@ import time
 import types
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -174,12 +175,7 @@ def test_two_processes_do_each_image_once(tmp_path):
 
 
 def test_a_file_system_without_locks_hinders_nobody(tmp_path, monkeypatch):
-    import fcntl
-
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "lockf", refuse)
+    monkeypatch.setattr("fcntl.lockf", mock.Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
     with (tmp_path / ".lock").open("ab") as file:
         assert lock(file, "a") and lock(file, "a", held=False)
 
