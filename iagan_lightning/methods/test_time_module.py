@@ -229,7 +229,8 @@ class TestTimeModule(pl.LightningModule):
         fit, batch = self.current, len(self.y)
         pretrained = dict(self.generator.named_parameters())
         like = next(iter(pretrained.values()))
-        carried = self.weights_of(fit.init)
+        # Between two fits Lightning has taken the module to the CPU, and what was kept is where it was made.
+        carried = {name: w.to(like) for name, w in self.weights_of(fit.init).items()}
         self.starts = 1
         space, self._centre = fit.space or "z", None
         if fit.init == DRAW:
@@ -310,7 +311,8 @@ class TestTimeModule(pl.LightningModule):
 
     def stacks(self, rows: Tensor | None = None) -> dict[str, Tensor]:
         """Return the weights that differ from the generator's, ``(P, ...)`` each, by name."""
-        own = {**self._carried[self.stage], **dict(zip(self.adapted, self.weights, strict=True))}
+        carried = {name: w.to(self.device) for name, w in self._carried[self.stage].items()}
+        own = {**carried, **dict(zip(self.adapted, self.weights, strict=True))}
         return own if rows is None else {name: w[rows] for name, w in own.items()}
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
