@@ -98,7 +98,7 @@ def _variables(module: TestTimeModule, index: int) -> bytes:
     """
     if module.image_shape is None:
         raise ValueError(f"save weights stores how a generator has changed; {type(module).__name__} has none")
-    last = next(fit for fit in reversed(module.fits) if fit.result is not None)
+    last = module.fits[-1]
     tensors = {f"{stage}.z": kept.z[index].float() for stage, kept in module.kept.items()}
     for name, adapted in module.weights_of(last.name).items():
         prior = module.generator.get_parameter(name)

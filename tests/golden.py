@@ -61,8 +61,13 @@ def results(name: str, dtype: torch.dtype = torch.float64):
 
 
 def figures(name: str) -> dict:
-    """Return what is kept of a problem."""
-    result = results(name)
+    """Return what is kept of a problem, made by one thread: its sums come in one order on any machine, however busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        result = results(name)
+    finally:
+        torch.set_num_threads(threads)
     return {
         "evaluations": {fit: count.tolist() for fit, count in result.evaluations.items()},
         "objective": {fit: value.tolist() for fit, value in result.objective.items()},

@@ -252,10 +252,8 @@ class DIP(TestTimeModule):
         shape = self.inputs.shape[1:]
         places = range(len(self.y)) if rows is None else rows.tolist()
         noise = torch.stack([torch.randn(shape, generator=self._random[i]) for i in places]).to(self.inputs)
-        inputs, stacks = self.inputs, dict(zip(self.adapted, self.weights, strict=True))
-        if rows is not None:
-            inputs, stacks = inputs[rows], {name: w[rows] for name, w in stacks.items()}
-        images = call_stacked(self.network, stacks, inputs + self.dip.jitter * noise)
+        inputs = self.inputs if rows is None else self.inputs[rows]
+        images = call_stacked(self.network, self.stacks(rows), inputs + self.dip.jitter * noise)
         return images.to(inputs.dtype) * 2 - 1
 
     def training_step(self, batch: Any = None, batch_idx: int = 0) -> Tensor:

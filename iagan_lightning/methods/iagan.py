@@ -6,7 +6,7 @@ from typing import Literal
 
 from iagan_lightning.generators import full_resolution_weights
 from iagan_lightning.methods.csgm import CSGM
-from iagan_lightning.methods.fit import Fit
+from iagan_lightning.methods.fit import Fit, everything
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.settings import Stage
 from iagan_lightning.methods.test_time_module import GeneratorLike
@@ -62,13 +62,12 @@ class IAGAN(CSGM):
     def joint_fits(self, init: str, space: str = "z") -> list[Fit]:
         """Return the joint fit that begins where an earlier one ended, and the probe that its rule may want."""
         settings = self.resolve("joint")
-        joint = Fit("joint", settings, space, self.adapts, init, "iagan")
-        return [Fit("probe", settings, space, self.adapts, init), joint] if settings.stop == "held-out" else [joint]
+        adapts = everything if settings.frozen == "none" else self._adapts
+        joint = Fit("joint", settings, space, adapts, init, "iagan")
+        return [Fit("probe", settings, space, adapts, init), joint] if settings.stop == "held-out" else [joint]
 
-    def adapts(self, name: str) -> bool:
-        """Tell whether a weight adapts in the joint stage."""
-        if self.resolve("joint").frozen != "full-resolution":
-            return True
+    def _adapts(self, name: str) -> bool:
+        """Tell whether a weight belongs to no hidden layer at full resolution."""
         if self._full_resolution is None:
             self._full_resolution = full_resolution_weights(self.generator)
         return name not in self._full_resolution

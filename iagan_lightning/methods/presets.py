@@ -9,9 +9,7 @@ from iagan_lightning.methods.settings import FitSettings, Stage, stated
 
 Preset = Literal["fast", "paper"]
 Schedule = Literal["began", "pggan"]
-Kind = Literal[
-    "latent", "features", "joint"
-]  # of fit: what is searched, latents, inner latents, or latents and weights
+Kind = Literal["latent", "features", "joint"]  # of fit: z is searched, inner latents are, or latents and weights
 
 # The schedules of the AAAI 2020 paper for its two generators: Adam, fixed numbers of steps, one start, no early stop.
 PAPER: dict[Schedule, dict[Kind, Stage]] = {

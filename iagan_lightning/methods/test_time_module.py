@@ -110,7 +110,7 @@ class TestTimeModule(pl.LightningModule):
             self.trainable = frozenset(name for name, p in given.named_parameters() if p.requires_grad)
             own = copy.deepcopy(given).requires_grad_(False).eval()
             self.generator = own.to(memory_format=getattr(torch, f"{memory_format}_format", torch.channels_last))
-        self.memory_format, self.compiled, self.logged = memory_format, compile, logged
+        self.logged = logged
         self._generate = torch.compile(call_stacked) if compile else call_stacked
         self.weights: nn.ParameterList = nn.ParameterList()
         self.adapted: list[str] = []
@@ -292,7 +292,7 @@ class TestTimeModule(pl.LightningModule):
     @property
     def final(self) -> str:
         """Name of the last fit's result: what the method is about."""
-        return next(fit.result for fit in reversed(self.fits) if fit.result is not None)
+        return str(self.fits[-1].result)  # a plan whose last fit has none is refused
 
     # One evaluation ----------------------------------------------------------------------------------------------
 
