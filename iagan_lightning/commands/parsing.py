@@ -49,6 +49,27 @@ def parse(
     except argparse.ArgumentError as error:
         task = f"{args[0]}." if args else ""  # a subcommand's keys carry its name, its options do not
         raise ValueError(readable(str(error).replace(task, "--") if task else str(error))) from error
+    except ValueError as error:
+        if (own := from_within(str(error))) is None:
+            raise
+        raise ValueError(own) from error
+
+
+def from_within(complaint: str) -> str | None:
+    """Return what a class itself said when it was built, without what jsonargparse wraps it in; None for no wrapping.
+
+    Example:
+        >>> from_within('''Does not validate against any of the Union subtypes
+        ... Subtypes: [<class 'Model'>, <class 'NoneType'>]
+        ... Errors:
+        ...   - a.pth holds another network
+        ...   - Expected a <class 'NoneType'>
+        ... Given value type: <class 'Namespace'>''')
+        'a.pth holds another network'
+    """
+    wrapping = r"Does not validate against any of the Union.*?\nErrors:\n  - (.*)\n  - Expected a <class 'NoneType'>\n"
+    found = re.match(wrapping, complaint, re.DOTALL)
+    return found[1] if found else None
 
 
 def readable(complaint: str) -> str:
