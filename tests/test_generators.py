@@ -9,8 +9,17 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from iagan_lightning.generators import BEGAN, WeightsError, load_generator, save_generator
+from iagan_lightning import Stage, reconstruct
+from iagan_lightning.generators import (
+    BEGAN,
+    Pyramid,
+    WeightsError,
+    full_resolution_weights,
+    load_generator,
+    save_generator,
+)
 from iagan_lightning.generators.elu import elu
+from iagan_lightning.operators import BicubicDownsampling
 
 
 def test_public_weights_load_by_their_path(public):
@@ -287,3 +296,45 @@ def test_elu_side_by_side():
     assert torch.equal(torch.func.vmap(elu)(x), elu(x))
     assert torch.autograd.gradcheck(elu, x)
     assert torch.autograd.gradcheck(torch.func.vmap(elu), x)
+
+
+def test_pyramid_by_its_equation():
+    torch.manual_seed(0)
+    G, z = Pyramid([3, 2], latent=4, start=2).double(), torch.randn(2, 4, dtype=torch.float64)
+    with torch.no_grad():
+        x = (z @ G.linear.weight.T + G.linear.bias).view(2, 2, 8, 8)
+        for block, repeat in zip(G.blocks, (1, 2), strict=True):
+            s1, t1, s2, t2 = block.style(z)[..., None, None].chunk(4, dim=1)
+            enlarged = x.repeat_interleave(repeat, 2).repeat_interleave(repeat, 3)
+            shortcut = torch.einsum("oi,bihw->bohw", block.shortcut.weight[:, :, 0, 0], enlarged)
+            inner = block.conv1(nn.functional.elu(enlarged)) * (1 + s1) + t1
+            x = shortcut + block.conv2(nn.functional.elu(inner)) * (1 + s2) + t2
+        expected = torch.tanh(G.image(nn.functional.elu(x)))
+        assert torch.allclose(G(z), expected, atol=1e-12)
+        assert torch.allclose(G(z)[1:], G(z[1:]), atol=1e-12)
+
+
+def test_pyramid_is_stored_and_adapts_like_any_other(tmp_path):
+    torch.manual_seed(0)
+    G = Pyramid([4, 4, 2], latent=5, start=2)
+    save_generator(G, tmp_path / "pyramid.safetensors")
+    loaded = load_generator(tmp_path / "pyramid.safetensors")
+    assert loaded.architecture() == {"widths": [4, 4, 2], "latent": 5, "start": 2}
+    assert loaded.image_shape == (3, 32, 32)
+    z = G.sample_latent(2, seed=0)
+    with torch.no_grad():
+        assert torch.equal(loaded(z), G(z))
+    assert {name.split(".")[1] for name in full_resolution_weights(G)} == {"2"}  # of the last block, not of the image
+    A = BicubicDownsampling(G.image_shape, scale=4)
+    y = A(torch.rand(2, 3, 32, 32) * 2 - 1)
+    settings = {"latent": Stage(steps=5), "joint": Stage(steps=5), "accelerator": "cpu"}
+    both = reconstruct(y, A, G, seed=3, **settings)
+    alone = reconstruct(y[1:], A, G, seed=4, **settings)
+    assert torch.allclose(both.iagan[1:], alone.iagan, atol=1e-4)
+    assert bool((both.objective["joint"] < both.objective["latent"]).all())
+
+
+@pytest.mark.parametrize("arguments", [([], 4), ([4, 0], 4), ([4], 0), ([4], 4, 0)])
+def test_pyramids_that_cannot_be(arguments):
+    with pytest.raises(ValueError, match="widths, latent and start are numbers from 1 on"):
+        Pyramid(*arguments)

@@ -9,12 +9,14 @@ from iagan_lightning.generators.files import bundled_priors, load_generator, sav
 from iagan_lightning.generators.layers import full_resolution_weights
 from iagan_lightning.generators.module import ModuleGenerator
 from iagan_lightning.generators.pggan import PGGAN
+from iagan_lightning.generators.pyramid import Pyramid
 
 __all__ = [
     "BEGAN",
     "PGGAN",
     "Generator",
     "ModuleGenerator",
+    "Pyramid",
     "WeightsError",
     "bundled_priors",
     "full_resolution_weights",

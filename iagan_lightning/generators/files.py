@@ -25,12 +25,13 @@ from iagan_lightning.generators.base import Generator, WeightsError
 from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.module import ModuleGenerator, build_generator
 from iagan_lightning.generators.pggan import PGGAN
+from iagan_lightning.generators.pyramid import Pyramid
 from iagan_lightning.generators.tensorflow_pickle import read_tensorflow_pickle
 from iagan_lightning.plugins import load, registered
 from iagan_lightning.safety import check_archive, check_dense, refused_name
 
 PRIORS = Path(__file__).parent.parent / "priors"
-ARCHITECTURES: dict[str, type[Generator]] = {"BEGAN": BEGAN, "PGGAN": PGGAN}
+ARCHITECTURES: dict[str, type[Generator]] = {"BEGAN": BEGAN, "PGGAN": PGGAN, "Pyramid": Pyramid}
 
 HEADER = "iagan_lightning"
 TORCH_PICKLE = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how torch.save began before it wrote zip files
