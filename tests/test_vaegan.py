@@ -72,6 +72,56 @@ def test_the_stored_prior_has_normal_latents():
     assert torch.equal(module.averaged.l0.weight, module.generator.l0.weight)  # the training itself is untouched
 
 
+def test_a_pyramid_is_trained_and_stored(folder, tmp_path):
+    """Drawn codes in the training and latents of the stored prior make the same pictures, wherever z enters."""
+    settings = [
+        "--model.architecture",
+        "pyramid",
+        "--model.augment",
+        "true",
+        "--model.encoded",
+        "16",
+        "--model.clip",
+        "1",
+    ]
+    assert train(folder, tmp_path / "out", 3, *settings, "--model.average", "0") == 0
+    module = VAEGANTraining(32, 4, 8, architecture="pyramid", encoded=16, average=0.0)
+    module.load_state_dict(state(tmp_path / "out")["state_dict"])
+    prior = load_generator(tmp_path / "out" / "prior.safetensors")
+    assert prior.architecture() == {"widths": [16, 8, 4], "latent": 8, "start": 8}
+    z = torch.randn(3, 8)
+    with torch.no_grad():
+        drawn = module.averaged(module.code_mean + z @ module._root().float().T)
+        assert torch.allclose(prior(z), drawn, atol=0.02)  # stored in half precision
+        assert torch.allclose(module.prior()(z), drawn, atol=1e-5)
+
+
+def test_gradients_are_cut_to_the_largest_norm(folder, tmp_path):
+    """Adam's first moment after one step is a hundredth of a tenth of the gradient, betas being .9 and .99."""
+    norms = []
+    for name, clip in (("free", "0"), ("cut", "0.01")):
+        train(folder, tmp_path / name, 1, "--model.clip", clip)
+        moments = state(tmp_path / name)["optimizer_states"][0]["state"].values()
+        norms.append(10 * torch.stack([m["exp_avg"].norm() for m in moments]).norm().item())
+    assert norms[0] > 0.1
+    assert norms[1] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_pictures_are_moved_and_lit():
+    module = VAEGANTraining(32, 4, 8, augment=True)
+    module.trainer = None
+    x = torch.rand(6, 3, 32, 32) * 1.6 - 0.8
+    module.draw = lambda name: torch.Generator().manual_seed(len(name))  # type: ignore[method-assign]
+    down, right = torch.randint(5, (2,), generator=module.draw("move")).tolist()
+    varied = module._varied(x)
+    assert varied.shape == x.shape
+    before, after = x[..., 4:28, 4:28] + 1, varied.roll((down - 2, right - 2), (2, 3))[..., 4:28, 4:28] + 1
+    gains = (after / before).flatten(2)
+    inside = (after < 1.999).flatten(2)  # clipped where it became too light
+    assert all(float(g[k].std()) < 1e-4 for g, k in zip(gains.flatten(0, 1), inside.flatten(0, 1), strict=True))
+    assert 0.01 < float(gains.mean(2).log().std()) < 0.2
+
+
 def test_a_grown_generator_begins_with_enlarged_pictures(folder, tmp_path):
     train(folder, tmp_path / "small", 2, "--model.average", "0")
     small = VAEGANTraining(32, 4, 8)
@@ -147,6 +197,10 @@ def test_learning_rate_falls_to_zero(folder, tmp_path):
     ("change", "message"),
     [
         (["--model.resolution", "16"], "model.resolution is at least 32"),
+        (["--model.encoded", "64"], "model.resolution is at least 64"),
+        (["--model.encoded", "20"], "model.encoded is 8, 16, 32, 64 ...; 20 was given"),
+        (["--model.architecture", "pyramid", "--model.skip", "true"], "model.skip is a BEGAN's"),
+        (["--model.architecture", "cone"], "cone"),
         (["--model.cooldown", "0"], "model.cooldown is at least 1 step"),
         (["--model.random", "-1"], "model.random is at least 0"),
         (["--model.start", "nowhere.ckpt"], "model.start is a last.ckpt of train-prior; nowhere.ckpt cannot be read"),

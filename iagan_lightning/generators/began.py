@@ -68,6 +68,11 @@ class BEGAN(Generator):
         sizes = [] if self.skip else [8 << block for block in range(self.blocks - 1)]
         return {"z": self.latent_shape} | {f"features-{n}": (self.channels, n, n) for n in sizes}
 
+    @property
+    def latent_layers(self) -> list[nn.Linear]:
+        """The layers that z enters."""
+        return [self.l0]
+
     def forward(self, latent: Tensor, space: str = "z", to: str = "image") -> Tensor:
         """Return G(z); or begin with a latent of another space, or end in one."""
         layer = self._modules

@@ -81,6 +81,11 @@ class Pyramid(Generator):
         )
         self.image = nn.Conv2d(self.widths[-1], 3, 3, padding=1)
 
+    @property
+    def latent_layers(self) -> list[nn.Linear]:
+        """The layers that z enters."""
+        return [self.linear, *(block.style for block in self.blocks if isinstance(block, PyramidBlock))]
+
     def forward(self, latent: Tensor, space: str = "z", to: str = "image") -> Tensor:
         """Return G(z)."""
         self.require_space(space)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,12 +14,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from iagan_lightning.generators import BEGAN, save_generator
-from iagan_lightning.generators.base import LatentDistribution
+from iagan_lightning.generators import BEGAN, Pyramid, save_generator
 
 
 class PriorTraining(pl.LightningModule, ABC):
-    """Train a ``BEGAN`` generator; subclasses say how.
+    """Train a generator; subclasses say which, and how.
 
     A subclass calls ``super().__init__``, writes ``training_step``, which steps the optimisers itself (only the
     generator's counts as a ``global_step``), and ends it with ``self.update_average()``. Everything that decides about
@@ -26,33 +26,21 @@ class PriorTraining(pl.LightningModule, ABC):
     steps of one that was never interrupted.
 
     Args:
-        resolution: height and width of the images, 64 or 128 (8 times a power of two).
-        channels: channels n of all layers.
-        latent: length of z.
-        skip: skip connections in the generator.
+        generator: as it begins.
         average: decay of the exponential moving average of the generator, which is what is stored; 0 stores the
             generator itself.
     """
 
     method: str
 
-    def __init__(
-        self,
-        resolution: int,
-        channels: int,
-        latent: int,
-        skip: bool,
-        average: float,
-        latent_distribution: LatentDistribution = "uniform",
-    ) -> None:
+    def __init__(self, generator: BEGAN | Pyramid, average: float) -> None:
         super().__init__()
         if not 0 <= average < 1:
             raise ValueError(f"model.average lies in [0, 1); {average} was given")
         self.automatic_optimization = False
         self.seed = 0
-        self.generator = BEGAN(resolution, channels, latent, skip, latent_distribution)
-        self.averaged = BEGAN(resolution, channels, latent, skip, latent_distribution).requires_grad_(False)
-        self.averaged.load_state_dict(self.generator.state_dict())
+        self.generator = generator
+        self.averaged = copy.deepcopy(generator).requires_grad_(False)
 
     def setup(self, stage: str) -> None:
         """Bring all weights into the layout in which convolutions are fastest, before the optimisers see them."""
@@ -73,7 +61,7 @@ class PriorTraining(pl.LightningModule, ABC):
         Two processes with n each thus see what one with 2 n sees.
         """
         world, rank = (dist.get_world_size(), dist.get_rank()) if _distributed() else (1, 0)
-        return draws(n * world)[rank * n : (rank + 1) * n].to(self.generator.l0.weight)
+        return draws(n * world)[rank * n : (rank + 1) * n].to(next(self.generator.parameters()))
 
     def latents(self, n: int) -> Tensor:
         """Return this step's latents."""
@@ -93,11 +81,9 @@ class PriorTraining(pl.LightningModule, ABC):
             self.logger.log_metrics({name: float(value) for name, value in outputs.items()}, step=step)
 
     @torch.no_grad()
-    def prior(self) -> BEGAN:
+    def prior(self) -> BEGAN | Pyramid:
         """Return the generator to store, on the CPU."""
-        network = BEGAN(**self.generator.architecture())  # type: ignore[arg-type]
-        network.load_state_dict({key: value.cpu() for key, value in self.averaged.state_dict().items()})
-        return network.eval()
+        return copy.deepcopy(self.averaged).cpu().eval()
 
     def save(self, path: str | Path, data: str, half: bool = True) -> None:
         """Write the prior with everything that ``load_generator`` and a reader need in the header."""

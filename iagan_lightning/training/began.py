@@ -81,7 +81,7 @@ class BEGANTraining(PriorTraining):
         average: float = 0.999,
         patience: int = 10_000,
     ) -> None:
-        super().__init__(resolution, channels, latent, skip, average)
+        super().__init__(BEGAN(resolution, channels, latent, skip), average)
         if not 0 < gamma <= 1:
             raise ValueError(f"model.gamma lies in (0, 1]; {gamma} was given")
         if not lr > 0:

@@ -7,39 +7,43 @@ features of a fixed network, which costs next to nothing.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from iagan_lightning.generators import BEGAN
+from iagan_lightning.generators import BEGAN, Pyramid
+from iagan_lightning.generators.began import blocks_of
 from iagan_lightning.results.lpips import lpips_network
 from iagan_lightning.training.base import PriorTraining, mean_over_processes
 
-ENCODED = 32  # height and width that the encoder sees, at every resolution of the generator
+Architecture = Literal["began", "pyramid"]
 
 
 class Encoder(nn.Module):
-    """Mean and logarithm of the variance of the code of each picture, from a version of 32 x 32 pixels.
+    """Mean and logarithm of the variance of the code of each picture, from a small version of it.
 
     Shapes: images ``(B, 3, N, N)`` -> two ``(B, latent)``.
     """
 
-    def __init__(self, latent: int, channels: int = 32) -> None:
+    def __init__(self, latent: int, size: int = 32, channels: int = 32, widest: int = 256) -> None:
         super().__init__()
+        self.size = size
         layers: list[nn.Module] = [nn.Conv2d(3, channels, 3, padding=1), nn.ELU()]
-        for width in (channels, 2 * channels, 4 * channels):
-            layers += [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.GroupNorm(8, 2 * width), nn.ELU()]
-            layers += [nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.GroupNorm(8, 2 * width), nn.ELU()]
+        width = channels
+        for _ in range((size // 4).bit_length() - 1):  # down to 4 x 4
+            incoming, width = width, min(widest, 2 * width)
+            layers += [nn.Conv2d(incoming, width, 3, stride=2, padding=1), nn.GroupNorm(8, width), nn.ELU()]
+            layers += [nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.ELU()]
         self.layers = nn.Sequential(*layers)
-        self.code = nn.Linear(16 * 8 * channels, 2 * latent)
+        self.code = nn.Linear(16 * width, 2 * latent)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance."""
-        small = F.adaptive_avg_pool2d(x, ENCODED)
-        mean, log_variance = self.code(self.layers(small).flatten(1)).chunk(2, dim=1)
+        small = F.adaptive_avg_pool2d(x, self.size)
+        mean, log_variance = self.code(self.layers(small).flatten(1)).float().chunk(2, dim=1)
         return mean, log_variance.clamp(-10, 4)
 
 
@@ -74,9 +78,9 @@ class VAEGANTraining(PriorTraining):
     r"""Train a generator as decoder of a variational auto-encoder, sharpened by a discriminator of features.
 
     The encoder gives a normal distribution of codes c for each picture. Mean and covariance of all codes are followed
-    as training goes, so that random codes are drawn as the encoder would give them; folded into G's first layer they
-    make the stored generator one of standard normal latents. With :math:`\hat x = G(c)` of encoded pictures,
-    :math:`\tilde x = G(c)` of random codes and the heads D of the discriminator, a step minimises
+    as training goes, so that random codes are drawn as the encoder would give them; folded into the layers that z
+    enters they make the stored generator one of standard normal latents. With :math:`\hat x = G(c)` of encoded
+    pictures, :math:`\tilde x = G(c)` of random codes and the heads D of the discriminator, a step minimises
 
     .. math::
 
@@ -88,12 +92,19 @@ class VAEGANTraining(PriorTraining):
 
     Args:
         resolution: height and width of the images, 64 or 128 (8 times a power of two).
-        channels: channels n of all layers of the generator.
+        architecture: ``began``, or ``pyramid``, a generator that narrows as its pictures grow (``Pyramid``).
+        channels: channels n of all layers of the generator; those at the highest resolution of a pyramid, which has
+            twice as many with each halving, up to six times.
         latent: length of z.
-        skip: skip connections in the generator.
+        skip: skip connections in the generator (BEGAN's).
+        encoded: height and width that the encoder sees, 32 or another power of two.
+        augment: also show pictures moved by up to two pixels and in a little more or less light (their [0, 1] values
+            times e to the power of N(0, .06), and of N(0, .03) for each channel): neither needs resampling, which
+            would teach blur.
         perceptual: weight of LPIPS (SqueezeNet).
         adversarial: weight of the discriminator; 0 trains without one, and faster.
         beta: weight of the Kullback-Leibler divergence.
+        clip: largest norm of the gradient of G and encoder together; 0 leaves all as they are.
         lr: learning rate of all Adams.
         cooldown: last steps, over which the learning rate falls to 0.
         random: random codes per encoded picture, for the discriminator.
@@ -117,21 +128,37 @@ class VAEGANTraining(PriorTraining):
         channels: int = 64,
         latent: int = 64,
         skip: bool = False,
+        architecture: Architecture = "began",
+        encoded: int = 32,
+        augment: bool = False,
         perceptual: float = 0.05,
         adversarial: float = 0.005,
         beta: float = 1e-5,
+        clip: float = 0.0,
         lr: float = 5e-4,
         cooldown: int = 2000,
         random: float = 0.25,
         average: float = 0.999,
         start: str | None = None,
     ) -> None:
-        super().__init__(resolution, channels, latent, skip, average, latent_distribution="normal")
-        if resolution < ENCODED:
-            raise ValueError(f"model.resolution is at least {ENCODED} for VAEGANTraining; {resolution} was given")
+        if architecture not in get_args(Architecture):
+            raise ValueError(f"model.architecture is {' or '.join(get_args(Architecture))}; {architecture!r} was given")
+        if architecture == "pyramid" and skip:
+            raise ValueError("model.skip is a BEGAN's; a pyramid has shortcuts of its own")
+        if encoded < 8 or encoded.bit_count() != 1:
+            raise ValueError(f"model.encoded is 8, 16, 32, 64 ...; {encoded} was given")
+        if resolution < max(32, encoded):
+            raise ValueError(
+                f"model.resolution is at least {max(32, encoded)} for VAEGANTraining; {resolution} was given"
+            )
+        pyramid = architecture == "pyramid"
+        super().__init__(
+            narrowing(resolution, channels, latent) if pyramid else BEGAN(resolution, channels, latent, skip, "normal"),
+            average,
+        )
         if not lr > 0:
             raise ValueError(f"model.lr is above 0; {lr} was given")
-        weights = {"perceptual": perceptual, "adversarial": adversarial, "beta": beta, "random": random}
+        weights = {"perceptual": perceptual, "adversarial": adversarial, "beta": beta, "random": random, "clip": clip}
         for name, value in weights.items():
             if not value >= 0:
                 raise ValueError(f"model.{name} is at least 0; {value} was given")
@@ -141,9 +168,13 @@ class VAEGANTraining(PriorTraining):
         for layer in self.generator.modules():
             if isinstance(layer, nn.Conv2d):  # PyTorch's own start shrinks the signal from layer to layer
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu" if layer.out_channels > 3 else "linear")
-                assert layer.bias is not None
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        if isinstance(self.generator, Pyramid):
+            for layer in self.generator.latent_layers[1:]:  # begins as if z entered at the bottom alone
+                nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)
-        self.encoder = Encoder(latent)
+        self.encoder = Encoder(latent, encoded)
         self.critic = Critic()
         self.register_buffer("code_mean", torch.zeros(latent))
         self.register_buffer("code_square", torch.eye(latent))
@@ -186,7 +217,9 @@ class VAEGANTraining(PriorTraining):
         for optimizer in (optimizer_g, optimizer_d):
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        x = batch.to(self.generator.l0.weight) / 127.5 - 1
+        x = batch.to(self.code_mean) / 127.5 - 1
+        if settings["augment"]:
+            x = self._varied(x)
 
         mean, log_variance = self.encoder(x)
         draw, width = self.draw("code"), mean.shape[1]
@@ -215,6 +248,8 @@ class VAEGANTraining(PriorTraining):
             loss = loss + settings["adversarial"] * logged["adversarial"]
         optimizer_g.zero_grad()
         self.manual_backward(loss)
+        if settings["clip"]:
+            nn.utils.clip_grad_norm_([*self.generator.parameters(), *self.encoder.parameters()], settings["clip"])
         optimizer_g.step()
 
         if settings["adversarial"]:
@@ -235,14 +270,23 @@ class VAEGANTraining(PriorTraining):
         ]
 
     @torch.no_grad()
-    def prior(self) -> BEGAN:
-        """Return the averaged generator for standard normal latents z: its first layer gets ``code_mean + root z``."""
+    def prior(self) -> BEGAN | Pyramid:
+        """Return the averaged generator for standard normal z: the layers that z enters get ``code_mean + root z``."""
         network = super().prior()
         mean, root = self.code_mean.cpu().double(), self._root().cpu().double()
-        weight = network.l0.weight.double()
-        network.l0.bias.add_((weight @ mean).float())
-        network.l0.weight.copy_(weight @ root)
+        for layer in network.latent_layers:
+            weight = layer.weight.double()
+            layer.bias.add_((weight @ mean).float())
+            layer.weight.copy_(weight @ root)
         return network
+
+    def _varied(self, x: Tensor) -> Tensor:
+        """Return pictures in [-1, 1], all moved by up to two pixels, each in its own light."""
+        down, right = torch.randint(5, (2,), generator=self.draw("move")).tolist()
+        x = F.pad(x, (2, 2, 2, 2), mode="reflect")[..., down : down + x.shape[-2], right : right + x.shape[-1]]
+        light = self.draw("light")
+        gains = self.share(lambda count: torch.randn(count, 4, 1, 1, generator=light), len(x))
+        return ((x + 1) * (0.06 * gains[:, :1] + 0.03 * gains[:, 1:]).exp() - 1).clamp(-1, 1)
 
     def _follow(self, code: Tensor) -> None:
         """Move mean and second moment of the codes towards this batch's, faster in the first steps."""
@@ -261,14 +305,30 @@ class VAEGANTraining(PriorTraining):
             state = torch.load(start, map_location="cpu", weights_only=True)["state_dict"]
         except Exception as error:  # torch raises a different kind for each way in which a file can be broken
             raise ValueError(f"model.start is a last.ckpt of train-prior; {start} cannot be read: {error}") from error
-        pair, last = 2 * self.generator.blocks - 1, 2 * self.generator.blocks + 1
+        if isinstance(self.generator, BEGAN):
+            self._grow(self.generator, state)
+        own = self.state_dict()
+        fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+        self.load_state_dict(fitting, strict=False)
+
+    def _grow(self, generator: BEGAN, state: dict[str, Tensor]) -> None:
+        """Let a state of half the resolution go on in this generator."""
+        pair, last = 2 * generator.blocks - 1, 2 * generator.blocks + 1
         for kind in ("weight", "bias"):
             image = state.get(f"generator.l{pair}.{kind}")
             if image is not None and len(image) == 3:  # of half the resolution: what gave its image gives ours
                 state[f"generator.l{last}.{kind}"] = state.pop(f"generator.l{pair}.{kind}")
-                for layer in (self.generator.get_submodule(f"l{pair}"), self.generator.get_submodule(f"l{pair + 1}")):
+                for layer in (generator.get_submodule(f"l{pair}"), generator.get_submodule(f"l{pair + 1}")):
                     assert isinstance(layer, nn.Conv2d)
                     nn.init.dirac_(layer.weight)  # the new pair begins by passing on what it gets
-        own = self.state_dict()
-        fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
-        self.load_state_dict(fitting, strict=False)
+
+
+def narrowing(resolution: int, channels: int, latent: int) -> Pyramid:
+    """Return a pyramid with so many channels at its highest resolution.
+
+    Example:
+        >>> narrowing(128, 32, 256).widths
+        (192, 192, 128, 64, 32)
+    """
+    widths = [min(6 * channels, channels << halvings) for halvings in reversed(range(blocks_of(resolution)))]
+    return Pyramid(widths, latent, start=2 * channels)
