@@ -22,7 +22,7 @@ RUNS = {
 def main() -> None:
     """Run each task and stack its comparison sheets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--generator", default="began64", help="a prior's name or file")
+    parser.add_argument("--generator", default="faces128", help="a prior's name or file")
     weights = parser.parse_args().generator
     PICTURES.mkdir(exist_ok=True)
     for name, task in RUNS.items():

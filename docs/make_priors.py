@@ -8,6 +8,7 @@ FIT.json comes from benchmarks/prior_fit.py, each RUN is the --out folder of one
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
 from pathlib import Path
@@ -42,6 +43,7 @@ def main() -> None:
             f"{weights:,} weights in half precision, {path.stat().st_size / 1e6:.2f} MB. "
             f"Header of the file: {header['training']['steps']} steps with {settings}."
         )
+    draw_training()
     fit = json.loads(given.fit.read_text(encoding="utf-8"))
     lines = ["| prior | faces | PSNR | SSIM | LPIPS squeeze |", "|---|---|---|---|---|"]
     for name, rows in fit.items():
@@ -65,6 +67,23 @@ def main() -> None:
         pattern = rf"<!-- {name} -->.*?<!-- end -->"
         text = re.sub(pattern, lambda _, n=name, b=block: f"<!-- {n} -->\n{b}\n<!-- end -->", text, flags=re.S)
     page.write_text(text, encoding="utf-8")
+
+
+def draw_training() -> None:
+    """Draw the curves of the priors of 128 x 128 pixels: held-out faces, through the encoder alone."""
+    import matplotlib.pyplot as plt
+
+    with (ROOT / "docs" / "training" / "priors128.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    for axis, column, label in zip(axes, ("psnr", "lpips_squeeze"), ("PSNR in dB", "LPIPS squeeze"), strict=True):
+        for prior in ("faces128", "began128"):
+            chosen = [row for row in rows if row["prior"] == prior]
+            pictures = [int(row["pictures"]) / 1000 for row in chosen]
+            axis.plot(pictures, [float(row[column]) for row in chosen], label=prior)
+        axis.set(xlabel="training pictures, thousands", ylabel=label)
+        axis.legend(frameon=False)
+    figure.savefig(ROOT / "docs" / "pictures" / "priors128.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -393,8 +393,17 @@ def test_float32_residual_of_gaussian_back_projection(ratio):
 
 def test_a_matrix_that_does_not_fit_memory_is_refused_before_it_is_made():
     with pytest.raises(ValueError, match=r"takes 3\d\d\d\.\d GB .* GB are free: choose design=\"dct\""):
-        GaussianSensing((3, 1024, 1024), ratio=0.1)
+        GaussianSensing((3, 1024, 1024), ratio=0.1, design="dense")
     GaussianSensing((3, 256, 256), ratio=0.1, design="dct")
+
+
+@pytest.mark.parametrize(("ratio", "design"), [(0.12, "dense"), (0.13, "dct")])
+def test_large_matrices_are_not_drawn_unless_asked_for(ratio, design, monkeypatch):
+    monkeypatch.setattr("iagan_lightning.operators.gaussian.LARGEST", int(4 * 0.125 * 192**2))
+    A = GaussianSensing((3, 8, 8), ratio)
+    assert f"design={design!r}" in repr(A)
+    assert ("matrix" in dict(A.named_buffers())) == (design == "dense")
+    assert isinstance(GaussianSensing((3, 8, 8), 0.13, design="dense").matrix, torch.Tensor)
 
 
 def test_rows_of_the_dct_design_are_orthonormal():
@@ -503,7 +512,7 @@ def test_complex_noise_is_independent_on_both_parts():
         (lambda s: GaussianSensing(s, ratio=1.2), r"ratio lies in \(0, 1\].*1.2 was given"),
         (lambda s: GaussianSensing(s, matrix=torch.zeros(3, 5)), r"of shape \(m, 192\).*\(3, 5\)"),
         (lambda s: GaussianSensing(s, ratio=0.1, matrix=torch.zeros(3, 192)), "not both"),
-        (lambda s: GaussianSensing(s, ratio=0.1, design="sparse"), "design is one of dense, dct"),
+        (lambda s: GaussianSensing(s, ratio=0.1, design="sparse"), "design is one of auto, dense, dct"),
         (lambda s: FourierSensing(s, ratio=0), r"ratio lies in \(0, 1\].*0 was given"),
         (lambda s: FourierSensing(s, mask=torch.ones(8, 7)), r"mask has shape \(8, 8\); \(8, 7\)"),
         (lambda s: FourierSensing(s, mask=torch.zeros(8, 8)), "measures nothing"),

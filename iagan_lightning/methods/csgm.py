@@ -16,8 +16,8 @@ class CSGM(TestTimeModule):
     One fit, ``latent``, with the result ``csgm``.
 
     Args:
-        generator: a Generator, or a bundled prior's name (began64), a file of weights (.safetensors or a PyTorch state
-            dict), or a class_path with init_args and, for a class that is no Generator, latent_shape,
+        generator: a Generator, or a bundled prior's name (faces128, began64), a file of weights (.safetensors or a
+            PyTorch state dict), or a class_path with init_args and, for a class that is no Generator, latent_shape,
             latent_distribution and value_range; weights names its file.
         preset: ``fast``, or ``paper`` for the published schedule. Fills what ``latent`` leaves open.
         latent: settings of the fit.
@@ -30,7 +30,7 @@ class CSGM(TestTimeModule):
 
     def __init__(
         self,
-        generator: GeneratorLike = "began64",
+        generator: GeneratorLike = "faces128",
         preset: Preset = "fast",
         latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
         memory_format: Literal["channels_last", "contiguous"] = "channels_last",

@@ -28,8 +28,8 @@ class IAGAN(CSGM):
         module.results["iagan"]  # (B, C, H, W)
 
     Args:
-        generator: a Generator, or a bundled prior's name (began64), a file of weights (.safetensors or a PyTorch state
-            dict), or a class_path with init_args and, for a class that is no Generator, latent_shape,
+        generator: a Generator, or a bundled prior's name (faces128, began64), a file of weights (.safetensors or a
+            PyTorch state dict), or a class_path with init_args and, for a class that is no Generator, latent_shape,
             latent_distribution and value_range; weights names its file. It is copied, never changed.
         preset: ``fast``, or ``paper`` for the published schedule. Fills what ``latent`` and ``joint`` leave open.
         latent, joint: settings of the two stages.
@@ -43,7 +43,7 @@ class IAGAN(CSGM):
 
     def __init__(
         self,
-        generator: GeneratorLike = "began64",
+        generator: GeneratorLike = "faces128",
         preset: Preset = "fast",
         latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
         joint: Stage = Stage(),  # noqa: B008

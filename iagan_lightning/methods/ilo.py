@@ -36,7 +36,7 @@ class ILO(IAGAN):
 
     def __init__(
         self,
-        generator: GeneratorLike = "began64",
+        generator: GeneratorLike = "faces128",
         preset: Preset = "fast",
         latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
         features: Stage = Stage(),  # noqa: B008

@@ -13,7 +13,8 @@ from iagan_lightning.operators.files import Array, fingerprint, read_tensor
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.memory import require_memory
 
-Design = Literal["dense", "dct"]
+Design = Literal["auto", "dense", "dct"]
+LARGEST = 2**30  # bytes of a matrix that "auto" draws
 
 
 class GaussianSensing(LinearOperator):
@@ -25,14 +26,15 @@ class GaussianSensing(LinearOperator):
     pseudo-inverse is one pass over a matrix of A's size, its residual in float32 below 1e-6. From m/n of about 0.75 on
     that takes a step of iterative refinement.
 
-    ``design="dct"`` makes a ``StructuredSensing``, as good and without a matrix.
+    ``design="dct"`` makes a ``StructuredSensing``, as good and without a matrix. ``"auto"`` does so where the matrix
+    would take more than a gibibyte (3 x 128 x 128 at m/n = 0.122): what is drawn depends on sizes alone.
 
     Args:
         image_shape: ``(C, H, W)``; n = C H W.
         ratio: m / n, in (0, 1].
         seed: of the matrix, drawn on the CPU.
         matrix: a matrix ``(m, n)`` of one's own, or its .pt or .npy file, instead of ratio and seed.
-        design: ``"dense"`` or ``"dct"``.
+        design: ``"dense"``, ``"dct"`` or ``"auto"``.
 
     Shapes: x ``(B, C, H, W)`` in [-1, 1] -> y ``(B, m)``.
 
@@ -58,12 +60,14 @@ class GaussianSensing(LinearOperator):
         ratio: float | None = None,
         seed: int = 0,
         matrix: Array = None,
-        design: Design = "dense",
+        design: Design = "auto",
     ) -> GaussianSensing:
         """Return an operator of the class that the design names."""
         if design not in get_args(Design):
             raise ValueError(f"design is one of {', '.join(get_args(Design))}; {design!r} was given")
-        return super().__new__(StructuredSensing if design == "dct" else cls)
+        n = math.prod(image_shape)
+        large = matrix is None and ratio is not None and 4 * ratio * n * n > LARGEST
+        return super().__new__(StructuredSensing if design == "dct" or (design == "auto" and large) else cls)
 
     def __init__(
         self,
@@ -71,11 +75,11 @@ class GaussianSensing(LinearOperator):
         ratio: float | None = None,
         seed: int = 0,
         matrix: Array = None,
-        design: Design = "dense",
+        design: Design = "auto",
     ) -> None:
         super().__init__(image_shape)
         n = math.prod(self.image_shape)
-        self.ratio, self.seed, self.design = ratio, seed, design
+        self.ratio, self.seed, self.design = ratio, seed, "dense"
         self.given: str | None = None
         self._factors: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor | None, float]] = {}
         if matrix is not None:
