@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from iagan_lightning.safety import picture_size, picture_suffixes, read_pixels
+from iagan_lightning.safety import picture_size, read_pixels
 
 __all__ = ["Fit", "check_large_enough", "fit_image", "picture_size", "read_image", "shift_rows", "to_8bit", "to_pillow"]
 
-SUFFIXES = picture_suffixes()
 Fit = Literal["crop", "resize", "pad"]
 
 
