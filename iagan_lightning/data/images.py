@@ -3,43 +3,32 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import IO, Literal, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from iagan_lightning.safety import open_picture
+from iagan_lightning.safety import picture_size, read_pixels
+
+__all__ = ["Fit", "check_large_enough", "fit_image", "picture_size", "read_image", "shift_rows", "to_8bit", "to_pillow"]
 
 Fit = Literal["crop", "resize", "pad"]
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm", ".jp2"}
 
 
 def read_image(path: str | os.PathLike[str] | IO[bytes], channels: int = 3) -> Tensor:
     """Return a picture as float32 ``(channels, H, W)`` in [-1, 1].
 
-    Reads what Pillow reads, 8 and 16 bit, grey, palette or colour; follows the EXIF orientation; transparent parts
-    become white.
+    Grey, palette or colour of any depth whose white is known, colours in sRGB; the rule for each type of pixel stands
+    with ``safety.read_pixels``.
 
     Raises:
         OSError: for a file that is missing, cut off or no picture.
-        ValueError: for one of more than 64 million pixels.
+        ValueError: for one of more than 64 million pixels, or of values whose range is not known.
     """
-    with open_picture(path) as file:
-        picture: Image.Image = ImageOps.exif_transpose(file)
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        grey = torch.from_numpy(np.asarray(picture).astype(np.float32))
-        x = (grey / (65535.0 if picture.mode != "F" else max(float(grey.max()), 1.0)))[None].expand(channels, -1, -1)
-    else:
-        if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-            picture = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L")).astype(np.float32) / 255.0
-        x = torch.from_numpy(pixels if channels == 3 else pixels[..., None]).permute(2, 0, 1)
-    return (x * 2 - 1).contiguous()
+    pixels = torch.from_numpy(read_pixels(path, channels)) * 2 - 1
+    return (pixels if channels == 3 else pixels[..., None]).permute(2, 0, 1).contiguous()
 
 
 def fit_image(x: Tensor, size: tuple[int, int], how: Fit = "crop") -> Tensor:
@@ -122,15 +111,3 @@ def to_pillow(x: Tensor) -> Image.Image:
     """Return an image ``(C, H, W)`` in [-1, 1] as an 8-bit picture, clamped and rounded."""
     pixels = to_8bit(x.detach().cpu().float()).permute(1, 2, 0).numpy()
     return Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0])
-
-
-def picture_size(path: Path) -> tuple[int, int] | None:
-    """Return (height, width) after EXIF orientation, read from the header alone; None where it cannot be read."""
-    try:
-        with open_picture(path) as picture:
-            width, height = picture.size
-            # Not picture.getexif(): for a PNG that decodes all of it, and here a whole data set is looked through.
-            turned = width != height and Image.Image.getexif(picture).get(0x0112, 1) in (5, 6, 7, 8)
-    except Exception:  # a damaged file is this picture's own failure, found again and recorded when it is read
-        return None
-    return (width, height) if turned else (height, width)

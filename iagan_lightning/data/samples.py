@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal
 
@@ -13,21 +13,15 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from iagan_lightning.data.folders import ARRAYS, list_pictures
 from iagan_lightning.data.framing import align_face, require_detector
-from iagan_lightning.data.images import (
-    SUFFIXES,
-    Fit,
-    check_large_enough,
-    fit_image,
-    picture_size,
-    read_image,
-    shift_rows,
-)
+from iagan_lightning.data.images import Fit, check_large_enough, fit_image, read_image, shift_rows
+from iagan_lightning.data.names import names_of, pair, without_suffix
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator, Operator
 from iagan_lightning.operators.files import read_tensor
+from iagan_lightning.safety import picture_size, picture_suffixes
 
 OperatorFactory = Callable[..., Operator]
-ARRAYS = {".pt", ".npy"}
 WRITTEN = {".json", ".txt", ".csv", ".png", ".pt", ".safetensors"}  # in the folder of an image
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -37,16 +31,18 @@ class Sample:
     """One image to reconstruct, read when it is its turn.
 
     Attributes:
-        name: relative path, without the extension unless two files differ in nothing else.
+        name: relative path without the ending, or with it where another file has a claim to that (``data.names``).
         seed: what its random numbers start from.
         truth: file of the true image, or None.
         measurement: file of the measurements, or None when the operator makes them from the truth.
+        file: relative path of the file that it is named after.
     """
 
     name: str
     seed: int
     truth: Path | None
     measurement: Path | None
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,14 +101,22 @@ class ImageData(pl.LightningDataModule):
             require_detector()
         self.size, self.fit, self.align, self.shift = size, fit, align, shift
         self.limit, self.images_per_fit = limit, images_per_fit
+        self.left_out: list[str] = []  # of the folders, a line for each of which something was
 
-    def samples(self, seed: int, image_shape: tuple[int, int, int], check: bool = True) -> list[Sample]:
+    def samples(
+        self,
+        seed: int,
+        image_shape: tuple[int, int, int],
+        check: bool = True,
+        known: Mapping[str, str] | None = None,
+    ) -> list[Sample]:
         """Return the samples in the order of their names.
 
         Args:
             seed: that of the run.
             image_shape: that of the generator.
             check: look at the sizes of all pictures; one of several processes is enough for that.
+            known: names that were given in the same run before, and the files that have them.
 
         Raises:
             ValueError: when a folder is missing or holds no pictures, when pairs do not match, when two pictures
@@ -124,32 +128,36 @@ class ImageData(pl.LightningDataModule):
                 f"data.size {self.size} is not the generator's {image_shape[1]} x {image_shape[2]}: leave it out, or "
                 "choose a generator of that size"
             )
-        truths = _files(self.root, SUFFIXES) if self.root is not None else {}
-        measured = _files(self.measurements, SUFFIXES | ARRAYS) if self.measurements is not None else {}
-        if self.root is not None and self.measurements is not None and truths.keys() != measured.keys():
-            name = sorted(truths.keys() ^ measured.keys())[0]
-            where = self.measurements if name in truths else self.root
-            raise ValueError(
-                f"data.root and data.measurements must be pairs of the same names: {name} is not in {where}"
-            )
-        names = sorted(truths or measured)[: self.limit]
-        _refuse_clashes(truths or measured)
-        for path in (path for name in names if check and (path := truths.get(name))):
-            if self.fit == "crop" and not self.align and (size := picture_size(path)):
+        truths = list_pictures(self.root) if self.root is not None else None
+        measured = list_pictures(self.measurements, ARRAYS) if self.measurements is not None else None
+        self.left_out = [listing.left_out for listing in (truths, measured) if listing and listing.left_out]
+        partners = self._pairs(truths.files, measured.files) if truths and measured else {}
+        base = truths or measured
+        assert base is not None
+        names = names_of(base.files, known)
+        _refuse_clashes(names)
+        samples = []
+        for path, name in sorted(names.items(), key=itemgetter(1))[: self.limit]:
+            truth = truths.files[path] if truths else None
+            measurement = measured.files[partners.get(path, path)] if measured else None
+            samples.append(Sample(name, image_seed(seed, path), truth, measurement, path))
+        for file in (sample.truth for sample in samples if check and sample.truth):
+            if self.fit == "crop" and not self.align and (size := picture_size(file)):
                 try:
                     check_large_enough(size, image_shape[1:])
                 except ValueError as error:
-                    raise ValueError(f"{path}: {error}") from None
-        base = Path(self.root or self.measurements or "")
-        return [
-            Sample(
-                name,
-                image_seed(seed, _relative(truths.get(name) or measured[name], base)),
-                truths.get(name),
-                measured.get(name),
-            )
-            for name in names
-        ]
+                    raise ValueError(f"{file}: {error}") from None
+        return samples
+
+    def _pairs(self, truths: Iterable[str], measured: Iterable[str]) -> dict[str, str]:
+        try:
+            return pair(truths, measured)
+        except KeyError as error:
+            (name,) = error.args
+            where = self.measurements if any(name in (path, without_suffix(path)) for path in truths) else self.root
+            raise ValueError(
+                f"data.root and data.measurements must be pairs of the same names: {name} is not in {where}"
+            ) from None
 
     def read(
         self, sample: Sample, image_shape: tuple[int, int, int], operator: OperatorFactory, noise_std: float
@@ -195,7 +203,7 @@ class ImageData(pl.LightningDataModule):
             return
         seen: set[tuple[int, int]] = set()
         for path in (sample.measurement for sample in samples if sample.measurement is not None):
-            size = picture_size(path) if path.suffix.lower() in SUFFIXES else None
+            size = picture_size(path) if path.suffix.lower() in picture_suffixes() else None
             if size is not None and size not in seen:
                 operator_for(operator, image_shape, (image_shape[0], *size), path)
                 seen.add(size)
@@ -208,7 +216,7 @@ def operator_for(
 
     A picture is colour or grey as the operator wants it: only its height and width must be those of the measurements.
     """
-    is_picture = path.suffix.lower() in SUFFIXES
+    is_picture = path.suffix.lower() in picture_suffixes()
     if len(shape) == 3 and (shape[1] > image_shape[1] or shape[2] > image_shape[2]):
         raise ValueError(
             f"{path}: a measurement of {shape[2]} x {shape[1]} pixels is larger than the generator's image of "
@@ -261,39 +269,11 @@ def image_seed(seed: int, relative_path: str) -> int:
     )
 
 
-def _relative(path: Path, base: Path) -> str:
-    return path.name if path == base else path.relative_to(base).as_posix()
-
-
-def _refuse_clashes(files: dict[str, Path]) -> None:
+def _refuse_clashes(names: dict[str, str]) -> None:
     """Raise ValueError where a file that one picture's folder will hold would be a folder of another picture's."""
-    for name, path in files.items():
+    owners = {name: path for path, name in names.items()}
+    for path, name in names.items():
         parts = name.split("/")
         for depth in range(1, len(parts)):
-            if Path(parts[depth]).suffix in WRITTEN and (above := files.get("/".join(parts[:depth]))):
+            if Path(parts[depth]).suffix in WRITTEN and (above := owners.get("/".join(parts[:depth]))):
                 raise ValueError(f"the results of {path} would lie where those of {above} do: rename one of them")
-
-
-def _files(folder: str, suffixes: set[str]) -> dict[str, Path]:
-    """Return the pictures below a folder by name."""
-    base = Path(folder)
-    if not base.exists():
-        raise ValueError(f"no such folder or file: {folder}")
-    if base.is_file():
-        found = [base] if base.suffix.lower() in suffixes else []
-    else:
-        found = sorted(
-            path
-            for path in base.rglob("*")
-            if path.suffix.lower() in suffixes
-            and path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(base).parts)
-        )
-    if not found:
-        raise ValueError(f"no pictures in {folder}: files ending in {', '.join(sorted(suffixes))} are looked for")
-    relative = {path: Path(_relative(path, base)) for path in found}
-    stems = Counter(path.with_suffix("") for path in relative.values())
-    return {
-        (name.with_suffix("") if stems[name.with_suffix("")] == 1 else name).as_posix(): path
-        for path, name in relative.items()
-    }

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from iagan_lightning.operators.bicubic import _fold
 from iagan_lightning.operators.conjugate_gradients import solve_normal_equations
-from iagan_lightning.operators.files import Array, fingerprint, read_picture
+from iagan_lightning.operators.files import Array, fingerprint, read_kernel
 from iagan_lightning.operators.linear import LinearOperator
 
 Padding = Literal["circular", "zero", "reflect", "replicate"]
@@ -239,11 +239,9 @@ def kernel_of(kernel: Array, size: int = 9, std: float | None = None, angle: flo
     if not isinstance(kernel, str) or kernel not in KERNELS:
         if isinstance(kernel, str) and "." not in kernel:
             raise ValueError(f"kernel is one of {', '.join(KERNELS)}, a tensor or a file; {kernel!r} was given")
-        weights = read_picture(kernel).double()
+        weights = read_kernel(kernel)
         if weights.ndim != 2 or not weights.numel() or not bool(torch.isfinite(weights).all()):
             raise ValueError(f"a kernel is a finite array (kh, kw); shape {tuple(weights.shape)} was given")
-        if isinstance(kernel, str) and not kernel.endswith((".pt", ".npy")):
-            weights = weights / weights.sum()
         return f"kernel={fingerprint(weights)}", weights
     if size < 1:
         raise ValueError(f"size of a kernel is at least 1; {size} was given")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iagan_lightning.safety import check_archive, check_dense, open_picture, refused_name
+from iagan_lightning.safety import Use, check_archive, check_dense, read_pixels, refused_name
 
 # A tensor, or the path of its file. On the command line a path; not spelled out as a union, because jsonargparse
 # would try to read the file as the configuration of a Tensor.
@@ -46,15 +46,34 @@ def read_tensor(source: Tensor | str | os.PathLike[str]) -> Tensor:
     return content
 
 
-def read_picture(source: Tensor | str | os.PathLike[str]) -> Tensor:
-    """Return a tensor, that of a .pt or .npy file, or a picture as grey ``(H, W)`` in [0, 1]."""
+def read_picture(source: Tensor | str | os.PathLike[str], use: Use = "mask") -> Tensor:
+    """Return a tensor, that of a .pt or .npy file, or a picture as grey ``(H, W)``, a mask in [0, 1].
+
+    Pictures are read by the rules of ``safety.read_pixels``.
+
+    Raises:
+        ValueError: for a file that cannot be read as either.
+    """
     if isinstance(source, Tensor | np.ndarray) or Path(source).suffix.lower() in (".pt", ".npy"):
         return read_tensor(source)
     try:
-        with open_picture(source) as picture:
-            return torch.from_numpy(np.asarray(picture.convert("L"), dtype=np.float64) / 255)
+        return torch.from_numpy(read_pixels(source, 1, use))
     except (OSError, ValueError) as error:
         raise ValueError(f"{source} cannot be read as a picture or an array: {error}") from error
+
+
+def read_kernel(source: Tensor | str | os.PathLike[str]) -> Tensor:
+    """Return a kernel of one's own in float64: arrays as they are, pictures scaled to sum 1.
+
+    Raises:
+        ValueError: for a file that cannot be read, and for a picture whose values have no positive sum.
+    """
+    kernel = read_picture(source, "kernel").double()
+    if isinstance(source, Tensor | np.ndarray) or Path(source).suffix.lower() in (".pt", ".npy"):
+        return kernel
+    if not kernel.sum() > 0:
+        raise ValueError(f"the kernel {source} sums to {float(kernel.sum()):g}: it must have a pixel that is not black")
+    return kernel / kernel.sum()
 
 
 def fingerprint(tensor: Tensor) -> str:

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from iagan_lightning.data.names import same_place
 from iagan_lightning.results.files import replacing, write_bytes, write_once, write_text
 from iagan_lightning.results.summary import summarise
 
+LONGEST_FILE = 64  # bytes of the longest name within the folder of an image, while it is written
 METRICS_VERSION = 2  # of metrics.json: 2 names the misfit beside the objective; 1 had no version
 
 
@@ -53,6 +55,61 @@ class OutputFolder:
         self.require()
         self.image(name).mkdir(parents=True, exist_ok=True)
         return self.image(name)
+
+    def names(self) -> dict[str, str]:
+        """Return the names that were given in this run so far, and the relative paths of the files that have them.
+
+        Raises:
+            ValueError: where the file that tells them is damaged.
+        """
+        try:
+            names = dict(json.loads((self.root / ".names.json").read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (OSError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.root / '.names.json'} cannot be read: {error}. Choose another --out") from error
+        return {str(name): str(path) for name, path in names.items()}
+
+    def keep_names(self, names: dict[str, str]) -> None:
+        """Remember the names of images, so that a file added later renames none of them."""
+        before = self.names()
+        if not names.items() <= before.items():
+            write_text(self.root / ".names.json", json.dumps({**before, **names}, indent=0) + "\n")
+
+    def check_names(self, names: dict[str, str]) -> None:
+        """Refuse names for which this folder's file system has no place of their own.
+
+        Raises:
+            ValueError: for a path that is too long, and for two names that are one where upper and lower case are not
+                told apart.
+        """
+        if hasattr(os, "pathconf"):
+            longest = os.pathconf(self.root, "PC_PATH_MAX"), os.pathconf(self.root, "PC_NAME_MAX")
+            for name, file in names.items():
+                parts = os.fsencode(name).split(b"/")
+                path = len(os.fsencode(self.image(name).absolute())) + LONGEST_FILE
+                if path > longest[0] or max(map(len, parts)) > longest[1]:
+                    raise ValueError(
+                        f"the results of {file} have no place in {self.root}: their path would be longer than the file "
+                        "system allows. Choose an --out with a shorter path, or rename the file"
+                    )
+        if self.merges_case():
+            owners: dict[str, str] = {}
+            for name, file in {**self.names(), **names}.items():
+                if (other := owners.setdefault(same_place(name), file)) != file:
+                    raise ValueError(
+                        f"{other} and {file} would have their results in the same place, since {self.root} does not "
+                        "tell upper case from lower: rename one of them, or choose another --out"
+                    )
+
+    def merges_case(self) -> bool:
+        """Tell whether upper and lower case are one on this folder's file system."""
+        probe = self.root / f".Case-{os.getpid()}"
+        write_bytes(probe, b"")
+        try:
+            return probe.with_name(probe.name.swapcase()).exists()
+        finally:
+            probe.unlink(missing_ok=True)
 
     @property
     def lock(self) -> Path:

@@ -105,16 +105,23 @@ class Run:
         if self.noise_std is None and self.options.back_projection == "discrepancy":
             raise ValueError("back_projection discrepancy stops at the noise level: it needs a noise_std that is known")
         leading = self.place.rank == 0
-        samples = self.data.samples(self.seed, self.image_shape, check=leading)
+        samples = self.data.samples(self.seed, self.image_shape, check=leading, known=self.out.names())
         if leading:
+            for line in self.data.left_out:
+                print(f"iagan: {line}", file=sys.stderr)
             self.data.check_measurements(samples, self.image_shape, self.operator)
         if any(sample.measurement is None for sample in samples):
             A = self.operator(self.image_shape)  # settings that fit no operator are found now, not once per image
             if self.options.back_projection not in (None, False) and not isinstance(A, LinearOperator):
                 raise ValueError(f"back_projection needs a linear operator; {type(A).__name__} is none: leave it out")
         self.out.prepare()
+        names = {sample.name: sample.file for sample in samples}
+        if leading:
+            self.out.check_names(names)
         if before_work is not None:
             before_work()
+        if leading:
+            self.out.keep_names(names)
         # Only the leading process looks at every image beforehand; the others find out as they go.
         finished = [i for i, sample in enumerate(samples) if leading and self.out.is_done(sample.name)]
         self.skipped = len(finished)

@@ -7,6 +7,7 @@ on as if nothing had happened.
 from __future__ import annotations
 
 import io
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,17 +16,20 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from PIL import Image
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from iagan_lightning.data.images import SUFFIXES, fit_image, read_image
+from iagan_lightning.data.folders import BROKEN, EMPTY, LeftOut, list_pictures, reason_left_out
+from iagan_lightning.data.images import fit_image, read_image
+from iagan_lightning.safety import picture_suffixes
 
 
 class PictureSet(Dataset):
     """Pictures of a folder or of an uncompressed tar file, ``(3, size, size)`` as uint8.
 
     Args:
-        root: folder or .tar file; only members with the ending of a picture are used.
+        root: folder or .tar file; only members with the ending of a picture are used, and no hidden or empty ones.
         size: height and width; larger pictures are cropped at the centre and shrunk.
 
     Raises:
@@ -39,19 +43,27 @@ class PictureSet(Dataset):
         if not self.root.exists():
             raise ValueError(f"no such folder or tar file: {root}")
         if self.root.is_dir():
-            self.paths = sorted(path for path in self.root.rglob("*") if path.suffix.lower() in SUFFIXES)
-        else:
-            try:
-                with tarfile.open(self.root, "r:") as archive:
-                    self.members = [
-                        (member.name, member.offset_data, member.size)
-                        for member in archive
-                        if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES
-                    ]
-            except tarfile.TarError as error:
-                raise ValueError(f"{root} is neither a folder nor an uncompressed tar file: {error}") from error
+            listing = list_pictures(root)
+            self.paths, self.left_out = list(listing.files.values()), listing.left_out
+            return
+        left = LeftOut(root)
+        try:
+            with tarfile.open(self.root, "r:") as archive:
+                for member in archive:
+                    if member.isdir():
+                        continue
+                    reason = reason_left_out(member.name, picture_suffixes()) or (
+                        BROKEN if not member.isfile() else EMPTY if not member.size else None
+                    )
+                    if reason is None:
+                        self.members.append((member.name, member.offset_data, member.size))
+                    else:
+                        left.add(reason, member.name)
+        except tarfile.TarError as error:
+            raise ValueError(f"{root} is neither a folder nor an uncompressed tar file: {error}") from error
+        self.left_out = str(left)
         if not len(self):
-            raise ValueError(f"no pictures in {root}: files ending in {', '.join(sorted(SUFFIXES))} are looked for")
+            raise left.nothing(picture_suffixes())
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -141,6 +153,8 @@ class TrainingPictures(pl.LightningDataModule):
         """List the pictures; errors show before any work is done."""
         self.size, self.seed = size, seed
         self._pictures = PictureSet(self.root, size)
+        if self._pictures.left_out and getattr(rank_zero_only, "rank", 0) == 0:
+            print(f"iagan: {self._pictures.left_out}", file=sys.stderr)
         return self._pictures
 
     def train_dataloader(self) -> DataLoader:
