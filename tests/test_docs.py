@@ -78,7 +78,8 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "extend.md"], ids=name)
-def test_python_blocks_run(page):
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a block may write files
     written = [token.content for token in TOKENS[page] if token.type == "fence" and token.info == "python"]
     namespace = {}
     for block in written:
