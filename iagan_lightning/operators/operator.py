@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -46,6 +47,13 @@ class Operator(nn.Module):
 
     regularised = False  # True where pseudo_inverse trades exactness for stability, by design
     compressed_sensing = False  # True where the paper's longer joint schedule applies (Gaussian, Fourier)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Say of what type the image shape is where a subclass leaves it open: the command line asks."""
+        super().__init_subclass__(**kwargs)
+        init = cls.__dict__.get("__init__")
+        if isinstance(init, FunctionType) and init.__code__.co_argcount > 1:
+            init.__annotations__.setdefault(init.__code__.co_varnames[1], Sequence[int])
 
     def __init__(self, image_shape: Sequence[int]) -> None:
         super().__init__()
