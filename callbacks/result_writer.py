@@ -52,13 +52,12 @@ class ResultWriter(pl.Callback):
         results = {method: images[index].float().cpu() for method, images in module.results.items()}
         metrics = module.metrics[index] if module.metrics else {}
         write_tensors(folder / "measurement.pt", y)
-        picture = module.operator.picture(module.y[index])
+        picture = _drawable(module.operator.picture(module.y[index]))
         if picture is not None:
             write_picture(folder / "measurement.png", to_pillow(picture))
-        mask = getattr(module.operator, "mask", None)
-        if isinstance(mask, torch.Tensor):  # as it is read again: --operator.mask mask.png
-            alike = mask if mask.ndim == 2 else mask[0]
-            write_picture(folder / "mask.png", to_pillow(alike[None].float() * 2 - 1))
+        mask = _mask_picture(getattr(module.operator, "mask", None))
+        if mask is not None:
+            write_picture(folder / "mask.png", to_pillow(mask))
         if truth is not None:
             write_picture(folder / "truth.png", to_pillow(truth))
         for method, image in results.items():
@@ -88,6 +87,30 @@ class ResultWriter(pl.Callback):
             **({"about": about} if (about := about_own()) else {}),
         }
         write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
+
+
+def _mask_picture(mask: object) -> torch.Tensor | None:
+    """Return a mask as ``(1, H, W)`` in [-1, 1], as it is read again (``--operator.mask mask.png``).
+
+    None where no one picture tells it: channels that differ, values beyond [0, 1], or another kind of mask altogether.
+
+    Example:
+        >>> _mask_picture(torch.tensor([[True, False]])).tolist(), _mask_picture(torch.ones(4)) is None
+        ([[[1.0, -1.0]]], True)
+    """
+    if not isinstance(mask, torch.Tensor) or mask.is_complex() or mask.ndim not in (2, 3) or not mask.numel():
+        return None
+    planes = mask.detach().cpu().float()
+    planes = planes if mask.ndim == 3 else planes[None]
+    inside = ((planes >= 0) & (planes <= 1)).all()
+    return planes[:1] * 2 - 1 if inside and (planes == planes[:1]).all() else None
+
+
+def _drawable(picture: torch.Tensor | None) -> torch.Tensor | None:
+    """Return what a user's operator calls a picture if it is one, ``(1 or 3, h, w)``, else None."""
+    if picture is None or picture.is_complex() or picture.ndim != 3 or len(picture) not in (1, 3):
+        return None
+    return picture if picture.numel() else None
 
 
 def _variables(module: TestTimeModule, index: int) -> bytes:

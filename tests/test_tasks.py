@@ -260,6 +260,45 @@ def test_check_operator_bad_input(capsys, arguments, message):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("operator", "message"),
+    [
+        (["user_operator.Untyped"], None),
+        (["user_operator.Untyped", "--operator.step", "4"], None),
+        (["user_operator.UntypedAndNeeded"], "UntypedAndNeeded.__init__ does not say of what type step is"),
+        (["user_operator.Broken"], "no operator for images of (3, 16, 16): AttributeError: "),
+        (["user_operator.Elsewhere"], "no operator for images of (3, 16, 16): Elsewhere takes those of (3, 5, 5)"),
+    ],
+)
+def test_check_operator_builds_as_a_task_does(run, folder, capsys, operator, message):
+    status = main(["check-operator", *operator, "--image_shape", "[3,16,16]"])
+    checked = capsys.readouterr()
+    assert run("inpainting", "--data.root", folder, "--data.limit", "1", "--operator", *operator) == status
+    if message is None:
+        assert status == 0
+    else:
+        assert status == 2
+        error = capsys.readouterr().err
+        assert error == checked.err and message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("kind", "drawn"), [("row", False), ("batch", False), ("complex", False), ("colours", False),
+                                             ("weights", False), ("planes", True)])  # fmt: skip
+def test_a_mask_that_cannot_be_drawn_is_left_out(run, folder, tmp_path, kind, drawn):
+    """After all the work for an image nothing may fail, and no picture may show another mask than there is."""
+    operator = ["user_operator.Masked", "--operator.kind_of_mask", kind]
+    assert main(["check-operator", *operator, "--image_shape", "[3,16,16]"]) == 0
+    assert run("inpainting", "--data.root", folder, "--data.limit", "1", "--operator", *operator) == 0
+    image = tmp_path / "out" / "images" / "0"
+    assert (image / "metrics.json").is_file()
+    assert (image / "mask.png").is_file() == drawn
+
+
+def test_check_operator_wants_a_linear_one(capsys):
+    assert main(["check-operator", "iagan_lightning.operators.PhaseRetrieval"]) == 2
+    assert "only a LinearOperator can be checked; PhaseRetrieval is none" in capsys.readouterr().err
+
+
 def test_shipped_operators_pass_from_the_command_line(capsys):
     for config in sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml")):
         assert main(["check-operator", str(config), "--image_shape", "[3,16,16]"]) == 0, config

@@ -41,3 +41,51 @@ class MixesBatch(LinearOperator):
 class Raises(LinearOperator):
     def forward(self, x):
         raise IndexError("out of range")
+
+
+class Untyped(LinearOperator):
+    """Its settings have no annotations."""
+
+    def __init__(self, shape, step=2):
+        super().__init__(shape)
+        self.step = int(step)
+
+    def forward(self, x):
+        return x[..., :: self.step, :]
+
+
+class UntypedAndNeeded(Untyped):
+    def __init__(self, image_shape, step):
+        super().__init__(image_shape, step)
+
+
+class Broken(LinearOperator):
+    def __init__(self, image_shape):
+        super().__init__(image_shape)
+        self.nothing.at_all()
+
+
+class Elsewhere(NoInverse):
+    def __init__(self, image_shape):
+        super().__init__((3, 5, 5))
+
+
+class Masked(LinearOperator):
+    """Its mask is no picture, or none that tells it all."""
+
+    def __init__(self, image_shape, kind_of_mask: str = "planes"):
+        super().__init__(image_shape)
+        rows = torch.arange(image_shape[1])[:, None].expand(image_shape[1:]) % 2
+        masks = {
+            "row": rows[:, 0] * 1.0,
+            "batch": rows.expand(1, *image_shape) * 1.0,
+            "complex": rows + 0j,
+            "colours": torch.stack([rows, 1 - rows, rows]),
+            "weights": rows * 1.5,
+            "planes": rows.expand(image_shape),
+        }
+        self.register_buffer("mask", masks[kind_of_mask])
+
+    def forward(self, x):
+        y = x * self.mask
+        return y.real if y.is_complex() else y

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
 from jsonargparse import ArgumentParser
 
-from iagan_lightning.commands.shorthand import spell_out_kind
+from iagan_lightning.commands.parsing import readable
+from iagan_lightning.commands.shorthand import find_own_classes, spell_out_kind
 from iagan_lightning.commands.tasks import TASKS
-from iagan_lightning.operators import LinearOperator
+from iagan_lightning.operators import LinearOperator, Operator
 from iagan_lightning.operators.checks import check_operator
+from iagan_lightning.runs.operators import build
 
 MARKS = {True: "ok  ", False: "FAIL", None: "    "}
 
@@ -32,12 +32,11 @@ def run_check_operator(args: Sequence[str]) -> int:
     )
     parser.add_argument("target", type=str, help="a class, such as my_module.MyOperator, or a config with an operator")
     parser.add_argument(
-        "--operator", type=Callable[[tuple[int, int, int]], LinearOperator], help="settings: --operator.ratio 0.5 ..."
+        "--operator", type=Callable[[tuple[int, int, int]], Operator], help="settings: --operator.ratio 0.5 ..."
     )
     parser.add_argument("--image_shape", type=tuple[int, int, int], default=(3, 32, 32), help="[channels,height,width]")
     parser.add_argument("--seed", type=int, default=0, help="of the random images")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # the user's own classes lie there; python -m does the same
+    find_own_classes()
     words = spell_out_kind(args)
     if not words or words[0].startswith("-"):
         return _check(parser, words)
@@ -50,11 +49,10 @@ def _check(parser: ArgumentParser, words: Sequence[str]) -> int:
         given = parser.parse_args(words)
         factory = parser.instantiate_classes(given).operator
     except argparse.ArgumentError as error:
-        raise ValueError(str(error)) from error
-    try:
-        A = factory(tuple(given.image_shape))
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f"{given.target} cannot be built for images of {tuple(given.image_shape)}: {error}") from error
+        raise ValueError(readable(str(error))) from error
+    A = build(factory, tuple(given.image_shape))
+    if not isinstance(A, LinearOperator):
+        raise ValueError(f"only a LinearOperator can be checked; {type(A).__name__} is none")
     print(A)
     failed = 0
     for verdict in check_operator(A, given.seed):

@@ -85,6 +85,8 @@ def readable(complaint: str) -> str:
         if unknown := re.search(r"Option '(.*?)' is not accepted", within[2]):
             return f"{within[1]} has no option --{keys[0]}.{unknown[1]}"
         complaint = within[2]
+    if untyped := re.search(r"Parameter '(\w+)' from '([\w.]+)' does not specify a type", complaint):
+        return f"{untyped[2]} does not say of what type {untyped[1]} is: write one, such as {untyped[1]}: int"
     given = re.search(r"(?:Got|Given) value: (.*?)(?:\. Got value: .*)?$", complaint, re.DOTALL)
     path = re.search(r"Expected a dot import path string: (.*)", complaint)
     if keys and path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 
-from iagan_lightning.plugins import registered
+from iagan_lightning.plugins import load, registered
 
 METHODS = {name.lower(): f"iagan_lightning.{name}" for name in ("IAGAN", "CSGM", "ILO", "DIP")}
 
@@ -18,6 +20,14 @@ KINDS = {
     "identity": "Identity",
     "grayscale": "Grayscale",
 }
+
+
+def find_own_classes() -> None:
+    """Let the words name the user's own classes, and the operators that other packages register."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # python -m does the same
+    for name in registered("operators"):
+        load("operators", name)  # then --operator finds it by its name
 
 
 def spell_out_kind(args: Sequence[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,7 +18,13 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from iagan_lightning.commands.parsing import own_sections, parse
-from iagan_lightning.commands.shorthand import KINDS, spell_out_flags, spell_out_kind, spell_out_method
+from iagan_lightning.commands.shorthand import (
+    KINDS,
+    find_own_classes,
+    spell_out_flags,
+    spell_out_kind,
+    spell_out_method,
+)
 from iagan_lightning.data import ImageData
 from iagan_lightning.methods import TestTimeModule
 from iagan_lightning.methods.adaptation import check_precision
@@ -31,7 +36,6 @@ from iagan_lightning.operators import (
     Inpainting,
     Operator,
 )
-from iagan_lightning.plugins import load, registered
 from iagan_lightning.results.files import write_text
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.table import print_summary
@@ -245,10 +249,7 @@ def run_task(args: Sequence[str]) -> int:
     Raises:
         ValueError: for arguments that do not parse or do not fit.
     """
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # the user's own classes lie there; python -m does the same
-    for name in registered("operators"):
-        load("operators", name)  # then --operator finds it by its name
+    find_own_classes()
     words = spell_out_method(own_sections(spell_out_flags(spell_out_kind(args)), TASKS))
     if {"-h", "--help"} & set(words):  # the parser knows the method's own options only when asked for them by name
         with suppress(SystemExit):

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iagan_lightning.operators.bicubic import _fold
-from iagan_lightning.operators.conjugate_gradients import solve_normal_equations
 from iagan_lightning.operators.files import Array, fingerprint, read_kernel
 from iagan_lightning.operators.linear import LinearOperator
 
@@ -213,6 +212,12 @@ class GeneralBlur(Blur):
 
     regularised = True
 
+    def _prepare(self, weights: Tensor) -> None:
+        self._follow()
+
+    def _follow(self) -> None:
+        self._largest = float(self.get_buffer("weights").abs().sum())
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the blurred image."""
         kernel = self.constant("weights", x).flip(0, 1).expand(x.shape[1], 1, -1, -1)
@@ -224,9 +229,7 @@ class GeneralBlur(Blur):
     def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
         """Return a damped A^+ y; see ``Blur``."""
         y = self._check_measurement(y)
-        largest = float(self.get_buffer("weights").abs().sum())
-        damping = max(self._damping(noise_std), (self.truncation * largest) ** 2)
-        return solve_normal_equations(self, self.adjoint, y, damping=damping)
+        return self._solved(y, max(self._damping(noise_std), (self.truncation * self._largest) ** 2))
 
 
 def kernel_of(kernel: Array, size: int = 9, std: float | None = None, angle: float = 0.0) -> tuple[str, Tensor]:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from iagan_lightning.operators.modes import has_values
+
 
 @torch.no_grad()
 def solve_normal_equations(
@@ -23,6 +25,8 @@ def solve_normal_equations(
     :math:`A^+ y`. With eps the precision of y (2e-16 in float64, 1e-7 in float32), iterations end at
     :math:`|A^T (y - A x) - \lambda x| \le eps^{0.75} |A^T y|`.
 
+    Tensors without values (of a ``FakeTensorMode``, or on the meta device) go through one iteration.
+
     Raises:
         RuntimeError: where the result, its residual computed afresh, is worse than :math:`eps^{0.6}`.
     """
@@ -32,11 +36,13 @@ def solve_normal_equations(
     x = torch.zeros_like(gradient)
     direction = gradient
     norm = start = _square(gradient)
-    if bool(((start == 0) & (_square(y) > 0)).any()):  # y has nothing that A can give, or A^T is not its adjoint
+    known = has_values(y)
+    # Where y has nothing that A can give, or A^T is not its adjoint.
+    if known and bool(((start == 0) & (_square(y) > 0)).any()):
         _require_adjoint(forward, adjoint, torch.ones_like(gradient))
-    for _ in range(max_iterations):
+    for _ in range(max_iterations if known else 1):
         active = norm > start * eps**1.5
-        if not bool(active.any()):
+        if known and not bool(active.any()):
             break
         image = forward(direction)
         # A finished item must not divide zero by zero, nor move on.
@@ -49,7 +55,7 @@ def solve_normal_equations(
         norm = new_norm
     # The recursion can drift away from the truth; the residual is computed afresh before it is believed.
     left = (_square(adjoint(y - forward(x)) - damping * x) / start.where(start > 0, 1)).sqrt()
-    if not bool((left <= eps**0.6).all()):
+    if known and not bool((left <= eps**0.6).all()):
         raise RuntimeError(
             f"conjugate gradients left |A^T(y - Ax)| at {float(left.max()):.1e} of |A^T y| after at most "
             f"{max_iterations} iterations: the operator is ill-conditioned, not linear, or has a wrong adjoint. "

@@ -7,10 +7,11 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from iagan_lightning.operators.linear import LinearOperator
+from iagan_lightning.operators.linear_map import LinearMap
+from iagan_lightning.operators.modes import cast
 
 
 class DeepinvOperator(LinearOperator):
@@ -45,7 +46,7 @@ class DeepinvOperator(LinearOperator):
                 f"{type(physics).__name__} is no LinearPhysics of deepinv: write an Operator of your own whose forward "
                 "calls its A"
             )
-        self._physics: dict[torch.dtype | None, nn.Module] = {None: physics}  # in a dict: the base would hold its type
+        self._given = (physics,)  # in a tuple: it stays as it is, no part of this module
 
     def forward(self, x: Tensor) -> Tensor:
         """Return A x."""
@@ -54,8 +55,13 @@ class DeepinvOperator(LinearOperator):
     def adjoint(self, y: Tensor) -> Tensor:
         """Return A^T y."""
         y = self._check_measurement(y)
-        x = self._in(y).A_adjoint(y)  # type: ignore[operator]
-        return x.real if x.is_complex() else x
+
+        def apply(y: Tensor) -> Tensor:
+            x = self._in(y).A_adjoint(y)  # type: ignore[operator]
+            return x.real if x.is_complex() else x
+
+        # As a whole: deepinv writes in place, which neither vmap nor every derivative can follow.
+        return LinearMap(apply, self.__call__)(y)
 
     def extra_repr(self) -> str:
         """Return the settings that ``repr`` shows."""
@@ -63,17 +69,22 @@ class DeepinvOperator(LinearOperator):
 
     def _in(self, like: Tensor) -> nn.Module:
         """Return the physics with its constants in the precision and on the device of a tensor."""
-        dtype = like.real.dtype if like.is_complex() else like.dtype
-        if dtype not in self._physics:
-            # Module.to(dtype) would make complex constants real.
-            self._physics[dtype] = copy.deepcopy(self._physics[None])._apply(lambda tensor: _cast(tensor, dtype))
-        return self._physics[dtype].to(like.device)
+        like = like.real if like.is_complex() else like
+        (physics,) = self._given
+
+        def make() -> nn.Module:
+            copies: dict[int, Any] = {id(b): _cast(b, like) for b in physics.buffers()}
+            for p in physics.parameters():
+                copies[id(p)] = nn.Parameter(_cast(p.detach(), like), requires_grad=p.requires_grad)
+            return copy.deepcopy(physics, copies)
+
+        return self._keep(f"physics in {like.dtype}", like, make)
 
 
-def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    if tensor.is_complex():
-        return tensor.to(dtype.to_complex())
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+def _cast(tensor: Tensor, like: Tensor) -> Tensor:
+    if tensor.is_complex():  # Module.to(dtype) would make it real
+        return cast(tensor, like.dtype.to_complex(), like)
+    return cast(tensor, like.dtype if tensor.is_floating_point() else tensor.dtype, like)
 
 
 def _build(description: Mapping[str, Any]) -> nn.Module:

@@ -45,7 +45,7 @@ class FourierSensing(LinearOperator):
 
     compressed_sensing = True
     mask: Tensor
-    _index: Tensor
+    index: Tensor
     share: Tensor
 
     def __init__(
@@ -77,11 +77,11 @@ class FourierSensing(LinearOperator):
                 raise ValueError(f"ratio lies in (0, 1]: measured coefficients per pixel; {ratio} was given")
             mask = random_mask(height, width, ratio, seed, design)
         self.register_buffer("mask", mask)
-        self._follow_mask()
+        self._follow()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the measured coefficients: ``(B, C, H, W)`` -> ``(B, C, K)``, complex."""
-        return torch.fft.fft2(x, norm="ortho").flatten(-2)[..., self._places(x)]
+        return torch.fft.fft2(x, norm="ortho").flatten(-2)[..., self.constant("index", x)]
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Return the real part of the zero-filled inverse transform: ``(B, C, K)`` -> ``(B, C, H, W)``."""
@@ -111,7 +111,7 @@ class FourierSensing(LinearOperator):
         scores = torch.rand(self.image_shape, generator=draw)
         scores = torch.minimum(scores, opposite(scores))
         scores[:, 0, 0] = torch.inf  # nothing else tells the mean
-        return scores.flatten(1)[:, self._index.cpu()]
+        return scores.flatten(1)[:, self.index.cpu()]
 
     def extra_repr(self) -> str:
         """Return the settings that ``repr`` shows."""
@@ -122,24 +122,16 @@ class FourierSensing(LinearOperator):
         if not y.is_complex():
             y = torch.complex(y, torch.zeros_like(y))
         spectrum = y.new_zeros(*y.shape[:-1], math.prod(self.image_shape[1:]))
-        spectrum[..., self._places(y)] = y
+        spectrum[..., self.constant("index", y)] = y
         return spectrum.unflatten(-1, self.image_shape[1:])
 
-    def _places(self, like: Tensor) -> Tensor:
-        if self._index.device != like.device:
-            self._index = self._index.to(like.device)
-        return self._index
-
-    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._follow_mask()
-
-    def _follow_mask(self) -> None:
-        self._index = self.mask.flatten().nonzero().flatten()
+    def _follow(self) -> None:
+        index = self.mask.flatten().nonzero().flatten()
         # 1 where the coefficient at -k is measured too (or the same one), 2 where it is not.
-        share = 2 / (1 + opposite(self.mask).double()).flatten()[self._index]
+        share = 2 / (1 + opposite(self.mask).double()).flatten()[index]
+        self.register_buffer("index", index, persistent=False)
         self.register_buffer("share", share, persistent=False)
-        self._measurement_shape = (self.image_shape[0], len(self._index))
+        self._measurement_shape = (self.image_shape[0], len(index))
 
 
 def opposite(spectrum: Tensor) -> Tensor:

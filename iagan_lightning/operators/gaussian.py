@@ -12,6 +12,7 @@ from torch import Tensor
 from iagan_lightning.operators.files import Array, fingerprint, read_tensor
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.memory import require_memory
+from iagan_lightning.operators.modes import cast, has_float64, has_values
 
 Design = Literal["auto", "dense", "dct"]
 LARGEST = 2**30  # bytes of a matrix that "auto" draws
@@ -81,7 +82,6 @@ class GaussianSensing(LinearOperator):
         n = math.prod(self.image_shape)
         self.ratio, self.seed, self.design = ratio, seed, "dense"
         self.given: str | None = None
-        self._factors: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor | None, float]] = {}
         if matrix is not None:
             if ratio is not None:
                 raise ValueError("GaussianSensing takes a matrix, or a ratio with a design, not both")
@@ -131,24 +131,25 @@ class GaussianSensing(LinearOperator):
         return f"image_shape={self.image_shape}, {f'matrix={self.given}' if self.given else drawn}"
 
     def _factorised(self, y: Tensor) -> tuple[Tensor, Tensor | None, float]:
-        key = (y.dtype, y.device)
-        if key not in self._factors:
-            self._factors[key] = factorise(self.get_buffer("matrix").to(y.device), y.dtype)
-        return self._factors[key]
+        matrix = self.get_buffer("matrix")
+
+        def make() -> tuple[Tensor, Tensor | None, float]:
+            # Where y is, unless there is no float64 there: then on the CPU, where the triangular factor stays.
+            place = y if has_float64(y.device) else torch.empty(0)
+            W, L, spread = factorise(cast(matrix, matrix.dtype, place), y.dtype)
+            return W.to(y.device), L, spread
+
+        return self._keep(f"factors in {y.dtype}", y, make, matrix)
 
     def _solve(self, y: Tensor) -> Tensor:
         W, L, _ = self._factorised(y)
         if L is None:
             x = y @ W
         elif y.shape[1] <= math.prod(self.image_shape):
-            x = torch.linalg.solve_triangular(L, y.double().T, upper=False).T.to(y.dtype) @ W
+            x = _triangular(L, y, upper=False) @ W
         else:
-            x = torch.linalg.solve_triangular(L.T, (y @ W.T).double().T, upper=True).T.to(y.dtype)
+            x = _triangular(L.T, y @ W.T, upper=True)
         return x.reshape(-1, *self.image_shape)
-
-    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
-        self._factors.clear()
-        super()._load_from_state_dict(*args, **kwargs)
 
 
 class StructuredSensing(GaussianSensing):
@@ -190,7 +191,6 @@ class StructuredSensing(GaussianSensing):
         n = math.prod(self.image_shape)
         m = number_of_measurements(ratio, n)
         self.ratio, self.seed, self.design, self.given = ratio, seed, "dct", None
-        self._factors = {}
         draw = torch.Generator().manual_seed(seed)
         for name, length in zip(("channels", "rows", "columns"), self.image_shape, strict=True):
             self.register_buffer(name, dct_matrix(length))
@@ -203,13 +203,13 @@ class StructuredSensing(GaussianSensing):
         """Return A x: ``(B, C, H, W)`` -> ``(B, m)``."""
         x = self.constant("rows", x) @ (x * self.constant("signs", x)) @ self.constant("columns", x).T
         x = torch.einsum("cd,bdhw->bchw", self.constant("channels", x), x)
-        return x.flatten(1)[:, self.chosen]
+        return x.flatten(1)[:, self.constant("chosen", x)]
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Return A^T y: ``(B, m)`` -> ``(B, C, H, W)``."""
         y = self._check_measurement(y)
         x = y.new_zeros(len(y), math.prod(self.image_shape))
-        x[:, self.chosen] = y
+        x[:, self.constant("chosen", y)] = y
         x = torch.einsum("dc,bdhw->bchw", self.constant("channels", y), x.reshape(-1, *self.image_shape))
         return self.constant("signs", y) * (self.constant("rows", y).T @ x @ self.constant("columns", y))
 
@@ -217,6 +217,12 @@ class StructuredSensing(GaussianSensing):
         """Return A^T y, which is A^+ y."""
         del noise_std
         return self.adjoint(y)
+
+
+def _triangular(L: Tensor, y: Tensor, upper: bool) -> Tensor:
+    """Solve for each row of y in float64, where L is."""
+    solved = torch.linalg.solve_triangular(L, y.to(L.device).double().T, upper=upper).T
+    return solved.to(y.dtype).to(y.device)
 
 
 def factorise(A: Tensor, dtype: torch.dtype, block: int = 4096) -> tuple[Tensor, Tensor | None, float]:
@@ -240,6 +246,8 @@ def factorise(A: Tensor, dtype: torch.dtype, block: int = 4096) -> tuple[Tensor,
         gram += part.double() @ part.double().T
     L, info = torch.linalg.cholesky_ex(gram)
     diagonal = L.diagonal()
+    if not has_values(A):  # the shapes of the ordinary case
+        return torch.empty_like(wide, dtype=dtype), L, math.inf
     spread = float(diagonal.max()) / max(float(diagonal.min()), 1e-300)
     if int(info) != 0 or spread > 1e6:
         return torch.linalg.pinv(A.double()).T.to(dtype), None, 1.0

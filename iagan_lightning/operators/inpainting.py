@@ -81,6 +81,11 @@ class Inpainting(LinearOperator):
         # One plane where the channels are alike: it stays in the processor's cache, three would not.
         self.register_buffer("mask", mask if mask.ndim == 3 else mask[None])
         self._measurement_shape = self.image_shape
+        self._follow()
+
+    def _follow(self) -> None:
+        # Counted once: the objective divides by it in every evaluation, and a device would be waited for each time.
+        self._count = int(self.mask.expand(self.image_shape).sum())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the measured pixels, 0 elsewhere."""
@@ -102,12 +107,12 @@ class Inpainting(LinearOperator):
 
     def measured(self, y: Tensor) -> Tensor:
         """Return y with the entries that are never measured set to 0."""
-        return y * self.mask
+        return y * self.constant("mask", y)
 
     @property
     def num_measurements(self) -> int:
         """Number of measured entries over all channels."""
-        return int(self.mask.expand(self.image_shape).sum())
+        return self._count
 
     def extra_repr(self) -> str:
         """Return the settings that ``repr`` shows."""

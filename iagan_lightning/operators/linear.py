@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iagan_lightning.operators.conjugate_gradients import solve_normal_equations
+from iagan_lightning.operators.linear_map import LinearMap
 from iagan_lightning.operators.operator import Operator
 
 
@@ -38,7 +39,15 @@ class LinearOperator(Operator):
 
         Exact for every linear ``forward`` that PyTorch can differentiate; a subclass with a closed form is faster.
         """
-        return self.vjp(torch.zeros(len(y), *self.image_shape, device=y.device), y)
+        y = self._check_measurement(y)
+
+        def apply(y: Tensor) -> Tensor:
+            return self.vjp(torch.zeros(len(y), *self.image_shape, device=y.device), y)
+
+        def product(y: Tensor, x: Tensor) -> Tensor:
+            return _inner(self(x), y)
+
+        return LinearMap(apply, self.__call__, self._trained, product, twice=True)(y)
 
     def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
         r"""Return :math:`A^+ y`, the image of least norm among those that fit y best, by conjugate gradients.
@@ -53,8 +62,42 @@ class LinearOperator(Operator):
                 A is too ill-conditioned for an unregularised inverse, not linear, or has a wrong adjoint.
         """
         del noise_std
-        y = self._check_measurement(y)
-        return solve_normal_equations(self, self.adjoint, y)
+        return self._solved(self._check_measurement(y))
+
+    def _solved(self, v: Tensor, damping: float = 0.0, transposed: bool = False) -> Tensor:
+        r"""Return :math:`(A^T A + \lambda)^{-1} A^T y` by conjugate gradients, A^+ y without damping.
+
+        Differentiable: the transpose, :math:`(A A^T + \lambda)^{-1} A x`, is the same problem with A and A^T exchanged.
+        """
+
+        def inverse(y: Tensor) -> Tensor:
+            return solve_normal_equations(self, self.adjoint, y, damping=damping)
+
+        def inverse_transposed(x: Tensor) -> Tensor:
+            return solve_normal_equations(self.adjoint, self, x, damping=damping)
+
+        def product(y: Tensor, x: Tensor) -> Tensor:
+            # The derivative of A^+ by that of A (Golub and Pereyra 1973), or of the damped equations.
+            with torch.no_grad():
+                inverted, u = inverse(y), inverse_transposed(x)
+                residual = y - self(inverted)
+                w = (x - self.adjoint(u)) / damping if damping else inverse(u)
+            value = _inner(self(w), residual) - _inner(self(inverted), u)
+            if damping:
+                return value
+            with torch.no_grad():
+                null, back = x - inverse(self(x)), inverse_transposed(inverted)
+            return value + _inner(self(null), back)
+
+        return LinearMap(
+            inverse_transposed if transposed else inverse,
+            lambda g: self._solved(g, damping, not transposed),
+            self._trained,
+            (lambda x, y: product(y, x)) if transposed else product,
+        )(v)
+
+    def _trained(self) -> list[Tensor]:
+        return [p for p in self.parameters() if p.requires_grad]
 
     def naive(self, y: Tensor) -> Tensor:
         """Return the plain reconstruction that results are compared with; here A^+ y, or A^T y where that fails."""
@@ -90,6 +133,10 @@ class LinearOperator(Operator):
         t = best - (best.square() - (c - allowed) / a.clamp(min=torch.finfo(a.dtype).tiny)).clamp(min=0).sqrt()
         t = torch.where(c <= allowed, 0, t).clamp(0, 1)
         return x_hat + t.reshape(-1, 1, 1, 1) * step
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b.conj()).real.sum()
 
 
 def _energy(y: Tensor) -> Tensor:

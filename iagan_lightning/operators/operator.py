@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from iagan_lightning.operators.modes import cast, has_float64, has_values, in_transform, may_keep, ordinary
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -19,7 +25,9 @@ class Operator(nn.Module):
 
     Constants of an operator are float64 buffers. They stay float64 when the module is cast, and ``constant`` hands
     out a copy in the precision of the image at hand: results in float64 are exact, results in float32 are as good
-    as float32 allows, and half precision under autocast never reaches the arithmetic of A.
+    as float32 allows, and half precision under autocast never reaches the arithmetic of A. On a device without float64
+    they stay on the CPU, their copies go there. What an operator keeps is made out of inference mode, and never in a
+    transform of ``torch.func``, a ``FakeTensorMode`` or a graph that is being recorded.
 
     Args:
         image_shape: ``(C, H, W)`` of the images that the operator takes.
@@ -40,13 +48,20 @@ class Operator(nn.Module):
     regularised = False  # True where pseudo_inverse trades exactness for stability, by design
     compressed_sensing = False  # True where the paper's longer joint schedule applies (Gaussian, Fourier)
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Say of what type the image shape is where a subclass leaves it open: the command line asks."""
+        super().__init_subclass__(**kwargs)
+        init = cls.__dict__.get("__init__")
+        if isinstance(init, FunctionType) and init.__code__.co_argcount > 1:
+            init.__annotations__.setdefault(init.__code__.co_varnames[1], Sequence[int])
+
     def __init__(self, image_shape: Sequence[int]) -> None:
         super().__init__()
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise ValueError(f"image_shape is (channels, height, width), all at least 1; {image_shape} was given")
         self.image_shape = (int(image_shape[0]), int(image_shape[1]), int(image_shape[2]))
         self._measurement_shape: tuple[int, ...] | None = None
-        self._casts: dict[str, tuple[torch.dtype, Tensor]] = {}
+        self._kept: dict[str, tuple[torch.dtype, torch.device, Any, Any]] = {}
 
     # What a subclass writes ------------------------------------------------------------------------------------
 
@@ -69,9 +84,10 @@ class Operator(nn.Module):
         # Small operators take microseconds: nothing here may cost as many. Entering the context does.
         if x.shape[1:] != self.image_shape or x.dtype in HALF:
             x = self._check_image(x)
-        if not torch.is_autocast_enabled(x.device.type):
+        kind = x.device.type
+        if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
             return super().__call__(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(kind, enabled=False):
             return super().__call__(x)
 
     def vjp(self, x: Tensor, y: Tensor) -> Tensor:
@@ -82,10 +98,26 @@ class Operator(nn.Module):
             y: measurements ``(B, *measurement_shape)``.
         """
         y = self._check_measurement(y)
-        with torch.enable_grad():
-            x = x.detach().to(_real(y.dtype)).requires_grad_()
-            inner = (self(x) * y.detach().conj()).real.sum()
-            return torch.autograd.grad(inner, x)[0]
+        x = x.to(_real(y.dtype))
+        if in_transform():
+            value, pull = torch.func.vjp(self, x)[:2]
+            return pull(y.to(value.dtype))[0]
+        trained = (p.requires_grad for p in self.parameters())
+        again = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad or any(trained))
+        # Autograd does not run in inference mode (Lightning's test and predict), nor on its tensors.
+        with torch.inference_mode(False), torch.enable_grad():
+            x, y = ordinary(x), ordinary(y)
+            if not (again and x.requires_grad):
+                x = x.detach().requires_grad_()
+            inner = (self._usable()(x) * y.conj()).real.sum()
+            try:
+                return torch.autograd.grad(inner, x, create_graph=again)[0]
+            except RuntimeError:
+                if has_values(x):
+                    raise
+                # A FakeTensorMode can claim a device that is not there, and autograd does not run on such a one. There
+                # are no values to be wrong: the shape is what is asked for.
+                return torch.zeros_like(x)
 
     @torch.no_grad()
     def measure(self, x: Tensor, noise_std: float = 0.0, seed: int | Sequence[int] = 0) -> Tensor:
@@ -173,28 +205,84 @@ class Operator(nn.Module):
     # Constants: float64, whatever the module is cast to ---------------------------------------------------------
 
     def constant(self, name: str, like: Tensor) -> Tensor:
-        """Return buffer ``name`` on the device and in the (real or complex) precision of ``like``."""
-        kept = self._casts.get(name)
-        if kept is not None and kept[0] == like.dtype and kept[1].device == like.device:
-            return kept[1]
-        buffer = getattr(self, name)
+        """Return buffer ``name`` on the device and in the (real or complex) precision of ``like``.
+
+        Masks become numbers; whole numbers (indices) keep their type.
+        """
+        buffer = self._buffers[name]
+        kept = self._kept.get(name)
+        if (
+            kept is not None
+            and kept[0] == like.dtype
+            and kept[1] == like.device
+            and kept[2] is buffer
+            and not isinstance(like, FakeTensor)
+        ):
+            return kept[3]
+        assert buffer is not None
         dtype = _real(like.dtype)
-        cast = buffer.to(device=like.device, dtype=dtype.to_complex() if buffer.is_complex() else dtype)
-        self._casts[name] = like.dtype, cast
-        return cast
+        if buffer.is_complex():
+            dtype = dtype.to_complex()
+        elif not buffer.is_floating_point() and buffer.dtype != torch.bool:
+            dtype = buffer.dtype
+        return self._keep(name, like, lambda: cast(buffer, dtype, like), buffer)
+
+    def _keep(self, name: str, like: Tensor, make: Callable[[], Any], source: Any = None) -> Any:
+        """Return what ``make`` makes for the precision and device of ``like``, made once where it may be kept.
+
+        It is made anew when the operator is moved, when it is loaded, and when ``source`` is another object.
+        """
+        if torch.compiler.is_compiling():
+            return make()
+        kept = self._kept.get(name)
+        fake = isinstance(like, FakeTensor)
+        if kept is not None and not fake and kept[:2] == (like.dtype, like.device) and kept[2] is source:
+            return kept[3]
+        with torch.inference_mode(False), torch.no_grad():
+            made = make()
+        if not fake and may_keep():
+            self._kept[name] = like.dtype, like.device, source, made
+        return made
+
+    def _follow(self) -> None:
+        """Make anew what follows from the constants: called when they are loaded, or others are put in their place."""
+
+    def _usable(self) -> Callable[[Tensor], Tensor]:
+        """Return A, with copies in place of what autograd cannot use because A was made in inference mode."""
+        tensors = chain(self.named_parameters(), self.named_buffers())
+        copies = {name: tensor.clone() for name, tensor in tensors if tensor.is_inference()}
+        return partial(torch.func.functional_call, self, copies) if copies else self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in self.__dict__.get("_buffers", ()):
+            self._follow()
 
     def _apply(self, fn: Any, recurse: bool = True) -> Operator:
         # Casting a module to float32 and back to float64 would leave rounded constants: only moves go through.
         def move(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+            try:
+                moved = fn(tensor)
+                moved = moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+            except Exception:
+                double = tensor.dtype in (torch.float64, torch.complex128)
+                if not double or has_float64(fn(torch.empty(0, dtype=torch.float32)).device):
+                    raise
+                return tensor  # the device has no float64: its copies are made here and go there
+            if moved.device.type == "meta" and tensor.device.type != "meta":
+                raise ValueError(
+                    f"{type(self).__name__} holds numbers that the meta device cannot: leave it where it is, it takes "
+                    "images on the meta device there"
+                )
+            return moved
 
-        self._casts.clear()
+        self._kept.clear()
         return super()._apply(move, recurse)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._casts.clear()
+        self._kept.clear()
         super()._load_from_state_dict(*args, **kwargs)
+        self._follow()
 
     # Checks ----------------------------------------------------------------------------------------------------
 

@@ -55,7 +55,34 @@ class Operators:
         return self._made(image_shape, **settings)
 
     def _make(self, image_shape: tuple[int, int, int], **settings: Any) -> Operator:
-        A = self.factory(image_shape, **(settings or self.defaults))
+        A = build(self.factory, image_shape, **(settings or self.defaults))
         if isinstance(A, LinearOperator):
             require_linear(A)
         return A
+
+
+def build(factory: OperatorFactory, image_shape: tuple[int, int, int], **settings: Any) -> Operator:
+    """Return the operator that a factory makes for images of a shape: the one place where commands make one.
+
+    Raises:
+        ValueError: for settings that do not fit, and whatever else goes wrong in a user's own class.
+
+    Example:
+        >>> from iagan_lightning.operators import Identity
+        >>> build(Identity, (3, 8, 8), scale=2)
+        Traceback (most recent call last):
+        ...
+        ValueError: no operator for images of (3, 8, 8): Identity.__init__() got an unexpected keyword argument 'scale'
+    """
+    try:
+        A = factory(image_shape, **settings)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # a user's own class can raise whatever it likes
+        kind = "" if isinstance(error, TypeError | RuntimeError) else f"{type(error).__name__}: "
+        raise ValueError(f"no operator for images of {image_shape}: {kind}{error}") from error
+    if not isinstance(A, Operator):
+        raise ValueError(f"no operator for images of {image_shape}: {type(A).__name__} is not one")
+    if A.image_shape != image_shape:
+        raise ValueError(f"no operator for images of {image_shape}: {type(A).__name__} takes those of {A.image_shape}")
+    return A
