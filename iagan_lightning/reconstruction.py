@@ -17,6 +17,7 @@ from iagan_lightning.callbacks import BackProjection, BestObjective, StageStoppi
 from iagan_lightning.generators import Generator
 from iagan_lightning.methods import Stage, TestTimeModule, adapt, method_named
 from iagan_lightning.methods.presets import Preset
+from iagan_lightning.methods.trainer_arguments import check_arguments
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import Operator
 from iagan_lightning.results.sheet import sheet_of, stack_sheets
@@ -134,6 +135,7 @@ def reconstruct(
     else:
         kind = method_named(method) if isinstance(method, str) else method
         module = _build(kind, G, {name: value for name, value in settings.items() if value is not None})
+    check_arguments(trainer)
     module.begin(y, A, noise_std, seed)
     ours = [BestObjective(), StageStopping(), BackProjection(back_projection)]
     with quiet_lightning():

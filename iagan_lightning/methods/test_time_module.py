@@ -10,8 +10,9 @@ import copy
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytorch_lightning as pl
@@ -424,9 +425,34 @@ class TestTimeModule(pl.LightningModule):
         betas = (self.settings.beta1, self.settings.beta2)
         return torch.optim.Adam(groups, betas=betas, fused=self.device.type in ("cpu", "cuda"))
 
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Make a step of the problems that are active; the variables of the others stay where they ended.
+
+        Momentum and line searches would carry them on. Where a callback keeps the best iterate nobody asks for them.
+        """
+        step = partial(super().optimizer_step, epoch, batch_idx, optimizer, optimizer_closure)
+        active = self.active
+        if self.best is not None or (active.device.type == "cpu" and bool(active.all())):
+            step()
+            return
+        variables = [p for group in optimizer.param_groups for p in group["params"]]
+        before = [p.detach().clone() for p in variables]
+        step()
+        with torch.no_grad():
+            for p, stays in zip(variables, before, strict=True):
+                going = active if len(p) == len(active) else active.unflatten(0, (len(p), -1)).any(1)
+                p.copy_(torch.where(going.reshape(-1, *[1] * (p.ndim - 1)), p, stays))
+
     def _values(self) -> Tensor:
         assert self.evaluation is not None
         return self.evaluation.objective
+
+    def require_evaluation(self) -> None:
+        """Raise ValueError where nothing has been evaluated in the fit at hand: where it began is no result."""
+        if self.evaluation is None:
+            raise ValueError(f"fit {self.stage} was ended before its first evaluation: leave out what stopped it")
 
     # The end of a fit --------------------------------------------------------------------------------------------
 
@@ -466,6 +492,7 @@ class TestTimeModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Without a callback that kept the best iterate, the last one is the result."""
+        self.require_evaluation()
         if self.stage not in self.evaluations:
             self.keep(self.last_iterate())
         if self.logged and self.stage in self.kept:  # what a checkpoint of this fit holds
