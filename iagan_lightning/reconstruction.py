@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 from PIL import Image
 from torch import Tensor
@@ -76,7 +77,7 @@ class Reconstruction:
 
 
 def reconstruct(
-    y: Tensor,
+    y: Tensor | np.ndarray,
     A: Operator,
     G: Generator | TestTimeModule | str | os.PathLike[str] | None,
     noise_std: float | None = 0.0,
@@ -93,7 +94,7 @@ def reconstruct(
     r"""Reconstruct images from :math:`y = A x + e` with a generator that adapts itself to each image.
 
     Args:
-        y: measurements ``(B, *A.measurement_shape)`` of images in [-1, 1].
+        y: measurements ``(B, *A.measurement_shape)`` of images in [-1, 1], a tensor or a NumPy array; no whole numbers.
         A: the operator.
         G: the generator, or the path of its weights; a generator that is given is not changed. Or a method of your own
             with its generator, a ``TestTimeModule``; then ``method``, ``preset``, ``latent`` and ``joint`` are its own

@@ -2,7 +2,9 @@
 
 import copy
 import dataclasses
+import json
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -459,11 +461,66 @@ def test_not_a_number_is_an_error(y, tiny):
         ({"noise_std": -1.0}, "at least 0"),
         ({"noise_std": float("nan")}, "at least 0"),
         ({"seeds": [1, 2, 3]}, "2 measurements came with 3 seeds"),
+        ({"truth": torch.zeros(1, 3, 16, 16)}, r"truth must have shape \(2, 3, 16, 16\)"),
     ],
 )
 def test_begin_names_what_does_not_fit(y, A, tiny, change, message):
     with pytest.raises(ValueError, match=message):
         IAGAN(tiny).begin(**{"y": y, "operator": A, **change})
+
+
+@pytest.mark.parametrize(
+    "kind", [np.int64, np.uint8, np.array, torch.tensor, lambda s: [np.int32(s), torch.tensor(s + 1)]]
+)
+def test_seeds_may_be_of_any_integer_type(y, A, tiny, kind):
+    plain, other = (IAGAN(tiny) for _ in range(2))
+    plain.begin(y, A, seeds=5)
+    other.begin(y, A, seeds=kind(5))
+    assert other.seeds == [5, 6] and {type(seed) for seed in other.seeds} == {int}
+    assert torch.equal(plain.z, other.z)
+    assert json.dumps(other.seeds) == "[5, 6]", "they are written beside the results"
+
+
+@pytest.mark.parametrize("seeds", [1.5, "ab", np.array([1.0, 2.0]), None])
+def test_seeds_that_are_none(y, A, tiny, seeds):
+    with pytest.raises(ValueError, match="seeds are whole numbers"):
+        IAGAN(tiny).begin(y, A, seeds=seeds)
+
+
+def test_arrays_are_taken_as_tensors_are(y, A, tiny):
+    """Read-only, reversed or of another byte order too; half precision of y is only where it comes from."""
+    flipped = np.ascontiguousarray(y.numpy()[:, :, ::-1])[:, :, ::-1]
+    swapped = y.numpy().astype(">f4")
+    swapped.flags.writeable = False
+    expected = reconstruct(y, A, tiny, accelerator="cpu", **stages())
+    for given in (y.numpy(), flipped, swapped):
+        result = reconstruct(given, A, tiny, np.float64(0), seed=np.int64(0), accelerator="cpu", **stages())
+        assert torch.equal(result.iagan, expected.iagan)
+    module = IAGAN(tiny)
+    module.begin(y.half().numpy(), A, truth=np.zeros((2, 3, 16, 16)))
+    assert module.y.dtype == module.energy.dtype == torch.float32 and module.truth.shape == (2, 3, 16, 16)
+
+
+@pytest.mark.parametrize("name", ["y", "truth"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.full((1, 3, 16, 16), 200, dtype=torch.uint8), r"{} holds whole numbers \(uint8\).* x / 127.5 - 1"),
+        (np.full((1, 3, 16, 16), 200), r"{} holds whole numbers \(int64\)"),
+        (torch.ones(1, 3, 16, 16, dtype=torch.bool), r"{} holds whole numbers \(bool\)"),
+        (np.full((1, 3, 16, 16), None), "{} is an array of numbers; one of object was given"),
+        ([[0.0]], "{} is a tensor or a NumPy array; list was given"),
+        (torch.full((1, 3, 16, 16), torch.nan), "{} has values that are infinite or not a number"),
+    ],
+)
+def test_what_is_no_picture_on_our_scale_is_refused(tiny, name, value, message):
+    given = {"y": torch.zeros(1, 3, 16, 16), "truth": torch.zeros(1, 3, 16, 16), name: value}
+    with pytest.raises(ValueError, match=message.format(name)) as caught:
+        IAGAN(tiny).begin(operator=Identity((3, 16, 16)), **given)
+    assert "\n" not in str(caught.value)
+    if name == "y":
+        with pytest.raises(ValueError, match=message.format(name)):
+            reconstruct(value, Identity((3, 16, 16)), tiny, accelerator="cpu")
 
 
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"restarts": 0}, {"lr": -1.0}])

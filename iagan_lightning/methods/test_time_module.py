@@ -15,6 +15,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from torch.optim import Optimizer
 
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.methods.fit import DRAW, MEAN, Fit, Iterate, check_plan
+from iagan_lightning.methods.inputs import seeds_of, tensor_of
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.seeds import derived_seed
 from iagan_lightning.methods.settings import FitSettings
@@ -149,17 +151,17 @@ class TestTimeModule(pl.LightningModule):
 
     def begin(
         self,
-        y: Tensor,
+        y: Tensor | np.ndarray,
         operator: Operator,
         noise_std: float | None = 0.0,
         seeds: int | Sequence[int] = 0,
-        truth: Tensor | None = None,
+        truth: Tensor | np.ndarray | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
         """Take new measurements and forget everything about the last ones, adapted weights included.
 
         Args:
-            y: measurements ``(B, *operator.measurement_shape)`` of images in [-1, 1].
+            y: measurements ``(B, *operator.measurement_shape)`` of images in [-1, 1], no whole numbers.
             operator: A.
             noise_std: standard deviation of the noise in y, on the [0, 1] scale; None where it is unknown.
             seeds: one per image for the starting latents; an int s means s, s + 1, ...
@@ -167,8 +169,10 @@ class TestTimeModule(pl.LightningModule):
             names: one per image, for callbacks that write.
 
         Raises:
-            ValueError: when shapes, counts or the generator's image shape do not fit together.
+            ValueError: when shapes, counts or the generator's image shape do not fit together, and for values that are
+                no measurements or images.
         """
+        y = tensor_of("y", y)
         if self.image_shape not in (None, operator.image_shape):
             raise ValueError(
                 f"the generator makes images of shape {self.image_shape}, the operator takes "
@@ -181,12 +185,19 @@ class TestTimeModule(pl.LightningModule):
             )
         if noise_std is not None and not noise_std >= 0:
             raise ValueError(f"noise_std is at least 0 (on the [0, 1] scale); {noise_std} was given")
-        self.seeds = [seeds + i for i in range(len(y))] if isinstance(seeds, int) else list(seeds)
+        if truth is not None:
+            truth = tensor_of("truth", truth)
+            if truth.shape != (len(y), *operator.image_shape):
+                raise ValueError(
+                    f"truth must have shape ({len(y)}, {', '.join(map(str, operator.image_shape))}), an image for each "
+                    f"of y; {tuple(truth.shape)} was given"
+                )
+        self.seeds = seeds_of(seeds, len(y))
         self.names = [f"image-{i}" for i in range(len(y))] if names is None else list(names)
         if not len(self.seeds) == len(self.names) == len(y):
             raise ValueError(f"{len(y)} measurements came with {len(self.seeds)} seeds and {len(self.names)} names")
-        self.register_buffer("y", y.detach().clone(), persistent=False)
-        energy = y.detach().abs().square().flatten(1).sum(1) / operator.num_measurements
+        self.register_buffer("y", y.clone(), persistent=False)
+        energy = y.abs().square().flatten(1).sum(1) / operator.num_measurements
         self.register_buffer("energy", energy, persistent=False)
         self.truth = truth
         self.fits = self.plan(noise_std, operator)
