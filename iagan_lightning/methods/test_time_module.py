@@ -97,6 +97,7 @@ class TestTimeModule(pl.LightningModule):
     active: Tensor
     spent: Tensor
     held: Tensor | None
+    truth: Tensor | None
     preset: Preset | None = None
 
     def __init__(
@@ -199,7 +200,7 @@ class TestTimeModule(pl.LightningModule):
         self.register_buffer("y", y.clone(), persistent=False)
         energy = y.abs().square().flatten(1).sum(1) / operator.num_measurements
         self.register_buffer("energy", energy, persistent=False)
-        self.truth = truth
+        self.register_buffer("truth", truth, persistent=False)
         self.fits = self.plan(noise_std, operator)
         settings = {fit.name: asdict(fit.settings) for fit in self.fits if fit.result is not None}
         self.save_hyperparameters({"preset": self.preset, **settings}, logger=False)
