@@ -83,7 +83,7 @@ class TensorBoardImages(pl.Callback):
         for index, writer in enumerate(self._writers):
             metrics = module.metrics[index] if module.metrics else {}
             results = {method: images[index].cpu() for method, images in module.results.items()}
-            truth = None if module.truth is None else module.truth[index]
+            truth = None if module.truth is None else module.truth[index].cpu()
             picture = module.operator.picture(module.y[index])
             sheet = sheet_of(results, truth, picture, metrics, module.titles, CELL)
             finals = {f"final/{method}/{name}": value for method, row in metrics.items() for name, value in row.items()}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 from PIL import Image
 from torch import Tensor
@@ -17,6 +18,7 @@ from iagan_lightning.callbacks import BackProjection, BestObjective, StageStoppi
 from iagan_lightning.generators import Generator
 from iagan_lightning.methods import Stage, TestTimeModule, adapt, method_named
 from iagan_lightning.methods.presets import Preset
+from iagan_lightning.methods.trainer_arguments import check_arguments
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import Operator
 from iagan_lightning.results.sheet import sheet_of, stack_sheets
@@ -75,7 +77,7 @@ class Reconstruction:
 
 
 def reconstruct(
-    y: Tensor,
+    y: Tensor | np.ndarray,
     A: Operator,
     G: Generator | TestTimeModule | str | os.PathLike[str] | None,
     noise_std: float | None = 0.0,
@@ -92,7 +94,7 @@ def reconstruct(
     r"""Reconstruct images from :math:`y = A x + e` with a generator that adapts itself to each image.
 
     Args:
-        y: measurements ``(B, *A.measurement_shape)`` of images in [-1, 1].
+        y: measurements ``(B, *A.measurement_shape)`` of images in [-1, 1], a tensor or a NumPy array; no whole numbers.
         A: the operator.
         G: the generator, or the path of its weights; a generator that is given is not changed. Or a method of your own
             with its generator, a ``TestTimeModule``; then ``method``, ``preset``, ``latent`` and ``joint`` are its own
@@ -134,6 +136,7 @@ def reconstruct(
     else:
         kind = method_named(method) if isinstance(method, str) else method
         module = _build(kind, G, {name: value for name, value in settings.items() if value is not None})
+    check_arguments(trainer)
     module.begin(y, A, noise_std, seed)
     ours = [BestObjective(), StageStopping(), BackProjection(back_projection)]
     with quiet_lightning():

@@ -2,16 +2,20 @@
 
 import copy
 import dataclasses
+import json
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping
+from torch import nn
 
-from iagan_lightning import IAGAN, Stage, adapt, reconstruct
-from iagan_lightning.generators import BEGAN, full_resolution_weights
+from iagan_lightning import DIP, IAGAN, DIPSettings, Stage, adapt, reconstruct
+from iagan_lightning.generators import BEGAN, PGGAN, Pyramid, full_resolution_weights
+from iagan_lightning.generators.pggan import Layer
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
-from iagan_lightning.operators import BicubicDownsampling, LinearOperator
+from iagan_lightning.operators import BicubicDownsampling, Identity, LinearOperator
 
 
 @pytest.fixture
@@ -370,6 +374,61 @@ def test_bfloat16_and_float64(y, A, tiny):
     assert torch.allclose(single.objective["joint"].double(), double.objective["joint"], rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "build",
+    [lambda: BEGAN(16, 4, 8), lambda: BEGAN(16, 4, 8, skip=True), lambda: PGGAN(16, (8, 8, 4), 6),
+     lambda: Pyramid((8, 4), 6, 4)],
+    ids=["BEGAN", "skip", "PGGAN", "Pyramid"],
+)  # fmt: skip
+def test_half_precision_of_a_batch_is_that_of_each_image(y, A, build):
+    """Under vmap autocast sees little of what it should lower: layers say in what they computed."""
+    G, seen = build(), []
+
+    def note(layer, given, output):
+        seen.append((type(layer).__name__, output.dtype))
+
+    evaluations = []
+    for rows in ([0, 1], [0], [1]):
+        module = IAGAN(G, "paper", **stages())
+        module.begin(y[rows], A, seeds=[3 + i for i in rows])
+        module.keep(module.last_iterate())
+        module.enter("joint")
+        for layer in module.generator.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear | Layer):
+                layer.register_forward_hook(note)
+        with torch.autocast("cpu", torch.bfloat16):
+            module.training_step().backward()
+        now = module.evaluation
+        assert now.objective.dtype == torch.float32 == module.weights[-1].grad.dtype
+        evaluations.append((list(seen), now.image.dtype, now.objective, module.weights[-1].grad))
+        seen.clear()
+    together, *alone = evaluations
+    assert together[0] and {dtype for _, dtype in together[0]} == {torch.bfloat16}
+    for i in (0, 1):
+        assert together[:2] == alone[i][:2]
+        assert torch.allclose(together[2][i], alone[i][2][0], rtol=1e-2), "bfloat16 rounds to 1/256"
+        assert torch.allclose(together[3][i], alone[i][3][0], rtol=0.05, atol=2e-3)
+
+
+def test_half_precision_of_dips_side_by_side():
+    """As far from float32 as one alone, and no further: statistics of a normalisation are not rounded."""
+    operator, y, seen = Identity((3, 32, 32)), torch.zeros(2, 3, 32, 32), set()
+
+    def images(rows, half):
+        module = DIP(settings=DIPSettings(steps=1))
+        module.begin(y[rows], operator, 0.0, [3 + i for i in rows])
+        for layer in module.network.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.register_forward_hook(lambda _, given, output: seen.add((half, output.dtype)))
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            return module().detach()
+
+    exact = images([0, 1], half=False)
+    together, alone = images([0, 1], half=True), torch.cat([images([i], half=True) for i in (0, 1)])
+    assert seen == {(False, torch.float32), (True, torch.bfloat16)} and together.dtype == torch.float32
+    assert (together - exact).norm() < 1.4 * (alone - exact).norm() < 0.2 * exact.norm()
+
+
 def test_lbfgs_stays_precise_under_autocast(y, A, tiny):
     settings = {"preset": "fast", "latent": Stage(steps=10, stop="never"), "joint": Stage(steps=1, stop="never")}
     mixed, full = (
@@ -402,11 +461,66 @@ def test_not_a_number_is_an_error(y, tiny):
         ({"noise_std": -1.0}, "at least 0"),
         ({"noise_std": float("nan")}, "at least 0"),
         ({"seeds": [1, 2, 3]}, "2 measurements came with 3 seeds"),
+        ({"truth": torch.zeros(1, 3, 16, 16)}, r"truth must have shape \(2, 3, 16, 16\)"),
     ],
 )
 def test_begin_names_what_does_not_fit(y, A, tiny, change, message):
     with pytest.raises(ValueError, match=message):
         IAGAN(tiny).begin(**{"y": y, "operator": A, **change})
+
+
+@pytest.mark.parametrize(
+    "kind", [np.int64, np.uint8, np.array, torch.tensor, lambda s: [np.int32(s), torch.tensor(s + 1)]]
+)
+def test_seeds_may_be_of_any_integer_type(y, A, tiny, kind):
+    plain, other = (IAGAN(tiny) for _ in range(2))
+    plain.begin(y, A, seeds=5)
+    other.begin(y, A, seeds=kind(5))
+    assert other.seeds == [5, 6] and {type(seed) for seed in other.seeds} == {int}
+    assert torch.equal(plain.z, other.z)
+    assert json.dumps(other.seeds) == "[5, 6]", "they are written beside the results"
+
+
+@pytest.mark.parametrize("seeds", [1.5, "ab", np.array([1.0, 2.0]), None])
+def test_seeds_that_are_none(y, A, tiny, seeds):
+    with pytest.raises(ValueError, match="seeds are whole numbers"):
+        IAGAN(tiny).begin(y, A, seeds=seeds)
+
+
+def test_arrays_are_taken_as_tensors_are(y, A, tiny):
+    """Read-only, reversed or of another byte order too; half precision of y is only where it comes from."""
+    flipped = np.ascontiguousarray(y.numpy()[:, :, ::-1])[:, :, ::-1]
+    swapped = y.numpy().astype(">f4")
+    swapped.flags.writeable = False
+    expected = reconstruct(y, A, tiny, accelerator="cpu", **stages())
+    for given in (y.numpy(), flipped, swapped):
+        result = reconstruct(given, A, tiny, np.float64(0), seed=np.int64(0), accelerator="cpu", **stages())
+        assert torch.equal(result.iagan, expected.iagan)
+    module = IAGAN(tiny)
+    module.begin(y.half().numpy(), A, truth=np.zeros((2, 3, 16, 16)))
+    assert module.y.dtype == module.energy.dtype == torch.float32 and module.truth.shape == (2, 3, 16, 16)
+
+
+@pytest.mark.parametrize("name", ["y", "truth"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.full((1, 3, 16, 16), 200, dtype=torch.uint8), r"{} holds whole numbers \(uint8\).* x / 127.5 - 1"),
+        (np.full((1, 3, 16, 16), 200), r"{} holds whole numbers \(int64\)"),
+        (torch.ones(1, 3, 16, 16, dtype=torch.bool), r"{} holds whole numbers \(bool\)"),
+        (np.full((1, 3, 16, 16), None), "{} is an array of numbers; one of object was given"),
+        ([[0.0]], "{} is a tensor or a NumPy array; list was given"),
+        (torch.full((1, 3, 16, 16), torch.nan), "{} has values that are infinite or not a number"),
+    ],
+)
+def test_what_is_no_picture_on_our_scale_is_refused(tiny, name, value, message):
+    given = {"y": torch.zeros(1, 3, 16, 16), "truth": torch.zeros(1, 3, 16, 16), name: value}
+    with pytest.raises(ValueError, match=message.format(name)) as caught:
+        IAGAN(tiny).begin(operator=Identity((3, 16, 16)), **given)
+    assert "\n" not in str(caught.value)
+    if name == "y":
+        with pytest.raises(ValueError, match=message.format(name)):
+            reconstruct(value, Identity((3, 16, 16)), tiny, accelerator="cpu")
 
 
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"restarts": 0}, {"lr": -1.0}])
@@ -563,3 +677,46 @@ def test_presets_differ_in_what_adapts(y, A, tiny):
 
 def test_a_generator_of_one_resolution_adapts_whole():
     assert full_resolution_weights(BEGAN(8, 4, 8)) == frozenset()
+
+
+# What has ended stays --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise_std", [0.0, 0.05])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_last_iterates_of_a_batch_are_those_of_each_image(A, tiny, optimizer, noise_std):
+    """An image that ended early must not be carried on by the momentum or the line search of the others' steps."""
+    easy = tiny(tiny.sample_latent(1, seed=11)).detach()
+    y = A.measure(torch.cat([easy, torch.rand(2, 3, 16, 16) * 2 - 1]), noise_std, seed=4)
+    rule = {"stop": "noise"} if noise_std else {"stop": "plateau", "patience": 4, "tolerance": 0.05}
+    latent = Stage(optimizer, 20, lr=0.1, keep="last", **rule)
+    joint = Stage(optimizer, 20, lr=1e-2, lr_weights=1e-2, keep="last", stop="decrease", decrease=4)
+    settings = {"latent": latent, "joint": joint}
+    callbacks = [BestObjective(), StageStopping()]
+    y, tiny = y.double(), copy.deepcopy(tiny).double()  # line searches amplify rounding
+    together = run(y, A, tiny, noise_std=noise_std, callbacks=callbacks, seeds=[3, 4, 5], **settings)
+    assert len(set(together.evaluations["joint"].tolist())) > 1, "they end at different evaluations"
+    for i in range(3):
+        alone = run(y[i : i + 1], A, tiny, noise_std=noise_std, callbacks=callbacks, seeds=[3 + i], **settings)
+        for name in ("csgm", "iagan"):
+            assert torch.allclose(together.results[name][i], alone.results[name][0], atol=1e-7)
+        for fit in ("latent", "joint"):
+            assert together.evaluations[fit][i] == alone.evaluations[fit][0]
+            assert torch.allclose(together.kept[fit].z[i], alone.kept[fit].z[0], atol=1e-7)
+        for a, b in zip(together.kept["joint"].weights, alone.kept["joint"].weights, strict=True):
+            assert torch.allclose(a[i], b[0], atol=1e-7)
+
+
+def test_weights_of_an_ended_dip_stay(A):
+    y = torch.cat([torch.full((1, 3, 4, 4), 0.1), torch.rand(1, 3, 4, 4) * 2 - 1]).double()
+    settings = DIPSettings(steps=9, stop="noise")
+    modules = []
+    for rows, seeds in (([0, 1], [3, 4]), ([0], [3])):
+        module = DIP(settings=settings)
+        module.begin(y[rows], A, 0.2, seeds)
+        with quiet_lightning():
+            modules.append(adapt(module, quiet_trainer(accelerator="cpu", callbacks=[StageStopping()])))
+    together, alone = modules
+    assert together.evaluations["dip"][0] == alone.evaluations["dip"][0] < together.evaluations["dip"][1]
+    for a, b in zip(together.kept["dip"].weights, alone.kept["dip"].weights, strict=True):
+        assert torch.allclose(a[0], b[0], atol=1e-6)

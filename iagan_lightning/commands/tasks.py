@@ -27,7 +27,8 @@ from iagan_lightning.commands.shorthand import (
 )
 from iagan_lightning.data import ImageData
 from iagan_lightning.methods import TestTimeModule
-from iagan_lightning.methods.adaptation import check_precision
+from iagan_lightning.methods.precision import check_precision
+from iagan_lightning.methods.trainer_arguments import check_arguments, check_callbacks
 from iagan_lightning.operators import (
     BicubicDownsampling,
     Blur,
@@ -56,6 +57,7 @@ class TaskTrainer(pl.Trainer):
                 f"an image is adapted on one device, so trainer.strategy is auto; {kwargs['strategy']!r} was given. "
                 "trainer.devices and trainer.num_nodes share the images out"
             )
+        check_arguments(kwargs)
         try:
             super().__init__(devices=devices, num_nodes=num_nodes, **kwargs)
         except (
@@ -64,6 +66,8 @@ class TaskTrainer(pl.Trainer):
             MisconfigurationException,
         ) as error:  # settings, or srun's, that Lightning does not take
             raise ValueError(str(error)) from error
+        check_precision(self.precision)
+        check_callbacks(self)
         self.place = find_place(self.num_devices, num_nodes)
         self.settings: dict[str, Any] = {}  # filled by TaskCLI: arguments of the Trainer of each image
         self.config: dict[str, Any] = {}  # filled by TaskCLI: everything that was set
@@ -73,7 +77,6 @@ class TaskTrainer(pl.Trainer):
 
     def reconstruct(self, task: str, model: TestTimeModule, data: ImageData, operator: Operators) -> None:
         """Run a task over a data set, print its table, and keep the exit status."""
-        check_precision(self.settings.get("precision"))
         options = self.options
         if options.out is None and self.place.external:
             raise ValueError("give --out: all processes and machines share one folder for the results")

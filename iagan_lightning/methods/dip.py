@@ -238,6 +238,8 @@ class DIP(TestTimeModule):
         self.weights = nn.ParameterList(nn.Parameter(torch.stack(same).detach().to(device)) for same in stacks)
         self.network.to(device)
         self.register_buffer("inputs", torch.stack(inputs).to(device, dtype), False)
+        self._rows: Tensor | None = None  # of the latest evaluation, and the same as Python's numbers
+        self._places = list(range(len(self.y)))
         self._images: Tensor | None = None  # the latest image of each, (B, C, H, W)
         self._output: Tensor | None = None  # the running mean of them
         self._steadiest: tuple[Tensor, Tensor, Tensor] | None = None  # variance, when, and output then
@@ -249,12 +251,19 @@ class DIP(TestTimeModule):
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """Return images ``(P, C, H, W)`` in [-1, 1], their inputs freshly jittered; one call of the network."""
-        shape = self.inputs.shape[1:]
-        places = range(len(self.y)) if rows is None else rows.tolist()
-        noise = torch.stack([torch.randn(shape, generator=self._random[i]) for i in places]).to(self.inputs)
         inputs = self.inputs if rows is None else self.inputs[rows]
-        images = call_stacked(self.network, self.stacks(rows), inputs + self.dip.jitter * noise)
+        images = call_stacked(self.network, self.stacks(rows), inputs + self.dip.jitter * self._noise(rows))
         return images.to(inputs.dtype) * 2 - 1
+
+    def _noise(self, rows: Tensor | None) -> Tensor:
+        """Return fresh noise for every image, ``(P, *)``, drawn on the CPU so that all devices get the same."""
+        if rows is not self._rows:  # to read them from an accelerator costs a synchronisation
+            self._rows, self._places = rows, list(range(len(self.y))) if rows is None else rows.tolist()
+        shape, like = self.inputs.shape[1:], self.inputs
+        noise = torch.stack([torch.randn(shape, generator=self._random[i]) for i in self._places]).to(like.dtype)
+        if like.device.type != "cuda":
+            return noise.to(like.device)
+        return noise.pin_memory().to(like.device, non_blocking=True)  # the host goes on meanwhile
 
     def training_step(self, batch: Any = None, batch_idx: int = 0) -> Tensor:
         """Evaluate the objective once, and average the outputs; those of images that have ended stay as they are."""
@@ -264,9 +273,9 @@ class DIP(TestTimeModule):
         if self._images is None or self._output is None:
             self._images, self._output = images.clone(), images.clone()
         else:
-            now = self.active.nonzero().squeeze(1)
-            self._images[now] = images[now]
-            self._output[now] = past * self._output[now] + (1 - past) * images[now]
+            now = self.active[:, None, None, None]
+            self._images = torch.where(now, images, self._images)
+            self._output = torch.where(now, past * self._output + (1 - past) * images, self._output)
         return loss
 
     @torch.no_grad()

@@ -10,10 +10,12 @@ import copy
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ from torch.optim import Optimizer
 
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.methods.fit import DRAW, MEAN, Fit, Iterate, check_plan
+from iagan_lightning.methods.inputs import seeds_of, tensor_of
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.seeds import derived_seed
 from iagan_lightning.methods.settings import FitSettings
@@ -94,6 +97,7 @@ class TestTimeModule(pl.LightningModule):
     active: Tensor
     spent: Tensor
     held: Tensor | None
+    truth: Tensor | None
     preset: Preset | None = None
 
     def __init__(
@@ -148,17 +152,17 @@ class TestTimeModule(pl.LightningModule):
 
     def begin(
         self,
-        y: Tensor,
+        y: Tensor | np.ndarray,
         operator: Operator,
         noise_std: float | None = 0.0,
         seeds: int | Sequence[int] = 0,
-        truth: Tensor | None = None,
+        truth: Tensor | np.ndarray | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
         """Take new measurements and forget everything about the last ones, adapted weights included.
 
         Args:
-            y: measurements ``(B, *operator.measurement_shape)`` of images in [-1, 1].
+            y: measurements ``(B, *operator.measurement_shape)`` of images in [-1, 1], no whole numbers.
             operator: A.
             noise_std: standard deviation of the noise in y, on the [0, 1] scale; None where it is unknown.
             seeds: one per image for the starting latents; an int s means s, s + 1, ...
@@ -166,8 +170,10 @@ class TestTimeModule(pl.LightningModule):
             names: one per image, for callbacks that write.
 
         Raises:
-            ValueError: when shapes, counts or the generator's image shape do not fit together.
+            ValueError: when shapes, counts or the generator's image shape do not fit together, and for values that are
+                no measurements or images.
         """
+        y = tensor_of("y", y)
         if self.image_shape not in (None, operator.image_shape):
             raise ValueError(
                 f"the generator makes images of shape {self.image_shape}, the operator takes "
@@ -180,14 +186,21 @@ class TestTimeModule(pl.LightningModule):
             )
         if noise_std is not None and not noise_std >= 0:
             raise ValueError(f"noise_std is at least 0 (on the [0, 1] scale); {noise_std} was given")
-        self.seeds = [seeds + i for i in range(len(y))] if isinstance(seeds, int) else list(seeds)
+        if truth is not None:
+            truth = tensor_of("truth", truth)
+            if truth.shape != (len(y), *operator.image_shape):
+                raise ValueError(
+                    f"truth must have shape ({len(y)}, {', '.join(map(str, operator.image_shape))}), an image for each "
+                    f"of y; {tuple(truth.shape)} was given"
+                )
+        self.seeds = seeds_of(seeds, len(y))
         self.names = [f"image-{i}" for i in range(len(y))] if names is None else list(names)
         if not len(self.seeds) == len(self.names) == len(y):
             raise ValueError(f"{len(y)} measurements came with {len(self.seeds)} seeds and {len(self.names)} names")
-        self.register_buffer("y", y.detach().clone(), persistent=False)
-        energy = y.detach().abs().square().flatten(1).sum(1) / operator.num_measurements
+        self.register_buffer("y", y.clone(), persistent=False)
+        energy = y.abs().square().flatten(1).sum(1) / operator.num_measurements
         self.register_buffer("energy", energy, persistent=False)
-        self.truth = truth
+        self.register_buffer("truth", truth, persistent=False)
         self.fits = self.plan(noise_std, operator)
         settings = {fit.name: asdict(fit.settings) for fit in self.fits if fit.result is not None}
         self.save_hyperparameters({"preset": self.preset, **settings}, logger=False)
@@ -424,9 +437,34 @@ class TestTimeModule(pl.LightningModule):
         betas = (self.settings.beta1, self.settings.beta2)
         return torch.optim.Adam(groups, betas=betas, fused=self.device.type in ("cpu", "cuda"))
 
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Make a step of the problems that are active; the variables of the others stay where they ended.
+
+        Momentum and line searches would carry them on. Where a callback keeps the best iterate nobody asks for them.
+        """
+        step = partial(super().optimizer_step, epoch, batch_idx, optimizer, optimizer_closure)
+        active = self.active
+        if self.best is not None or (active.device.type == "cpu" and bool(active.all())):
+            step()
+            return
+        variables = [p for group in optimizer.param_groups for p in group["params"]]
+        before = [p.detach().clone() for p in variables]
+        step()
+        with torch.no_grad():
+            for p, stays in zip(variables, before, strict=True):
+                going = active if len(p) == len(active) else active.unflatten(0, (len(p), -1)).any(1)
+                p.copy_(torch.where(going.reshape(-1, *[1] * (p.ndim - 1)), p, stays))
+
     def _values(self) -> Tensor:
         assert self.evaluation is not None
         return self.evaluation.objective
+
+    def require_evaluation(self) -> None:
+        """Raise ValueError where nothing has been evaluated in the fit at hand: where it began is no result."""
+        if self.evaluation is None:
+            raise ValueError(f"fit {self.stage} was ended before its first evaluation: leave out what stopped it")
 
     # The end of a fit --------------------------------------------------------------------------------------------
 
@@ -466,6 +504,7 @@ class TestTimeModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Without a callback that kept the best iterate, the last one is the result."""
+        self.require_evaluation()
         if self.stage not in self.evaluations:
             self.keep(self.last_iterate())
         if self.logged and self.stage in self.kept:  # what a checkpoint of this fit holds

@@ -1,0 +1,69 @@
+"""What users hand over: arrays and tensors on the scale of this package, and seeds. Pure torch and NumPy."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def tensor_of(name: str, given: Any) -> Tensor:
+    """Return measurements or images as a floating-point tensor of their own precision, at least float32.
+
+    Args:
+        name: what they are called in an error.
+        given: a tensor or a NumPy array.
+
+    Raises:
+        ValueError: for whole numbers, which are a picture of 0 ... 255 almost surely; for what is not finite or not
+            numbers at all.
+
+    Example:
+        >>> tensor_of("y", np.zeros((1, 3, 4, 4), np.float32)).dtype
+        torch.float32
+        >>> tensor_of("y", torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+        Traceback (most recent call last):
+        ...
+        ValueError: y holds whole numbers (uint8); images are in [-1, 1] here: give x / 127.5 - 1 of a picture of 0 ...
+    """
+    if isinstance(given, np.ndarray):
+        try:  # a copy: one that is reversed or read-only cannot be shared
+            given = torch.from_numpy(np.array(given, given.dtype.newbyteorder("="), order="C"))
+        except TypeError:
+            raise ValueError(f"{name} is an array of numbers; one of {given.dtype} was given") from None
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{name} is a tensor or a NumPy array; {type(given).__name__} was given")
+    if not (given.is_floating_point() or given.is_complex()):
+        kind = str(given.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"{name} holds whole numbers ({kind}); images are in [-1, 1] here: give x / 127.5 - 1 of a picture of "
+            "0 ... 255, and measurements of such images, A(x)"
+        )
+    full = given.to(torch.promote_types(given.dtype, torch.float32)).detach()
+    if not bool(full.isfinite().all()):
+        raise ValueError(f"{name} has values that are infinite or not a number")
+    return full
+
+
+def seeds_of(given: Any, count: int) -> list[int]:
+    """Return a seed for each of several images as Python's integers.
+
+    Args:
+        given: a whole number s for s, s + 1, ..., or whole numbers, NumPy's and PyTorch's among them.
+        count: number of images.
+
+    Example:
+        >>> seeds_of(np.int64(3), 2), seeds_of(np.array([5, 7]), 2)
+        ([3, 4], [5, 7])
+    """
+    plain = given.tolist() if isinstance(given, np.ndarray | np.generic | Tensor) else given
+    try:
+        if isinstance(plain, Iterable):
+            return [operator.index(seed) for seed in plain]
+        return [operator.index(plain) + i for i in range(count)]
+    except TypeError:
+        raise ValueError(f"seeds are whole numbers, one or one per image; {given!r} was given") from None
