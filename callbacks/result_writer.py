@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Literal
 
@@ -13,7 +12,7 @@ from safetensors.torch import save as to_safetensors
 from iagan_lightning.data.images import to_pillow
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule
-from iagan_lightning.results.files import write_bytes, write_picture, write_tensors, write_text
+from iagan_lightning.results.files import as_json, write_bytes, write_picture, write_tensors, write_text
 from iagan_lightning.results.folder import METRICS_VERSION, OutputFolder
 from iagan_lightning.results.registry import about_own
 from iagan_lightning.results.sheet import sheet_of
@@ -87,7 +86,7 @@ class ResultWriter(pl.Callback):
             **({"titles": module.titles} if module.titles else {}),
             **({"about": about} if (about := about_own()) else {}),
         }
-        write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
+        write_text(folder / "metrics.json", as_json(record))
 
 
 def _variables(module: TestTimeModule, index: int) -> bytes:

@@ -6,13 +6,14 @@ import csv
 import errno
 import io
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from iagan_lightning.results.files import replacing, write_bytes, write_once, write_text
+from iagan_lightning.results.files import as_json, read_json, replacing, write_bytes, write_once, write_text
 from iagan_lightning.results.summary import summarise
 
 METRICS_VERSION = 2  # of metrics.json: 2 names the misfit beside the objective; 1 had no version
@@ -76,8 +77,12 @@ class OutputFolder:
         return (self.image(name) / "metrics.json").is_file()
 
     def metrics(self, name: str) -> dict[str, Any]:
-        """Return what metrics.json says of a finished image."""
-        return json.loads((self.image(name) / "metrics.json").read_text(encoding="utf-8"))
+        """Return what metrics.json says of a finished image; None stands for what is no finite number.
+
+        Raises:
+            ValueError: for a damaged file.
+        """
+        return read_json(self.image(name) / "metrics.json")
 
     def done(self) -> Iterator[dict[str, Any]]:
         """Return the metrics of all finished images, in the order of their names."""
@@ -86,22 +91,24 @@ class OutputFolder:
             yield self.metrics(name)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Return the rows of summary.csv, metrics as numbers."""
+        """Return the rows of summary.csv, metrics as numbers; what is no finite number is left out."""
         with (self.root / "summary.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as table:
             for row in csv.DictReader(table):
                 names = {key: row.pop(key) for key in ("image", "method", "title") if key in row}
-                yield {**names, **{key: float(value) for key, value in row.items() if value}}
+                numbers = {key: float(value) for key, value in row.items() if value}
+                yield {**names, **{key: value for key, value in numbers.items() if math.isfinite(value)}}
 
     def check_settings(self, settings: dict[str, Any]) -> None:
         """Record what determines the results, or refuse when an earlier run in this folder used something else.
 
         Raises:
-            ValueError: naming each setting that differs, its earlier and its present value.
+            ValueError: naming each setting that differs, its earlier and its present value; for a damaged record.
         """
         path = self.root / "settings.json"
-        settings = json.loads(json.dumps(settings))
-        if path.is_file() or not write_once(path, json.dumps(settings, indent=2) + "\n"):
-            before = json.loads(path.read_text(encoding="utf-8"))
+        written = as_json(settings)
+        settings = json.loads(written)
+        if path.is_file() or not write_once(path, written):
+            before = read_json(path)
             if before.get("format") != settings.get("format"):
                 raise ValueError(
                     f"{self.root} holds results of another version of this package, whose settings cannot be compared "
@@ -152,7 +159,7 @@ class OutputFolder:
                     writer.writerow(cells + [""] * (len(columns) - len(cells)))
                 table.flush()
                 table.detach()
-        write_text(self.root / "summary.json", json.dumps(summary, indent=2) + "\n")
+        write_text(self.root / "summary.json", as_json(summary))
         return summary
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.registry import shown
 from iagan_lightning.results.sheet import TITLES
+from iagan_lightning.results.summary import comparable, left_out
 from iagan_lightning.safety import printable
 
 MISFIT = 0.35
@@ -22,7 +23,7 @@ HEADINGS = {"psnr": "PSNR in dB", "residual": "residual |Ax-y|/|y|"}
 def print_summary(
     summary: dict[str, Any], folder: OutputFolder, noisy: bool = False, console: Console | None = None
 ) -> None:
-    """Print means over all finished images, best in bold, and where the pictures are.
+    """Print means over all finished images, best in bold where all are over the same ones, and where the pictures are.
 
     No residual is the best of ``noisy`` measurements, where the truth leaves one too; those of rounding are alike.
     """
@@ -35,14 +36,11 @@ def print_summary(
         table.add_column("method")
         for key in columns:
             table.add_column(HEADINGS.get(key, metrics[key].title), justify="right")
-        judged = [key for key in columns if not (noisy and key == "residual")]
-        order = {"high": max, "low": min}
-        best = {
-            key: _floored(
-                key, order[metrics[key].better or "low"](t[key]["mean"] for t in methods.values() if key in t)
-            )
-            for key in judged
-        }
+        best = {}
+        for key in columns:
+            means = [table[key]["mean"] for table in methods.values() if key in table]
+            if comparable(methods, key) and not (noisy and key == "residual"):
+                best[key] = _floored(key, max(means) if metrics[key].better == "high" else min(means))
         for name, values in methods.items():
             cells = []
             for key in columns:
@@ -51,6 +49,8 @@ def print_summary(
                 cells.append(f"[bold]{text}[/bold]" if text and _floored(key, mean) == best.get(key) else text)
             table.add_row((TITLES | summary["titles"]).get(name, name), *cells)
         console.print(table)
+        if text := left_out(methods, TITLES | summary["titles"], {key: metrics[key].title for key in columns}):
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
     number, strangers = 0, []  # of many pictures only the first are named
     for row in folder.rows():
         if row["method"] == "csgm" and unexplained({"methods": {"csgm": row}}) > MISFIT:

@@ -253,8 +253,9 @@ class Run:
         record = self.out.metrics(name)
         methods, final = record["methods"], record["result"]
         best = methods.get(f"{final}_bp", methods.get(final, {}))
-        psnr = f"PSNR {best['psnr']:.2f} dB, " if "psnr" in best else ""
-        return f"{psnr}residual {best.get('residual', float('nan')):.1e}, {record['seconds']['total']:.1f} s"
+        parts = [f"PSNR {best['psnr']:.2f} dB"] if best.get("psnr") is not None else []
+        parts += [f"residual {best['residual']:.1e}"] if best.get("residual") is not None else []
+        return ", ".join([*parts, f"{record['seconds']['total']:.1f} s"])
 
     def _fail(self, sample: Sample, error: Exception, progress: RunProgress) -> None:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
