@@ -10,7 +10,7 @@ import errno
 import io
 import os
 import sys
-from typing import Any, TextIO
+from typing import Any
 
 GONE = {errno.EPIPE, errno.ESHUTDOWN, *([errno.EINVAL] if os.name == "nt" else [])}  # said of a pipe without a reader
 
@@ -36,7 +36,7 @@ def drop_output() -> None:
     os.close(nothing)
 
 
-def _patient(stream: TextIO) -> TextIO:
+def _patient(stream: Any) -> Any:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     stream.flush()

@@ -401,6 +401,7 @@ def test_not_a_number_is_an_error(y, tiny):
         ({"operator": BicubicDownsampling((3, 32, 32), scale=8)}, "give both the same image_shape"),
         ({"noise_std": -1.0}, "at least 0"),
         ({"noise_std": float("nan")}, "at least 0"),
+        ({"noise_std": 25}, "25/255 is meant?"),
         ({"seeds": [1, 2, 3]}, "2 measurements came with 3 seeds"),
     ],
 )

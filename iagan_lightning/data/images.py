@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import IO, Literal, get_args
@@ -122,6 +123,18 @@ def to_pillow(x: Tensor) -> Image.Image:
     """Return an image ``(C, H, W)`` in [-1, 1] as an 8-bit picture, clamped and rounded."""
     pixels = to_8bit(x.detach().cpu().float()).permute(1, 2, 0).numpy()
     return Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0])
+
+
+def quantisation(path: Path) -> float:
+    """Return the standard deviation of the rounding in a picture, on the [0, 1] scale: of 8 bits as a rule, or 16.
+
+    Rounding errors are uniform, so it is the step between two values over the square root of 12.
+    """
+    with open_picture(path) as picture:
+        mode = picture.mode
+    if mode == "F":
+        return 0.0
+    return 1 / (65535 if mode.startswith("I") else 255) / math.sqrt(12)
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:

@@ -20,6 +20,7 @@ from iagan_lightning.data.images import (
     check_large_enough,
     fit_image,
     picture_size,
+    quantisation,
     read_image,
     shift_rows,
 )
@@ -51,11 +52,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measured:
-    """A sample that has been read: y ``(1, *measurement_shape)``, its operator, and the truth where there is one."""
+    """A sample that has been read.
+
+    Attributes:
+        y: measurements ``(1, *measurement_shape)``.
+        operator: A.
+        truth: the true image, where there is one.
+        quantisation: standard deviation of the rounding of y on the [0, 1] scale, where y came as a picture.
+    """
 
     y: Tensor
     operator: Operator
     truth: Tensor | None
+    quantisation: float = 0.0
 
 
 class ImageData(pl.LightningDataModule):
@@ -181,7 +190,7 @@ class ImageData(pl.LightningDataModule):
             )
         # A picture is A applied to an image in [0, 1]; on [-1, 1] that is 2 y - A(1), and 2 y - 1 = picture.
         y = picture[None] + 1 - A(torch.ones(1, *image_shape))
-        return Measured(A.measured(y), A, truth)
+        return Measured(A.measured(y), A, truth, quantisation(sample.measurement))
 
     def _picture(self, path: Path, channels: int) -> Tensor:
         picture = read_image(path, channels)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from iagan_lightning.operators.noise import check_noise_std
+
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -104,8 +106,7 @@ class Operator(nn.Module):
             >>> round(A.measure(x, noise_std=0.1, seed=0).std().item(), 2)
             0.2
         """
-        if noise_std < 0:
-            raise ValueError(f"noise_std is at least 0 (on the [0, 1] scale); {noise_std} was given")
+        check_noise_std(noise_std)
         y = self(x)
         if noise_std == 0:
             return y

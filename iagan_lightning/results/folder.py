@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from iagan_lightning.results.files import as_json, read_json, replacing, write_bytes, write_once, write_text
+from iagan_lightning.results.remarks import Remarks
 from iagan_lightning.results.summary import summarise
 
 METRICS_VERSION = 2  # of metrics.json: 2 names the misfit beside the objective; 1 had no version
@@ -133,11 +134,13 @@ class OutputFolder:
         ) as body:
             writer = csv.writer(body, lineterminator="\n")
 
+            remarks = Remarks()
             titles: dict[str, str] = {}  # of methods whose usual title would mislead
             about: dict[str, Any] = {}  # metrics that are not ours
 
             def rows() -> Iterator[dict[str, Any]]:
                 for done in self.done():
+                    remarks.add(done)
                     titles.update(done.get("titles", {}))
                     about.update(done.get("about", {}))
                     for method, metrics in done["methods"].items():
@@ -149,7 +152,7 @@ class OutputFolder:
 
             summary = summarise(rows())
             summary["titles"], summary["about"] = titles, about
-            summary["failed"] = failed or {}
+            summary["remarks"], summary["failed"] = remarks.lines(), failed or {}
             body.seek(0)
             with replacing(self.root / "summary.csv") as file:
                 table = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from typing import Any
 
@@ -15,7 +14,6 @@ from iagan_lightning.results.sheet import TITLES
 from iagan_lightning.results.summary import comparable, left_out
 from iagan_lightning.safety import printable
 
-MISFIT = 0.35
 ROUNDING = 1e-6
 HEADINGS = {"psnr": "PSNR in dB", "residual": "residual |Ax-y|/|y|"}
 
@@ -51,21 +49,8 @@ def print_summary(
         console.print(table)
         if text := left_out(methods, TITLES | summary["titles"], {key: metrics[key].title for key in columns}):
             console.print(text, markup=False, highlight=False, soft_wrap=True)
-    number, strangers = 0, []  # of many pictures only the first are named
-    for row in folder.rows():
-        if row["method"] == "csgm" and unexplained({"methods": {"csgm": row}}) > MISFIT:
-            number += 1
-            strangers += [printable(row["image"])] if number <= 3 else []
-    if number:
-        names = ", ".join(strangers) + (" ..." if number > 3 else "")
-        console.print(
-            f"{number} of {summary['images']} pictures are none that the prior can show: CSGM leaves more than "
-            f"{MISFIT:.0%} of y unexplained ({names}). A prior knows only the subjects and the framing that it was "
-            "trained on; for photographs of faces try --data.align true.",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+    for line in summary.get("remarks", ()):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for name, reason in summary["failed"].items():
         console.print(f"failed: {printable(name)}: {printable(reason)}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"pictures: {folder.root / 'images'}", markup=False, highlight=False, soft_wrap=True)
@@ -74,20 +59,6 @@ def print_summary(
     if board.is_dir():
         command = f"tensorboard --logdir {shlex.quote(str(board))}"
         console.print(command, markup=False, highlight=False, soft_wrap=True)
-
-
-def unexplained(record: dict[str, Any]) -> float:
-    r"""Return the part of y that CSGM leaves unexplained, :math:`|A x - y| / |y|` without what noise is expected in it.
-
-    Example:
-        >>> unexplained({"methods": {"csgm": {"residual": 0.5}}})
-        0.5
-        >>> unexplained({"methods": {"csgm": {"residual": 0.5, "residual_sigma": 1.25}}})
-        0.3
-    """
-    csgm = record["methods"].get("csgm", {})
-    sigmas = csgm.get("residual_sigma", math.inf)
-    return round(csgm.get("residual", 0.0) * math.sqrt(max(0.0, 1 - max(sigmas, 1e-9) ** -2)), 6)
 
 
 def _floored(key: str, value: float) -> str:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.registry import Metric, shown
+from iagan_lightning.results.remarks import Remarks, offered
 from iagan_lightning.results.sheet import TITLES
 from iagan_lightning.results.summary import comparable, left_out, summarise
 from iagan_lightning.safety import open_picture
@@ -84,6 +85,7 @@ def collect(folders: Sequence[Path], page: Path) -> dict[str, Any]:
         ],
         "methods": {name: titles[name] for name in _ordered(titles)},
         "titles": TITLES | titles,
+        "offered": _offered([record for run in records for record in run.values()]),
         "summary": summary,
         "differences": _differences(compared, list(metrics)) if common else [],
         "notes": _notes(labels, records, common, summary, titles, {key: about.title for key, about in metrics.items()}),
@@ -180,6 +182,12 @@ def _summary(index: int, records: dict[str, dict[str, Any]], metrics: dict[str, 
     ]
 
 
+def _offered(records: Sequence[dict[str, Any]]) -> str:
+    """Return the result that the page is about: that of every image, the fit's own where that differs."""
+    names = {offered(record) for record in records}
+    return names.pop() if len(names) == 1 else str(records[0].get("result", "iagan"))
+
+
 def _differences(records: Sequence[dict[str, dict[str, Any]]], metrics: Sequence[str]) -> list[dict[str, Any]]:
     """Return mean and spread of what each further run has above the first, picture by picture, for every method."""
     rows: list[dict[str, Any]] = []
@@ -204,7 +212,7 @@ def _differences(records: Sequence[dict[str, dict[str, Any]]], metrics: Sequence
 
 def _notes(
     labels: Sequence[str],
-    records: Sequence[dict[str, Any]],
+    records: Sequence[dict[str, dict[str, Any]]],
     common: Sequence[str],
     summary: Sequence[dict[str, Any]],
     titles: dict[str, str],
@@ -217,10 +225,13 @@ def _notes(
     elif any(len(run) > len(common) for run in records):
         counts = ", ".join(f"{len(run)} in {label}" for label, run in zip(labels, records, strict=True))
         notes.append(f"Over the {len(common)} pictures that all of these runs have ({counts}).")
-    for index, label in enumerate(labels):
+    for index, (label, run) in enumerate(zip(labels, records, strict=True)):
         table = {row["method"]: row for row in summary if row["run"] == index}
-        if text := left_out(table, TITLES | titles, names):
-            notes.append(f"{label}: {text}" if len(labels) > 1 else text)
+        remarks = Remarks()
+        for record in run.values():
+            remarks.add(record)
+        lines = [*filter(None, [left_out(table, TITLES | titles, names)]), *remarks.lines()]
+        notes += [f"{label}: {line}" if len(labels) > 1 else line for line in lines]
     return notes
 
 

@@ -6,7 +6,7 @@ const methods = Object.keys(data.methods);
 const metrics = Object.fromEntries(data.metrics.map((metric) => [metric.key, metric]));
 const METRIC = ["psnr", "lpips_alex", "lpips_vgg", "lpips_squeeze", "residual"].find((key) => metrics[key]) || "residual";
 const everywhere = (key) => data.runs.every((_, run) => data.summary.some((row) => row.run === run && row.method === key));
-const METHOD = ["iagan_bp", "iagan"].find(everywhere) || methods.find(everywhere) || methods[methods.length - 1];
+const METHOD = [data.offered, "iagan_bp", "iagan"].find(everywhere) || methods.find(everywhere) || methods[methods.length - 1];
 const SVG = "http://www.w3.org/2000/svg";
 const PAGE = 12; // cards made at a time
 
