@@ -44,7 +44,7 @@ class DIPBaseline(pl.Callback):
         device = module.y.device
         preset: Any = module.preset or "fast"
         dip = DIP(preset, self.settings)
-        dip.begin(module.y, module.operator, module.noise_std, module.seeds, names=module.names)
+        dip.begin(module.y, module.operator, module.noise_std, module.seeds, None, module.names, module.quantisation)
         own = quiet_trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
             devices=1 if device.index is None else [device.index],
@@ -65,5 +65,6 @@ class DIPBaseline(pl.Callback):
         module.objective |= dip.objective
         module.evaluations |= dip.evaluations
         module.seconds |= dip.seconds
+        module.broken |= dip.broken
         del dip, own  # they refer to each other: weights and moments would stay until Python happens to look for cycles
         gc.collect()

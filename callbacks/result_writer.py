@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Literal
 
@@ -13,10 +12,13 @@ from safetensors.torch import save as to_safetensors
 from iagan_lightning.data.images import to_pillow
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule
-from iagan_lightning.results.files import write_bytes, write_picture, write_tensors, write_text
+from iagan_lightning.results.files import as_json, write_bytes, write_picture, write_tensors, write_text
 from iagan_lightning.results.folder import METRICS_VERSION, OutputFolder
+from iagan_lightning.results.metrics import outside
 from iagan_lightning.results.registry import about_own
 from iagan_lightning.results.sheet import sheet_of
+
+OUTSIDE = 0.01  # share of a back-projection's values that may lie far outside [-1, 1]; up to 0.003 do where A is exact
 
 
 class ResultWriter(pl.Callback):
@@ -68,6 +70,9 @@ class ResultWriter(pl.Callback):
         # Of attempts that failed or were killed.
         for remnant in (folder / "error.txt", *folder.glob(".*.part")):
             remnant.unlink(missing_ok=True)
+        final, broken = module.final, [stage for stage, images in module.broken.items() if images[index]]
+        projected = results.get(f"{final}_bp")
+        within = projected is not None and float(outside(projected[None])) <= OUTSIDE
         seconds = {stage: time / len(module.names) for stage, time in module.seconds.items()}
         record = {
             "version": METRICS_VERSION,
@@ -75,18 +80,21 @@ class ResultWriter(pl.Callback):
             "seed": module.seeds[index],
             "operator": repr(module.operator),
             "noise_std": module.noise_std,
+            "quantisation": module.quantisation,
             "preset": module.preset,
-            "result": module.final,
+            "result": final,
+            "offered": f"{final}_bp" if within else final,
             "device": str(module.y.device),
             "seconds": {**seconds, "total": sum(seconds.values())},
             "evaluations": {stage: int(n[index]) for stage, n in module.evaluations.items()},
             "objective": {stage: float(value[index]) for stage, value in module.objective.items()},
             "misfit": {stage: float(value[index]) for stage, value in module.misfits.items()},
             "methods": metrics,
+            **({"broken": broken} if broken else {}),
             **({"titles": module.titles} if module.titles else {}),
             **({"about": about} if (about := about_own()) else {}),
         }
-        write_text(folder / "metrics.json", json.dumps(record, indent=2) + "\n")
+        write_text(folder / "metrics.json", as_json(record))
 
 
 def _mask_picture(mask: object) -> torch.Tensor | None:

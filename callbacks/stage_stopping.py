@@ -66,6 +66,8 @@ class StageStopping(pl.Callback):
             ended = self._plateau(settings)
         elif rule == "decrease":
             ended = decreased(self._first, self._best[-1], settings.decrease)
+        if module.quantisation and rule != "never":  # closer than that only the rounding of y is fitted
+            ended = ended | (self._lowest <= noise_power(module.quantisation, module.y.is_complex()))
         own = module.ended(batch_idx)
         if own is not None:
             ended = own | ended

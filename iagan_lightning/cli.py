@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from iagan_lightning import __version__
+from iagan_lightning.terminal import drop_output, prepare_streams
 
 HELP = """\
 usage: iagan TASK [options]
@@ -53,7 +54,19 @@ def main(args: Sequence[str] | None = None) -> int:
         iagan 0.1.0
         0
     """
-    args = list(sys.argv[1:] if args is None else args)
+    if args is not None:
+        return _run(list(args))
+    prepare_streams()  # a process of its own: whatever reads its output
+    try:
+        status = _run(sys.argv[1:])
+        sys.stdout.flush()  # a full disk behind it is told of here, not when Python ends
+    except OSError as error:
+        drop_output()
+        return _refuse(f"standard output: {error}")
+    return status
+
+
+def _run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0 if args else 2

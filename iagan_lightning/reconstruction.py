@@ -88,6 +88,7 @@ def reconstruct(
     latent: Stage | None = None,
     joint: Stage | None = None,
     back_projection: bool | Literal["discrepancy", "naive"] | None = None,
+    quantisation: float = 0.0,
     callbacks: Sequence[pl.Callback] = (),
     **trainer: Any,
 ) -> Reconstruction:
@@ -108,6 +109,8 @@ def reconstruct(
         back_projection: None adds the ``_bp`` results when noise_std is 0; True always; False never;
             ``"discrepancy"`` always, with noise only as far as the noise allows; ``"naive"`` always, with A's plain
             reconstruction in place of A^+.
+        quantisation: standard deviation of the rounding of y on the [0, 1] scale, ``1 / 255 / 12**0.5`` where y was
+            read from a picture of 8 bits.
         callbacks: further Lightning callbacks; they see every evaluation of the objective.
         **trainer: arguments of ``pytorch_lightning.Trainer``, for example ``accelerator="cpu"``.
 
@@ -137,7 +140,7 @@ def reconstruct(
         kind = method_named(method) if isinstance(method, str) else method
         module = _build(kind, G, {name: value for name, value in settings.items() if value is not None})
     check_arguments(trainer)
-    module.begin(y, A, noise_std, seed)
+    module.begin(y, A, noise_std, seed, quantisation=quantisation)
     ours = [BestObjective(), StageStopping(), BackProjection(back_projection)]
     with quiet_lightning():
         adapt(module, quiet_trainer(callbacks=[*ours, *callbacks], **trainer))

@@ -118,7 +118,7 @@ def read_pixels(source: str | os.PathLike[str] | IO[bytes], channels: int = 3, u
     try:
         with open_picture(source) as file:
             inverted = file.format == "TIFF" and _tag(file, 262) == 0  # Pillow sees to this for 8 bits only
-            white, curious = _white(file), _transparent(file)
+            white, curious = white_of(file), _transparent(file)
             picture: Image.Image = ImageOps.exif_transpose(file)
         if curious is not None:
             picture.info["transparency"] = curious
@@ -156,7 +156,7 @@ def _tag(picture: Any, number: int) -> Any:
     return value[0] if isinstance(value, tuple) else value
 
 
-def _white(picture: Image.Image) -> int | None:
+def white_of(picture: Image.Image) -> int | None:
     """Return the value that is white in a grey picture of more than 8 bits; None where the file does not say."""
     if picture.mode.startswith("I;16") and picture.format != "FITS":  # FITS counts from -32768
         return 2 ** int(_tag(picture, 258)) - 1 if picture.format == "TIFF" else 65535

@@ -74,9 +74,9 @@ def test_files_on_disk(command, pictures, tmp_path, capsys):
         content = record(out, name)
         assert (content["version"], content["result"]) == (2, "iagan")
         assert set(content) == {
-            "version", "result", "misfit",
-            "image", "seed", "operator", "noise_std", "preset", "device", "seconds", "evaluations", "objective",
-            "methods",
+            "version", "result", "offered", "misfit",
+            "image", "seed", "operator", "noise_std", "quantisation", "preset", "device", "seconds", "evaluations",
+            "objective", "methods",
         }  # fmt: skip
         assert content["image"] == name
         assert content["evaluations"] == {"latent": 6, "joint": 4}

@@ -460,6 +460,7 @@ def test_not_a_number_is_an_error(y, tiny):
         ({"operator": BicubicDownsampling((3, 32, 32), scale=8)}, "give both the same image_shape"),
         ({"noise_std": -1.0}, "at least 0"),
         ({"noise_std": float("nan")}, "at least 0"),
+        ({"noise_std": 25}, "25/255 is meant?"),
         ({"seeds": [1, 2, 3]}, "2 measurements came with 3 seeds"),
         ({"truth": torch.zeros(1, 3, 16, 16)}, r"truth must have shape \(2, 3, 16, 16\)"),
     ],

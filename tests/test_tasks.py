@@ -196,7 +196,9 @@ def test_an_operator_without_inverse_loses_no_results(run, folder, tmp_path):
         ("inpainting", ["--operator", "user_operator.Nothing"], "user_operator.Nothing"),
         ("inpainting", ["--operator", "user_operator.NotLinear"], "NotLinear is not linear"),
         ("inpainting", ["--operator", "user_operator.WrongAdjoint"], "the adjoint of WrongAdjoint is wrong"),
-        ("denoising", ["--noise_std", "-1"], "noise_std is a standard deviation"),
+        ("denoising", ["--noise_std", "-1"], "noise_std is on the [0, 1] scale"),
+        ("denoising", ["--noise_std", "25"], "25 was given: 25/255 is meant?"),
+        ("denoising", ["--noise_std", "ten"], "such as 0.04 or 10/255, or unknown; 'ten' was given"),
     ],
 )
 def test_bad_input(run, folder, tmp_path, capsys, task, arguments, message):

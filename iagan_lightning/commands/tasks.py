@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -37,7 +36,7 @@ from iagan_lightning.operators import (
     Inpainting,
     Operator,
 )
-from iagan_lightning.results.files import write_text
+from iagan_lightning.results.files import as_json, write_text
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.table import print_summary
 from iagan_lightning.runs.environment import environment
@@ -102,7 +101,7 @@ class TaskTrainer(pl.Trainer):
             folder.check_settings(determining_settings(task, self.config, run))
             if self.place.rank == 0:
                 write_text(folder.root / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
-                write_text(folder.root / "environment.json", json.dumps(environment(), indent=2) + "\n")
+                write_text(folder.root / "environment.json", as_json(environment()))
             companions.start([*self.args, "--out", str(folder.root)], self.place)
 
         with companions:
@@ -110,7 +109,7 @@ class TaskTrainer(pl.Trainer):
         if self.place.rank != 0:
             pass
         elif options.json:
-            print(json.dumps({"out": str(folder.root), "skipped": run.skipped, **summary}, indent=2))
+            print(as_json({"out": str(folder.root), "skipped": run.skipped, **summary}), end="")
         elif not options.quiet:
             print_summary(summary, folder, noisy=options.level != 0)
         self.exit_status = 1 if run.failed else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import IO, Literal, get_args
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from iagan_lightning.safety import picture_size, read_pixels
+from iagan_lightning.safety import open_picture, picture_size, read_pixels, white_of
 
 __all__ = ["Fit", "check_large_enough", "fit_image", "picture_size", "read_image", "shift_rows", "to_8bit", "to_pillow"]
 
@@ -111,3 +112,14 @@ def to_pillow(x: Tensor) -> Image.Image:
     """Return an image ``(C, H, W)`` in [-1, 1] as an 8-bit picture, clamped and rounded."""
     pixels = to_8bit(x.detach().cpu().float()).permute(1, 2, 0).numpy()
     return Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0])
+
+
+def quantisation(path: str | os.PathLike[str]) -> float:
+    """Return the standard deviation of the rounding in a picture, on the [0, 1] scale; 0 for floats.
+
+    Rounding errors are uniform, so it is the step between two values over the square root of 12.
+    """
+    with open_picture(path) as picture:
+        if picture.mode == "F":
+            return 0.0
+        return 1 / (white_of(picture) or 255) / math.sqrt(12)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from iagan_lightning.data.folders import ARRAYS, list_pictures
 from iagan_lightning.data.framing import align_face, require_detector
-from iagan_lightning.data.images import Fit, check_large_enough, fit_image, read_image, shift_rows
+from iagan_lightning.data.images import Fit, check_large_enough, fit_image, quantisation, read_image, shift_rows
 from iagan_lightning.data.names import names_of, pair, without_suffix
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator, Operator
 from iagan_lightning.operators.files import read_tensor
@@ -47,11 +47,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measured:
-    """A sample that has been read: y ``(1, *measurement_shape)``, its operator, and the truth where there is one."""
+    """A sample that has been read.
+
+    Attributes:
+        y: measurements ``(1, *measurement_shape)``.
+        operator: A.
+        truth: the true image, where there is one.
+        quantisation: standard deviation of the rounding of y on the [0, 1] scale, where y came as a picture.
+    """
 
     y: Tensor
     operator: Operator
     truth: Tensor | None
+    quantisation: float = 0.0
 
 
 class ImageData(pl.LightningDataModule):
@@ -189,7 +197,7 @@ class ImageData(pl.LightningDataModule):
             )
         # A picture is A applied to an image in [0, 1]; on [-1, 1] that is 2 y - A(1), and 2 y - 1 = picture.
         y = picture[None] + 1 - A(torch.ones(1, *image_shape))
-        return Measured(A.measured(y), A, truth)
+        return Measured(A.measured(y), A, truth, quantisation(sample.measurement))
 
     def _picture(self, path: Path, channels: int) -> Tensor:
         picture = read_image(path, channels)

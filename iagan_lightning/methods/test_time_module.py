@@ -29,6 +29,7 @@ from iagan_lightning.methods.seeds import derived_seed
 from iagan_lightning.methods.settings import FitSettings
 from iagan_lightning.methods.stacking import call_stacked
 from iagan_lightning.operators import Operator
+from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.optim import BatchedLBFGS
 
 HELD_OUT = 0.05  # share of the measurements that a probe is not shown
@@ -77,6 +78,7 @@ class TestTimeModule(pl.LightningModule):
         objective, misfits: of each result by fit, ``(B,)``; they differ by the penalty.
         evaluations: evaluations spent by fit, ``(B,)``, all restarts together.
         seconds: wall time by fit, setting it up included.
+        broken: by fit, which images' last evaluation was infinite or no number, ``(B,)``; the best before it was kept.
         titles: what results are called where their usual titles would mislead.
         metrics: one dictionary per image, result to metrics (filled by a callback).
         hparams: settings of all fits as they were resolved for the measurements at hand.
@@ -158,6 +160,7 @@ class TestTimeModule(pl.LightningModule):
         seeds: int | Sequence[int] = 0,
         truth: Tensor | np.ndarray | None = None,
         names: Sequence[str] | None = None,
+        quantisation: float = 0.0,
     ) -> None:
         """Take new measurements and forget everything about the last ones, adapted weights included.
 
@@ -168,6 +171,9 @@ class TestTimeModule(pl.LightningModule):
             seeds: one per image for the starting latents; an int s means s, s + 1, ...
             truth: true images ``(B, C, H, W)``, for callbacks that compare.
             names: one per image, for callbacks that write.
+            quantisation: standard deviation of the rounding of y, on the [0, 1] scale: of 8 bits 1 / 255 / sqrt(12).
+                Where ``noise_std`` is 0 it bounds how closely is fitted, and regularises the pseudo-inverse of an
+                ill-conditioned A, which amplifies it as it would noise.
 
         Raises:
             ValueError: when shapes, counts or the generator's image shape do not fit together, and for values that are
@@ -184,8 +190,9 @@ class TestTimeModule(pl.LightningModule):
                 f"y must have shape (batch, {', '.join(map(str, operator.measurement_shape))}); "
                 f"{tuple(y.shape)} was given (for one image add a batch axis: y[None])"
             )
-        if noise_std is not None and not noise_std >= 0:
-            raise ValueError(f"noise_std is at least 0 (on the [0, 1] scale); {noise_std} was given")
+        for level in (noise_std, quantisation):
+            if level is not None:
+                check_noise_std(level)
         if truth is not None:
             truth = tensor_of("truth", truth)
             if truth.shape != (len(y), *operator.image_shape):
@@ -201,6 +208,7 @@ class TestTimeModule(pl.LightningModule):
         energy = y.abs().square().flatten(1).sum(1) / operator.num_measurements
         self.register_buffer("energy", energy, persistent=False)
         self.register_buffer("truth", truth, persistent=False)
+        self.quantisation = float(quantisation)
         self.fits = self.plan(noise_std, operator)
         settings = {fit.name: asdict(fit.settings) for fit in self.fits if fit.result is not None}
         self.save_hyperparameters({"preset": self.preset, **settings}, logger=False)
@@ -209,6 +217,7 @@ class TestTimeModule(pl.LightningModule):
         self.objective: dict[str, Tensor] = {}
         self.misfits: dict[str, Tensor] = {}
         self.evaluations: dict[str, Tensor] = {}
+        self.broken: dict[str, Tensor] = {}
         self.seconds: dict[str, float] = {}
         self.limit: Tensor | None = None
         self.kept: dict[str, Iterate] = {}
@@ -480,6 +489,9 @@ class TestTimeModule(pl.LightningModule):
         """End the fit with an iterate: its best restart becomes the result, and where later fits begin."""
         self.evaluations[self.stage] = self.spent.cpu()
         self.seconds[self.stage] = time.perf_counter() - self._entered
+        if self.evaluation is not None:
+            finite = self.evaluation.objective.isfinite().unflatten(0, (len(self.y), -1))
+            self.broken[self.stage] = ~finite.any(1).cpu()
         if self.current.result is None:
             return
         lowest, best = iterate.objective.nan_to_num(nan=torch.inf).unflatten(0, (len(self.y), -1)).min(1)

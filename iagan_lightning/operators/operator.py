@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from iagan_lightning.operators.modes import cast, has_float64, has_values, in_transform, may_keep, ordinary
+from iagan_lightning.operators.noise import check_noise_std
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -136,8 +137,7 @@ class Operator(nn.Module):
             >>> round(A.measure(x, noise_std=0.1, seed=0).std().item(), 2)
             0.2
         """
-        if noise_std < 0:
-            raise ValueError(f"noise_std is at least 0 (on the [0, 1] scale); {noise_std} was given")
+        check_noise_std(noise_std)
         y = self(x)
         if noise_std == 0:
             return y

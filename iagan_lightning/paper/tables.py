@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from iagan_lightning.paper.experiments import (
@@ -38,6 +38,7 @@ class Cell:
         psnr: mean of the PSNRs in dB.
         mse: mean, on the [0, 1] scale.
         lpips: means by backbone, ``lpips_alex`` for example.
+        left_out: number of values by metric that are in no mean, being no finite numbers.
         seconds: mean per image, where the method was timed.
         published: PSNR and PS of the paper.
         published_seconds: the paper's seconds per image.
@@ -54,6 +55,7 @@ class Cell:
     seconds: float | None = None
     published: tuple[float, float] | None = None
     published_seconds: float | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def cells_of(row: Row, methods: Sequence[str], folder: OutputFolder, table: str, dataset: Dataset) -> list[Cell]:
@@ -81,10 +83,11 @@ def cells_of(row: Row, methods: Sequence[str], folder: OutputFolder, table: str,
                 own.get("psnr_of_mean_mse"),
                 own.get("psnr", {}).get("mean"),
                 own.get("mse", {}).get("mean"),
-                {key: own[key]["mean"] for key in LPIPS if key in own},
+                {key: own[key]["mean"] for key in LPIPS if key in own and own[key]["mean"] is not None},
                 statistics.fmean(times) if times else None,
                 published.get((row.name, method)),
                 RUN_TIMES[dataset].get(method) if row.name == TIMED_ROW else None,
+                {key: number for key in ("mse", "psnr", *LPIPS) if (number := own.get(key, {}).get("left_out"))},
             )
         )
     return cells
@@ -113,8 +116,10 @@ def headings(cells: Sequence[Cell]) -> dict[str, str]:
     return {method: next(iter(titles)) if len(titles) == 1 else TITLES[method] for method, titles in called.items()}
 
 
-def _count(cell: Cell, heading: str) -> str:
-    return f"(N={cell.n})" if cell.title == heading else f"(N={cell.n}, {cell.title})"
+def _count(cell: Cell, heading: str, metrics: Sequence[str] = ()) -> str:
+    notes = [cell.title] if cell.title != heading else []
+    notes += [f"{number} left out" for key, number in cell.left_out.items() if key in metrics]
+    return f"({', '.join([f'N={cell.n}', *notes])})"
 
 
 def quality(cells: Sequence[Cell], methods: Sequence[str], dataset: Dataset) -> list[list[str]]:
@@ -138,11 +143,11 @@ def _ours(cell: Cell, backbones: Sequence[str], heading: str) -> str:
     if cell.psnr_of_mean_mse is None:
         return "not run"
     distances = [f"{(cell.lpips or {})[key]:.3f}" for key in backbones if key in (cell.lpips or {})]
-    return f"{' / '.join([f'{cell.psnr_of_mean_mse:.2f}', *distances])} {_count(cell, heading)}"
+    return f"{' / '.join([f'{cell.psnr_of_mean_mse:.2f}', *distances])} {_count(cell, heading, ['mse', *backbones])}"
 
 
 def _mean(cell: Cell, heading: str) -> str:
-    return "" if cell.psnr is None else f"{cell.psnr:.2f} {_count(cell, heading)}"
+    return "" if cell.psnr is None else f"{cell.psnr:.2f} {_count(cell, heading, ['psnr'])}"
 
 
 def _published(cell: Cell) -> str:
@@ -202,6 +207,7 @@ def as_csv(table: str, dataset: str, cells: Sequence[Cell], about: dict[str, Any
                 "published_psnr": psnr,
                 "published_lpips_alex": ps,
                 "published_seconds": cell.published_seconds,
+                **{f"{key}_left_out": number for key, number in cell.left_out.items()},
                 **about,
             }
         )

@@ -1,8 +1,10 @@
-"""Writing files whole or not at all: beside their place, then moved there in one step."""
+"""Writing files whole or not at all: beside their place, then moved there in one step; and what JSON can hold."""
 
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +41,45 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write a text file (UTF-8) in one step."""
     write_bytes(path, content.encode("utf-8", "surrogateescape"))
+
+
+def as_json(content: Any) -> str:
+    """Return JSON that every reader takes: NaN and the infinities, which JSON does not know, become null.
+
+    Example:
+        >>> print(as_json({"psnr": float("inf"), "mse": [0.0, float("nan")]}), end="")
+        {
+          "psnr": null,
+          "mse": [
+            0.0,
+            null
+          ]
+        }
+    """
+    return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a record says; NaN and Infinity, which earlier versions wrote, are read as null.
+
+    Raises:
+        ValueError: for a file that is empty, cut off, or no record; it is named.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds {type(content).__name__}, no object")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it and run the same command again") from error
+    return content
 
 
 def write_once(path: Path, content: str) -> bool:

@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from iagan_lightning.data.names import same_place
-from iagan_lightning.results.files import replacing, write_bytes, write_once, write_text
+from iagan_lightning.results.files import as_json, read_json, replacing, write_bytes, write_once, write_text
+from iagan_lightning.results.remarks import Remarks
 from iagan_lightning.results.summary import summarise
 
 LONGEST_FILE = 64  # bytes of the longest name within the folder of an image, while it is written
@@ -133,8 +135,12 @@ class OutputFolder:
         return (self.image(name) / "metrics.json").is_file()
 
     def metrics(self, name: str) -> dict[str, Any]:
-        """Return what metrics.json says of a finished image."""
-        return json.loads((self.image(name) / "metrics.json").read_text(encoding="utf-8"))
+        """Return what metrics.json says of a finished image; None stands for what is no finite number.
+
+        Raises:
+            ValueError: for a damaged file.
+        """
+        return read_json(self.image(name) / "metrics.json")
 
     def done(self) -> Iterator[dict[str, Any]]:
         """Return the metrics of all finished images, in the order of their names."""
@@ -143,22 +149,24 @@ class OutputFolder:
             yield self.metrics(name)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Return the rows of summary.csv, metrics as numbers."""
+        """Return the rows of summary.csv, metrics as numbers; what is no finite number is left out."""
         with (self.root / "summary.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as table:
             for row in csv.DictReader(table):
                 names = {key: row.pop(key) for key in ("image", "method", "title") if key in row}
-                yield {**names, **{key: float(value) for key, value in row.items() if value}}
+                numbers = {key: float(value) for key, value in row.items() if value}
+                yield {**names, **{key: value for key, value in numbers.items() if math.isfinite(value)}}
 
     def check_settings(self, settings: dict[str, Any]) -> None:
         """Record what determines the results, or refuse when an earlier run in this folder used something else.
 
         Raises:
-            ValueError: naming each setting that differs, its earlier and its present value.
+            ValueError: naming each setting that differs, its earlier and its present value; for a damaged record.
         """
         path = self.root / "settings.json"
-        settings = json.loads(json.dumps(settings))
-        if path.is_file() or not write_once(path, json.dumps(settings, indent=2) + "\n"):
-            before = json.loads(path.read_text(encoding="utf-8"))
+        written = as_json(settings)
+        settings = json.loads(written)
+        if path.is_file() or not write_once(path, written):
+            before = read_json(path)
             if before.get("format") != settings.get("format"):
                 raise ValueError(
                     f"{self.root} holds results of another version of this package, whose settings cannot be compared "
@@ -183,11 +191,13 @@ class OutputFolder:
         ) as body:
             writer = csv.writer(body, lineterminator="\n")
 
+            remarks = Remarks()
             titles: dict[str, str] = {}  # of methods whose usual title would mislead
             about: dict[str, Any] = {}  # metrics that are not ours
 
             def rows() -> Iterator[dict[str, Any]]:
                 for done in self.done():
+                    remarks.add(done)
                     titles.update(done.get("titles", {}))
                     about.update(done.get("about", {}))
                     for method, metrics in done["methods"].items():
@@ -199,7 +209,7 @@ class OutputFolder:
 
             summary = summarise(rows())
             summary["titles"], summary["about"] = titles, about
-            summary["failed"] = failed or {}
+            summary["remarks"], summary["failed"] = remarks.lines(), failed or {}
             body.seek(0)
             with replacing(self.root / "summary.csv") as file:
                 table = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
@@ -209,7 +219,7 @@ class OutputFolder:
                     writer.writerow(cells + [""] * (len(columns) - len(cells)))
                 table.flush()
                 table.detach()
-        write_text(self.root / "summary.json", json.dumps(summary, indent=2) + "\n")
+        write_text(self.root / "summary.json", as_json(summary))
         return summary
 
 

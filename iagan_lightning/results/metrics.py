@@ -70,6 +70,16 @@ def evaluate(
     return [{name: column[i] for name, column in values.items()} for i in range(len(x))]
 
 
+def outside(x: Tensor) -> Tensor:
+    """Return the share of the values of each image that lie beyond [-1, 1] by more than 0.1, ``(B,)``.
+
+    Example:
+        >>> outside(torch.tensor([0.0, 1.05, -1.2, 3.0]).reshape(1, 1, 2, 2)).tolist()
+        [0.5]
+    """
+    return (x.abs() > 1.1).float().flatten(1).mean(1)
+
+
 def _project(operator: Operator, error: Tensor) -> Tensor | None:
     """Return :math:`A^+ A e`, None where it is out of reach."""
     if not isinstance(operator, LinearOperator):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from iagan_lightning.methods import DIPSettings
+from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.results.lpips import Backbone
 
 
@@ -59,7 +60,7 @@ def parse_level(noise_std: float | str) -> float | None:
     """Return a noise level given as a number or as a fraction, None for ``unknown``.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for anything else, and outside [0, 1].
 
     Example:
         >>> parse_level("10/255") == 10 / 255, parse_level(0.1), parse_level("unknown")
@@ -71,10 +72,9 @@ def parse_level(noise_std: float | str) -> float | None:
         numerator, _, denominator = str(noise_std).partition("/")
         level = float(numerator) / float(denominator or 1)
     except (ValueError, ZeroDivisionError):
-        level = -1.0
-    if not 0 <= level < float("inf"):
         raise ValueError(
-            f"noise_std is a standard deviation on the [0, 1] scale, at least 0, such as 0.04 or 10/255, or "
-            f"unknown; {noise_std!r} was given"
-        )
+            f"noise_std is a standard deviation on the [0, 1] scale, such as 0.04 or 10/255, or unknown; "
+            f"{noise_std!r} was given"
+        ) from None
+    check_noise_std(level)
     return level

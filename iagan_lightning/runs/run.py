@@ -34,6 +34,7 @@ from iagan_lightning.operators import LinearOperator
 from iagan_lightning.results.files import write_text
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.lpips import load_lpips
+from iagan_lightning.results.remarks import offered
 from iagan_lightning.runs.batching import images_that_fit, out_of_memory
 from iagan_lightning.runs.operators import Operators
 from iagan_lightning.runs.options import RunOptions
@@ -245,6 +246,7 @@ class Run:
             seeds=[sample.seed for sample, _ in batch],
             truth=torch.cat(truths) if len(truths) == len(batch) else None,
             names=names,
+            quantisation=batch[0][1].quantisation,
         )
         callbacks: list[pl.Callback] = [BestObjective(), StageStopping(), BackProjection(self.options.back_projection)]
         if self.options.baseline is not None:
@@ -258,10 +260,10 @@ class Run:
 
     def _verdict(self, name: str) -> str:
         record = self.out.metrics(name)
-        methods, final = record["methods"], record["result"]
-        best = methods.get(f"{final}_bp", methods.get(final, {}))
-        psnr = f"PSNR {best['psnr']:.2f} dB, " if "psnr" in best else ""
-        return f"{psnr}residual {best.get('residual', float('nan')):.1e}, {record['seconds']['total']:.1f} s"
+        best = record["methods"].get(offered(record), {})
+        parts = [f"PSNR {best['psnr']:.2f} dB"] if best.get("psnr") is not None else []
+        parts += [f"residual {best['residual']:.1e}"] if best.get("residual") is not None else []
+        return ", ".join([*parts, f"{record['seconds']['total']:.1f} s"])
 
     def _fail(self, sample: Sample, error: Exception, progress: RunProgress) -> None:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -276,8 +278,11 @@ class Run:
 
 
 def _same_operator(read: list[tuple[Sample, Measured]]) -> list[list[tuple[Sample, Measured]]]:
-    """Split images into those that share an operator (and have a truth or not): only they can go side by side."""
-    kinds: dict[tuple[str, bool], list[tuple[Sample, Measured]]] = {}
+    """Split images into those that share an operator, a rounding, and whether there is a truth: only they can go
+    side by side.
+    """
+    kinds: dict[tuple[Any, ...], list[tuple[Sample, Measured]]] = {}
     for sample, measured in read:
-        kinds.setdefault((repr(measured.operator), measured.truth is not None), []).append((sample, measured))
+        kind = (repr(measured.operator), measured.quantisation, measured.truth is not None)
+        kinds.setdefault(kind, []).append((sample, measured))
     return list(kinds.values())

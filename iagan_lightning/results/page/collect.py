@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from PIL import Image
 
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.registry import Metric, shown
+from iagan_lightning.results.remarks import Remarks, offered
 from iagan_lightning.results.sheet import TITLES
-from iagan_lightning.results.summary import summarise
+from iagan_lightning.results.summary import comparable, left_out, summarise
 from iagan_lightning.safety import open_picture
 
 CURVES = ("objective", "residual", "psnr")
@@ -61,20 +63,32 @@ def collect(folders: Sequence[Path], page: Path) -> dict[str, Any]:
     how = embedding(sum(len(run) for run in records))
     labels = _labels(folders)
     runs = [_run(folder, label, run, page) for folder, label, run in zip(folders, labels, records, strict=True)]
-    found = {key for run in records for record in run.values() for row in record["methods"].values() for key in row}
+    rows = [row for run in records for record in run.values() for row in record["methods"].values()]
+    found = {key for row in rows for key, value in row.items() if value is not None}
     titles = _titles(record for run in records for record in run.values())
     # Of noisy measurements the truth itself leaves a residual: the smallest is none to be proud of.
     noisy = any(record.get("noise_std", 0.0) != 0 for run in records for record in run.values())
     metrics = shown({k: v for run in records for record in run.values() for k, v in record.get("about", {}).items()})
     judged = {key for key, about in metrics.items() if about.better} - ({"residual"} if noisy else set())
+    # Means over different pictures cannot be compared: several runs are, over the pictures that all of them have.
+    common = sorted(set.intersection(*map(set, records)))
+    compared = [{name: run[name] for name in common} for run in records] if common else records
+    summary = [row for index, run in enumerate(compared) for row in _summary(index, run, metrics)]
+    tables = {f"{row['method']} {row['run']}": row for row in summary}
+    alike = {key for key in found if common and comparable(tables, key)}
     return {
         "runs": runs,
         "metrics": [
-            {"key": key, **asdict(about), "judged": key in judged} for key, about in metrics.items() if key in found
+            {"key": key, **asdict(about), "judged": key in judged, "alike": key in alike}
+            for key, about in metrics.items()
+            if key in found
         ],
         "methods": {name: titles[name] for name in _ordered(titles)},
         "titles": TITLES | titles,
-        "summary": [row for index, run in enumerate(records) for row in _summary(index, run, metrics)],
+        "offered": _offered([record for run in records for record in run.values()]),
+        "summary": summary,
+        "differences": _differences(compared, list(metrics)) if common else [],
+        "notes": _notes(labels, records, common, summary, titles, {key: about.title for key, about in metrics.items()}),
         "images": [
             {
                 "name": name,
@@ -110,11 +124,11 @@ def _records(folder: Path) -> dict[str, dict[str, Any]]:
         try:
             record = out.metrics(name)
             methods = {
-                method: {key: value for key, value in row.items() if _finite(value)}
+                method: {key: value if _finite(value) else None for key, value in row.items()}
                 for method, row in record["methods"].items()
             }
             records[name] = {**record, "methods": methods}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged ({error}): delete it and run the same command again") from error
     if not records:
         raise ValueError(f"{folder} holds no finished image (images/NAME/metrics.json): give the --out of a run")
@@ -166,6 +180,59 @@ def _summary(index: int, records: dict[str, dict[str, Any]], metrics: dict[str, 
         {"run": index, "method": method, "n": table[method]["n"], **{k: table[method].get(k) for k in metrics}}
         for method in _ordered(table)
     ]
+
+
+def _offered(records: Sequence[dict[str, Any]]) -> str:
+    """Return the result that the page is about: that of every image, the fit's own where that differs."""
+    names = {offered(record) for record in records}
+    return names.pop() if len(names) == 1 else str(records[0].get("result", "iagan"))
+
+
+def _differences(records: Sequence[dict[str, dict[str, Any]]], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Return mean and spread of what each further run has above the first, picture by picture, for every method."""
+    rows: list[dict[str, Any]] = []
+    for index, run in enumerate(records[1:], 1):
+        methods = {method for own in (records[0], run) for record in own.values() for method in record["methods"]}
+        for method in _ordered(methods):
+            pairs = [
+                (records[0][name]["methods"].get(method, {}), record["methods"].get(method, {}))
+                for name, record in run.items()
+            ]
+            row: dict[str, Any] = {"run": index, "method": method}
+            for key in metrics:
+                known = [(a[key], b[key]) for a, b in pairs if a.get(key) is not None and b.get(key) is not None]
+                if known:
+                    more = [b - a for a, b in known]
+                    spread = statistics.stdev(more) if len(more) > 1 else None
+                    row[key] = {"n": len(more), "mean": statistics.fmean(more), "std": spread}
+            if row.keys() - {"run", "method"}:
+                rows.append(row)
+    return rows
+
+
+def _notes(
+    labels: Sequence[str],
+    records: Sequence[dict[str, dict[str, Any]]],
+    common: Sequence[str],
+    summary: Sequence[dict[str, Any]],
+    titles: dict[str, str],
+    names: dict[str, str],
+) -> list[str]:
+    """Return what has to be known to read the table of means."""
+    notes = []
+    if not common:
+        notes.append("No picture is in all of these runs: the means are over different ones, and none is the best.")
+    elif any(len(run) > len(common) for run in records):
+        counts = ", ".join(f"{len(run)} in {label}" for label, run in zip(labels, records, strict=True))
+        notes.append(f"Over the {len(common)} pictures that all of these runs have ({counts}).")
+    for index, (label, run) in enumerate(zip(labels, records, strict=True)):
+        table = {row["method"]: row for row in summary if row["run"] == index}
+        remarks = Remarks()
+        for record in run.values():
+            remarks.add(record)
+        lines = [*filter(None, [left_out(table, TITLES | titles, names)]), *remarks.lines()]
+        notes += [f"{label}: {line}" if len(labels) > 1 else line for line in lines]
+    return notes
 
 
 def _image(folder: Path, name: str, record: dict[str, Any], page: Path, how: Embedding) -> dict[str, Any]:

@@ -6,7 +6,7 @@ const methods = Object.keys(data.methods);
 const metrics = Object.fromEntries(data.metrics.map((metric) => [metric.key, metric]));
 const METRIC = ["psnr", "lpips_alex", "lpips_vgg", "lpips_squeeze", "residual"].find((key) => metrics[key]) || "residual";
 const everywhere = (key) => data.runs.every((_, run) => data.summary.some((row) => row.run === run && row.method === key));
-const METHOD = ["iagan_bp", "iagan"].find(everywhere) || methods.find(everywhere) || methods[methods.length - 1];
+const METHOD = [data.offered, "iagan_bp", "iagan"].find(everywhere) || methods.find(everywhere) || methods[methods.length - 1];
 const SVG = "http://www.w3.org/2000/svg";
 const PAGE = 12; // cards made at a time
 
@@ -32,9 +32,9 @@ function format(key, value) {
 }
 const withUnit = (key, value) => (key === "psnr" ? `${format(key, value)} dB` : format(key, value));
 // Tells of a value whether it is the best of all, as far as its digits show it. Residuals of rounding are alike.
-function bestOf(key, values) {
+function bestOf(key, values, alike = true) {
   const known = values.filter(Number.isFinite);
-  if (!metrics[key].judged || known.length < 2) return () => false;
+  if (!metrics[key].judged || !alike || known.length < 2) return () => false;
   const shown = (value) => format(key, key === "residual" ? Math.max(value, 1e-6) : value);
   const best = shown(metrics[key].better === "high" ? Math.max(...known) : Math.min(...known));
   return (value) => Number.isFinite(value) && shown(value) === best;
@@ -121,7 +121,7 @@ function summary() {
           el("th", { class: j ? "" : "group", "data-column": lead + 3 * i + j }, part === "std" ? "spread" : part))))));
   const best = {};
   for (const metric of shown) for (const part of ["mean", "median"])
-    best[`${metric.key}.${part}`] = bestOf(metric.key, data.summary.map((row) => row[metric.key] && row[metric.key][part]));
+    best[`${metric.key}.${part}`] = bestOf(metric.key, data.summary.map((row) => row[metric.key] && row[metric.key][part]), metric.alike);
   table.append(el("tbody", {}, data.summary.map((row) => el("tr", {},
     el("th", { class: "text first", scope: "row", "data-value": data.methods[row.method] },
       el("span", { class: "dot", style: { background: methodColor(row.method) } }), data.methods[row.method]),
@@ -134,7 +134,25 @@ function summary() {
       return el("td", { class: `${j ? "" : "group"}${wins ? " best" : ""}${part === "std" ? " soft" : ""}`, "data-value": value === null ? "" : value }, text);
     }))))));
   return el("section", { id: "summary" }, el("h2", {}, "Summary"), el("div", { class: "panel scroll" }, sortable(table)),
-    el("p", { class: "note", style: { "margin-top": "8px" } }, `Bold: best${several ? " of all runs" : ""}${metrics.residual && !metrics.residual.judged ? " (of residuals none: with noise the truth leaves one too)" : ""}. Spread: standard deviation over images. A column's title sorts by it.`));
+    el("p", { class: "note", style: { "margin-top": "8px" } }, `Bold: best${several ? " of all runs" : ""}${metrics.residual && !metrics.residual.judged ? " (of residuals none: with noise the truth leaves one too)" : ""}. Spread: standard deviation over images. A column's title sorts by it.`),
+    data.notes.map((line) => el("p", { class: "note" }, line)), differences());
+}
+function differences() {
+  if (!data.differences.length) return null;
+  const signed = (key, value) => `${value > 0 ? "+" : ""}${format(key, value)}`;
+  const shown = data.metrics.filter((metric) => data.differences.some((row) => row[metric.key]));
+  return [el("h3", { style: { "margin-top": "16px" } }, `Differences from ${data.runs[0].label}, picture by picture`),
+    el("div", { class: "panel scroll" }, el("table", { id: "differences" },
+      el("thead", {}, el("tr", {}, el("th", { class: "text first" }, "method"), el("th", { class: "text" }, "run"),
+        shown.map((metric) => el("th", {}, metric.title, " ", el("small", {}, metric.unit))))),
+      el("tbody", {}, data.differences.map((row) => el("tr", {},
+        el("th", { class: "text first", scope: "row" }, el("span", { class: "dot", style: { background: methodColor(row.method) } }), data.methods[row.method]),
+        el("td", { class: "text" }, data.runs[row.run].label),
+        shown.map((metric) => {
+          const one = row[metric.key];
+          return el("td", {}, one ? `${signed(metric.key, one.mean)} ± ${format(metric.key, one.std)} (${one.n})` : "–");
+        })))))),
+    el("p", { class: "note", style: { "margin-top": "8px" } }, "Mean ± standard deviation over the pictures (their number in brackets) of a run's value less that of the first.")];
 }
 
 // Charts --------------------------------------------------------------------------------------------------------------

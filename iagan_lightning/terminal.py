@@ -1,0 +1,78 @@
+"""Standard output and error of a process of ours: what they cannot take must not end a run.
+
+A terminal may know few characters (cp1252, ASCII), a pipe's reader may leave early, and a stream may have been closed
+from the start. None of that changes what a command does, or its exit status. Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from typing import Any
+
+GONE = {errno.EPIPE, errno.ESHUTDOWN, *([errno.EINVAL] if os.name == "nt" else [])}  # said of a pipe without a reader
+
+
+def prepare_streams() -> None:
+    """Make standard output and error of this process take everything: what they do not know as escapes.
+
+    Only the process's own streams are touched, not what a program has put in their place.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed: the next file to be opened would lie in its place
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _patient(sys.stdout)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _patient(sys.stderr)
+
+
+def drop_output() -> None:
+    """Let what is left for standard output go nowhere: its disk is full, say."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)
+
+
+def _patient(stream: Any) -> Any:
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    stream.flush()
+    bytes_: Any = _Unread(getattr(stream.buffer, "raw", stream.buffer))
+    return io.TextIOWrapper(
+        bytes_ if stream.write_through else io.BufferedWriter(bytes_),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+class _Unread(io.RawIOBase):
+    """The bytes of a stream; those that come when its reader has gone are dropped."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def isatty(self) -> bool:
+        """Tell whether the stream is a terminal."""
+        return bool(self._raw.isatty())
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream."""
+        return int(self._raw.fileno())
+
+    def write(self, data: Any) -> int:
+        """Write bytes and return their number."""
+        try:
+            return int(self._raw.write(data) or 0)
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            return len(data)
