@@ -24,7 +24,7 @@ from torch.func import functional_call
 
 from iagan_lightning import CSGM, DIP, IAGAN, ILO, DIPSettings, Fit, FitSettings, Stage, TestTimeModule, adapt
 from iagan_lightning import reconstruct as reconstruct_anywhere
-from iagan_lightning.generators import BEGAN, PGGAN, Generator
+from iagan_lightning.generators import BEGAN, PGGAN, Generator, ModuleGenerator
 from iagan_lightning.methods.fit import check_plan, everything
 from iagan_lightning.methods.phases import sort_callbacks
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
@@ -412,6 +412,117 @@ def test_checkpoints_hold_an_iterate_with_its_own_objective(y, tiny, tmp_path, e
     header, *rows = (Path(trainer.logger.log_dir) / "metrics.csv").read_text().splitlines()
     assert {"objective", "misfit", "residual"} <= set(header.split(","))
     assert len(rows) >= 14
+
+
+class Weighted(IAGAN):
+    """A method of one's own with an argument of its own."""
+
+    def __init__(self, generator, size=0.3, **settings):
+        super().__init__(generator, **settings)
+        self.size = size
+
+    def penalty(self, iterate):
+        return self.size * iterate.z.square().mean(1)
+
+
+CHECKPOINTED = {
+    "csgm": lambda G: CSGM(G, "fast", Stage(steps=4, restarts=2)),
+    "iagan": lambda G: IAGAN(G, "paper", **SHORT),
+    "ilo": lambda G: ILO(G, features=Stage(steps=3), depth=8, radius=0.05, **SHORT),
+    "dip": lambda G: DIP(settings=DIPSettings(steps=3)),
+    "own": lambda G: Weighted(G, size=0.1, **SHORT),
+}
+
+
+def assert_same_outcome(loaded, module):
+    assert loaded.results.keys() == module.results.keys() and loaded.kept.keys() == module.kept.keys()
+    assert all(torch.equal(loaded.results[name], image) for name, image in module.results.items())
+    for fit, kept in module.kept.items():
+        assert all(torch.equal(a, b) for a, b in zip(loaded.kept[fit].tensors, kept.tensors, strict=True))
+        theirs, ours = loaded.weights_of(fit), module.weights_of(fit)
+        assert theirs.keys() == ours.keys() and all(torch.equal(theirs[name], w) for name, w in ours.items())
+    for name in ("seeds", "names", "noise_std", "seconds", "titles", "final", "stage", "given", "preset"):
+        assert getattr(loaded, name) == getattr(module, name), name
+    for name in ("objective", "misfits", "evaluations"):
+        ours, theirs = getattr(module, name), getattr(loaded, name)
+        assert ours.keys() == theirs.keys() and all(torch.equal(theirs[fit], value) for fit, value in ours.items())
+    assert [fit.settings for fit in loaded.fits] == [fit.settings for fit in module.fits]
+
+
+@pytest.mark.parametrize(("method", "noise_std"), [*((name, 0.0) for name in CHECKPOINTED), ("ilo", None)])
+def test_a_checkpoint_gives_the_same_results_again(y, tiny, tmp_path, method, noise_std):
+    """Nothing but the file is given, which holds nothing that runs; from there a new image is one like any other."""
+    given = {"noise_std": noise_std, "seeds": [4, 9], "names": ["a", "b"]}
+    module = fitted(CHECKPOINTED[method](tiny), y, BackProjection(), **given)
+    module.trainer.save_checkpoint(tmp_path / "all.ckpt")
+    loaded = type(module).load_from_checkpoint(tmp_path / "all.ckpt", weights_only=True)
+    assert_same_outcome(loaded, module)
+    if "iagan" in module.results:
+        with torch.no_grad():
+            assert torch.allclose(loaded(), module.results["iagan"], atol=1e-6)
+    with pytest.raises(ValueError, match=r"call begin\(y, A\) first"):
+        adapt(loaded, quiet_trainer(accelerator="cpu"))
+    again = fitted(loaded, y, BackProjection(), **given)
+    assert all(torch.equal(again.results[name], image) for name, image in module.results.items())
+
+
+def test_checkpoints_on_the_way_hold_what_there_was(y, tiny, tmp_path):
+    checkpoint = ModelCheckpoint(tmp_path, save_top_k=-1, filename="{step}", every_n_train_steps=4)
+    trainer = quiet_trainer(
+        accelerator="cpu", enable_checkpointing=True, callbacks=[BestObjective(), BackProjection(), checkpoint]
+    )
+    module = fitted(IAGAN(tiny, "paper", **SHORT), y, trainer=trainer)
+    early, late = (IAGAN.load_from_checkpoint(tmp_path / f"step={step}.ckpt") for step in (4, 12))
+    assert not early.results and early.stage == "latent"
+    assert set(late.results) == {"csgm", "csgm_bp"} and late.stage == "joint"
+    assert torch.equal(late.results["csgm"], module.results["csgm"])
+    with torch.no_grad():
+        misfit = (A(late()) - y).square().flatten(1).mean(1)
+    iterate = torch.load(tmp_path / "step=12.ckpt", weights_only=True)["iterate"]
+    assert torch.allclose(misfit, iterate["objective"], rtol=1e-5), "the best so far"
+
+
+def test_a_generator_that_cannot_say_how_it_is_built_is_given(y, tmp_path):
+    network = torch.nn.Sequential(torch.nn.Linear(8, 768), torch.nn.Tanh(), torch.nn.Unflatten(1, SHAPE))
+    G = ModuleGenerator(network, latent_shape=[8])
+    module = fitted(CSGM(G, latent=Stage(steps=3)), y)
+    module.trainer.save_checkpoint(tmp_path / "own.ckpt")
+    with pytest.raises(ValueError, match=r"another generator: .* CSGM.load_from_checkpoint\(file, generator=G\)"):
+        CSGM.load_from_checkpoint(tmp_path / "own.ckpt")
+    assert_same_outcome(CSGM.load_from_checkpoint(tmp_path / "own.ckpt", generator=G), module)
+
+
+def test_a_state_is_taken_by_a_module_that_has_not_begun(y, tiny):
+    module = fitted(IAGAN(tiny, **SHORT), y)
+    state = module.state_dict()
+    fresh = IAGAN(BEGAN(16, 4, 8))
+    fresh.load_state_dict(state)
+    assert torch.equal(fresh.z, module.z)
+    assert all(torch.equal(a, b) for a, b in zip(fresh.weights, module.weights, strict=True))
+    assert torch.equal(fresh.generator(module.z), tiny(module.z))
+    module.load_state_dict(state)
+    with pytest.raises(ValueError, match="another generator"):
+        IAGAN(BEGAN(16, 8, 8)).load_state_dict(state)
+    other = IAGAN(tiny, **SHORT)
+    other.begin(y, A)
+    with pytest.raises(ValueError, match="another fit than latent"):
+        other.load_state_dict(state)
+
+
+def test_checkpoints_of_a_command_are_loaded_too(tiny_weights, tmp_path):
+    from iagan_lightning.cli import main
+
+    words = ["super-resolution", "--out", str(tmp_path / "out"), "--model.generator", str(tiny_weights)]
+    words += ["--model.latent.steps", "3", "--model.joint.steps", "3", "--data.limit", "1", "--lpips", "none"]
+    words += ["--tensorboard", "0", "--trainer.accelerator", "cpu", "--trainer.enable_checkpointing", "true"]
+    words += ["--trainer.callbacks+=ModelCheckpoint", f"--trainer.callbacks.dirpath={tmp_path / 'kept'}"]
+    words += ["--trainer.callbacks.filename={step}", "--trainer.callbacks.save_top_k=-1"]
+    assert main(words) == 0
+    loaded = IAGAN.load_from_checkpoint(tmp_path / "kept" / "step=6.ckpt", weights_only=True)
+    record = json.loads(next((tmp_path / "out").rglob("metrics.json")).read_text())
+    assert set(loaded.results) == {"csgm", "csgm_bp", "iagan"}
+    assert loaded.objective["joint"].item() == record["objective"]["joint"]
+    assert (loaded.seeds, loaded.names) == ([record["seed"]], [record["image"]])
 
 
 def test_metrics_of_ones_own_are_measured_written_and_shown(y, tiny, tmp_path, capsys):

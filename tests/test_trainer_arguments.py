@@ -139,7 +139,6 @@ def test_what_is_harmless_changes_nothing(y, tiny, name):
         assert {fit: int(n) for fit, n in module.evaluations.items()} == {"latent": 4, "joint": 3}
 
 
-@pytest.mark.filterwarnings("ignore:Checkpoint directory")
 def test_what_is_taken_still_works(y, tiny, tmp_path):
     plain = fitted(y, tiny, trainer_with(callbacks=[BestObjective()])).results["iagan"]
     logger = CSVLogger(tmp_path)

@@ -27,7 +27,7 @@ def adapt(module: Module, trainer: pl.Trainer) -> Module:
         ValueError: for a module that has no measurements yet, for a Trainer with arguments that cannot mean anything
             here or with a precision that would round the variables, and for a fit in which nothing was evaluated.
     """
-    if not module.fits:
+    if not module.fits or module.operator is None:  # as it comes from a checkpoint
         raise ValueError(f"{type(module).__name__} has no measurements yet: call begin(y, A) first")
     check_trainer(trainer)
     keep_freed_memory()
@@ -41,6 +41,8 @@ def adapt(module: Module, trainer: pl.Trainer) -> Module:
                 warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode at the start of training")
                 # https://github.com/Lightning-AI/pytorch-lightning/issues/21326: Lightning with newer PyTorch
                 warnings.filterwarnings("ignore", message=".isinstance.treespec, LeafSpec.. is deprecated")
+                if not module.is_first:  # checkpoints of the fits before it
+                    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
                 trainer.fit(module, train_dataloaders=range(fit.settings.steps))
         except SystemExit as stop:  # what Lightning makes of Ctrl-C
             if isinstance(stop.__context__, KeyboardInterrupt):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from iagan_lightning.methods.fit import Fit
 from iagan_lightning.methods.presets import Kind, Preset, resolve
-from iagan_lightning.methods.settings import FitSettings, Stage
+from iagan_lightning.methods.settings import FitSettings, Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike, TestTimeModule
 
 
@@ -39,7 +39,7 @@ class CSGM(TestTimeModule):
     ) -> None:
         super().__init__(generator, memory_format, compile, logged)
         self.preset: Preset = preset
-        self.given: dict[Kind, Stage] = {"latent": latent}
+        self.given: dict[Kind, Stage] = {"latent": stage_of(latent)}
 
     def configure_fits(self) -> list[Fit]:
         """Return the search for z alone."""

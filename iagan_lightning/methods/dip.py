@@ -199,7 +199,7 @@ class DIP(TestTimeModule):
     ) -> None:
         super().__init__(logged=logged)
         self.preset: Preset = preset
-        self.given = settings
+        self.given = settings if isinstance(settings, DIPSettings) else DIPSettings(**settings)  # of a checkpoint
 
     def configure_fits(self) -> list[Fit]:
         """Return the fit of the network's weights, drawn anew."""

@@ -8,7 +8,7 @@ from iagan_lightning.generators import full_resolution_weights
 from iagan_lightning.methods.csgm import CSGM
 from iagan_lightning.methods.fit import Fit, everything
 from iagan_lightning.methods.presets import Preset
-from iagan_lightning.methods.settings import Stage
+from iagan_lightning.methods.settings import Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike
 
 
@@ -52,7 +52,7 @@ class IAGAN(CSGM):
         logged: bool = False,
     ) -> None:
         super().__init__(generator, preset, latent, memory_format, compile, logged)
-        self.given["joint"] = joint
+        self.given["joint"] = stage_of(joint)
         self._full_resolution: frozenset[str] | None = None
 
     def configure_fits(self) -> list[Fit]:

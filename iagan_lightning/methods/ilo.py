@@ -8,7 +8,7 @@ from iagan_lightning.methods.csgm import CSGM
 from iagan_lightning.methods.fit import Fit
 from iagan_lightning.methods.iagan import IAGAN
 from iagan_lightning.methods.presets import Preset
-from iagan_lightning.methods.settings import Stage
+from iagan_lightning.methods.settings import Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike
 
 
@@ -50,7 +50,7 @@ class ILO(IAGAN):
         super().__init__(generator, preset, latent, joint, memory_format, compile, logged)
         if not radius > 0:
             raise ValueError(f"radius is above 0; {radius} was given")
-        self.given["features"] = features
+        self.given["features"] = stage_of(features)
         self.space, self.radius = f"features-{depth or self.generator.image_shape[1] // 8}", radius
         self.generator.require_space(self.space)
 

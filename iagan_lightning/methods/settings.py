@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -107,6 +108,16 @@ class Stage:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+def stage_of(given: Stage | Mapping[str, Any]) -> Stage:
+    """Return settings as a ``Stage``; a checkpoint holds them as a mapping.
+
+    Example:
+        >>> stage_of({"steps": 7}) == Stage(steps=7)
+        True
+    """
+    return given if isinstance(given, Stage) else Stage(**given)
 
 
 LOWEST = {"steps": 1, "restarts": 1, "halve": 0, "history": 1, "patience": 1, "lr": 0, "lr_weights": 0, "spread": 0,

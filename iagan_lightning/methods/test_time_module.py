@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from iagan_lightning.generators import Generator, load_generator
+from iagan_lightning.methods.checkpoints import make_room, restore, store
 from iagan_lightning.methods.fit import DRAW, MEAN, Fit, Iterate, check_plan
 from iagan_lightning.methods.inputs import seeds_of, tensor_of
 from iagan_lightning.methods.presets import Preset
@@ -81,7 +82,7 @@ class TestTimeModule(pl.LightningModule):
         broken: by fit, which images' last evaluation was infinite or no number, ``(B,)``; the best before it was kept.
         titles: what results are called where their usual titles would mislead.
         metrics: one dictionary per image, result to metrics (filled by a callback).
-        hparams: settings of all fits as they were resolved for the measurements at hand.
+        hparams: the constructor's arguments; of all fits the settings as resolved for the measurements at hand.
         energy: :math:`|y|^2 / m`, ``(B,)``: a misfit over it is a squared relative residual.
         evaluation: the latest evaluation, for callbacks. Rows that are not active may be those of an earlier one.
         best: the best evaluation of the fit so far, where a callback keeps it.
@@ -116,6 +117,9 @@ class TestTimeModule(pl.LightningModule):
             self.trainable = frozenset(name for name, p in given.named_parameters() if p.requires_grad)
             own = copy.deepcopy(given).requires_grad_(False).eval()
             self.generator = own.to(memory_format=getattr(torch, f"{memory_format}_format", torch.channels_last))
+        # What a checkpoint builds the module with again; how the generator is built it says itself.
+        self.save_hyperparameters(ignore=["generator"], logger=False)
+        self.operator: Any = None
         self.logged = logged
         self._generate = torch.compile(call_stacked) if compile else call_stacked
         self.weights: nn.ParameterList = nn.ParameterList()
@@ -134,7 +138,7 @@ class TestTimeModule(pl.LightningModule):
         Raises:
             ValueError: for fits that cannot be made.
         """
-        self.operator: Any = operator
+        self.operator = operator
         self.noise_std = None if noise_std is None else float(noise_std)
         fits = list(self.configure_fits())
         check_plan(fits)
@@ -522,17 +526,23 @@ class TestTimeModule(pl.LightningModule):
         if self.logged and self.stage in self.kept:  # what a checkpoint of this fit holds
             self.log("objective", self.objective[self.stage].mean(), batch_size=1)
 
+    # Checkpoints -------------------------------------------------------------------------------------------------
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store an iterate with its own objective: the kept one, or the best so far. Weights after a step have none."""
-        kept = self.kept.get(self.stage) or self.best or self.last_iterate()
-        checkpoint["iterate"] = {
-            "fit": self.stage, "space": self.current.space, "objective": kept.objective, "misfit": kept.misfit,
-            "z": kept.z, "weights": dict(zip(self.adapted, kept.weights, strict=True)),
-        }  # fmt: skip
-        if len(kept.z) == len(self.active):
-            state = checkpoint["state_dict"]
-            tensors = {"z": kept.z, **{f"weights.{i}": w for i, w in enumerate(kept.weights)}}
-            state.update({key: value.detach().clone() for key, value in tensors.items() if key in state})
+        """Store all that has come out so far, and an iterate of the fit at hand with its own objective."""
+        store(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take what had come out: ``results``, ``kept`` and all other attributes but the operator and the truth."""
+        restore(self, checkpoint)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take generator and variables; a module that has not begun takes those of any fit.
+
+        Raises:
+            ValueError: for the state of another generator, and for that of another fit than the one at hand.
+        """
+        return super().load_state_dict(make_room(self, state_dict), strict, assign)
 
 
 def _within(space: str) -> dict[str, str]:
