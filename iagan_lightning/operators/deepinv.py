@@ -27,6 +27,7 @@ class DeepinvOperator(LinearOperator):
         ValueError: for a physics that is not linear or cannot be built.
 
     Example:
+        >>> import torch
         >>> from deepinv.physics import Inpainting
         >>> A = DeepinvOperator((1, 4, 4), Inpainting((1, 4, 4), mask=torch.ones(1, 4, 4)))
         >>> x = torch.rand(2, 1, 4, 4)

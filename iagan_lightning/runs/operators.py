@@ -72,7 +72,7 @@ def build(factory: OperatorFactory, image_shape: tuple[int, int, int], **setting
         >>> build(Identity, (3, 8, 8), scale=2)
         Traceback (most recent call last):
         ...
-        ValueError: no operator for images of (3, 8, 8): Identity.__init__() got an unexpected keyword argument 'scale'
+        ValueError: no operator for images of (3, 8, 8): Operator.__init__() got an unexpected keyword argument 'scale'
     """
     try:
         A = factory(image_shape, **settings)
