@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -29,15 +30,19 @@ class ResultWriter(pl.Callback):
         save: ``weights`` also writes ``weights.safetensors`` with the latent of each fit, ``FIT.z``, and by how much
             the last one changed each weight, ``FIT.change.NAME``, in half precision: ``iagan rebuild`` makes the image
             again.
+        notes: what else the record of an image is to say, by its name.
     """
 
     phase, concludes = "write", True
 
     def __init__(
-        self, out: OutputFolder | str | os.PathLike[str], save: Literal["images", "weights"] = "images"
+        self,
+        out: OutputFolder | str | os.PathLike[str],
+        save: Literal["images", "weights"] = "images",
+        notes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.out = out if isinstance(out, OutputFolder) else OutputFolder(out)
-        self.save = save
+        self.save, self.notes = save, notes or {}
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write after the last fit; metrics.json comes last, its presence means that the image is done."""
@@ -91,6 +96,7 @@ class ResultWriter(pl.Callback):
             "misfit": {stage: float(value[index]) for stage, value in module.misfits.items()},
             "methods": metrics,
             **({"broken": broken} if broken else {}),
+            **self.notes.get(name, {}),
             **({"titles": module.titles} if module.titles else {}),
             **({"about": about} if (about := about_own()) else {}),
         }

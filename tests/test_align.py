@@ -38,6 +38,7 @@ def test_a_framed_face_is_found_again(which, angle):
     assert (found.x, found.y) == pytest.approx(centre, abs=0.06 * 128)
     assert found.side == pytest.approx(128, rel=0.12)
     assert found.angle == pytest.approx(-angle, abs=8)
+    assert found.seen >= 3
 
 
 def test_scale_and_place_do_not_matter():

@@ -184,6 +184,21 @@ def test_a_fit_that_broke_is_told(run, noise, tmp_path):
         assert "1 of 1 pictures had a fit that ended in infinity or in no number" in text
 
 
+def test_a_cut_around_no_face_is_told(run, tmp_path):
+    """Noise in which the detector finds a face, at one angle of seven."""
+    pytest.importorskip("cv2", reason="needs OpenCV: pip install '.[align]'")
+    frequency = np.fft.fftfreq(256)
+    radius = np.hypot(frequency[:, None], frequency[None])
+    radius[0, 0] = 1
+    clouds = np.fft.ifft2(np.fft.fft2(np.random.default_rng(1).standard_normal((256, 256))) / radius**1.3).real
+    clouds = 255 * (clouds - clouds.min()) / (clouds.max() - clouds.min())
+    Image.fromarray(clouds.astype(np.uint8)).save(tmp_path / "a.png")
+    table, _ = run("super-resolution", "--data.root", tmp_path / "a.png", "--data.align", "true")
+    assert record(tmp_path)["face_seen"] == 1
+    for text in (table, notes(tmp_path)):
+        assert "1 of 1 pictures were cut out around what may be no face" in text
+
+
 def test_an_ordinary_run_is_not_remarked_on(run, tiny, tmp_path):
     folder = tmp_path / "known"
     folder.mkdir()
@@ -194,3 +209,23 @@ def test_an_ordinary_run_is_not_remarked_on(run, tiny, tmp_path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["remarks"] == []
     assert record(tmp_path)["offered"] == "iagan_bp"
     assert "broken" not in record(tmp_path)
+
+
+# A damaged picture of one's own ----------------------------------------------------------------------------------
+
+
+def test_damage_is_not_guessed_at(run, noise, tmp_path):
+    own = ["--data.measurements", noise]
+    _, error = run("inpainting", *own, status=2)
+    assert "where is the damage" in error
+    assert "--operator.mask FILE" in error
+    assert error.count("\n") == 1
+    mask = np.full((16, 16), 255, np.uint8)
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    _, error = run("inpainting", *own, "--operator.mask", tmp_path / "mask.png", status=2)
+    assert "the mask is white everywhere" in error
+    mask[:4] = 0
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    _, said = run("inpainting", *own, "--operator.mask", tmp_path / "mask.png")
+    assert "mask: 75.0% of the picture is measured, 25.0% is filled in" in said
+    assert (torch.load(tmp_path / "out" / "images" / "a" / "measurement.pt")[:, :4] == 0).all()

@@ -124,12 +124,14 @@ class Task:
         operator: class of A unless the user names another.
         defaults: settings of operators that have them, where the user gave neither them nor one of ``instead``.
         instead: settings that make the defaults needless.
+        own: what to give with measurements of one's own, where the defaults would only guess how they came about.
     """
 
     summary: str
     operator: type[Operator]
     defaults: dict[str, Any] = field(default_factory=dict)
     instead: tuple[str, ...] = ()
+    own: str | None = None
 
 
 TASKS = {
@@ -151,6 +153,7 @@ TASKS = {
         Inpainting,
         {"ratio": 0.5},
         ("box", "mask"),
+        "--operator.mask FILE, white where it is intact, or --operator.box [top,left,height,width] of the damage",
     ),
     "denoising": Task("Remove noise of a known level, given with --noise_std.", Identity),
 }
@@ -175,7 +178,10 @@ def _method(name: str, task: Task) -> Callable[..., None]:
         operator: Callable[[tuple[int, int, int]], Operator] = task.operator,
     ) -> None:
         given = (self.config["operator"] or {}).get("init_args") or {}
-        self.reconstruct(name, model, datamodule, Operators(operator, given, task.defaults, task.instead))
+        operators = Operators(operator, given, task.defaults, task.instead)
+        if task.own and operators.defaults and datamodule.measurements is not None:
+            raise ValueError(f"where is the damage of {datamodule.measurements}? Give {task.own}")
+        self.reconstruct(name, model, datamodule, operators)
 
     defaults = "".join(f" with {key} {value}" for key, value in task.defaults.items())
     run.__doc__ = task.summary + OPERATOR.format(kinds="|".join(KINDS), default=task.operator.__name__ + defaults)

@@ -22,12 +22,17 @@ LONGEST = 640  # longer side of the picture that the detector gets
 
 
 class Face(NamedTuple):
-    """A frame around a face: centre (x, y) and side in pixels, angle in degrees by which turning levels it."""
+    """A frame around a face: centre (x, y) and side in pixels, angle in degrees by which turning levels it.
+
+    ``seen`` counts the angles at which it was found, of the seven that are looked at: faces are at three or more, what
+    only looks like one is at one or two.
+    """
 
     x: float
     y: float
     side: float
     angle: float
+    seen: int
 
 
 class _Found(NamedTuple):
@@ -51,6 +56,11 @@ def align_face(x: Tensor) -> Tensor:
     Raises:
         ValueError: where no face is found, or OpenCV is not installed.
     """
+    return cut_face(x)[0]
+
+
+def cut_face(x: Tensor) -> tuple[Tensor, int]:
+    """Return what ``align_face`` does, and at how many angles the face was found."""
     cv2 = _opencv()
     pixels = ((x.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
     face = find_face(pixels)
@@ -62,7 +72,7 @@ def align_face(x: Tensor) -> Tensor:
     turn[:, 2] += (side - 1) / 2 - np.array([face.x, face.y])
     source = np.ascontiguousarray(x.permute(1, 2, 0).numpy())
     turned = cv2.warpAffine(source, turn, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return torch.from_numpy(turned).reshape(side, side, -1).permute(2, 0, 1).contiguous().clamp(-1, 1)
+    return torch.from_numpy(turned).reshape(side, side, -1).permute(2, 0, 1).contiguous().clamp(-1, 1), face.seen
 
 
 def find_face(pixels: np.ndarray) -> Face:
@@ -96,7 +106,8 @@ def find_face(pixels: np.ndarray) -> Face:
     dx = np.cos(radians) * offset[0] - np.sin(radians) * offset[1]
     dy = np.sin(radians) * offset[0] + np.cos(radians) * offset[1]
     return Face(
-        float((face.x + dx) / scale - margin), float((face.y + dy) / scale - margin), float(side / scale), float(angle)
+        float((face.x + dx) / scale - margin), float((face.y + dy) / scale - margin), float(side / scale), float(angle),
+        sum(vote > 0 for vote in votes.values()),
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.data.folders import ARRAYS, list_pictures
-from iagan_lightning.data.framing import align_face, require_detector
+from iagan_lightning.data.framing import cut_face, require_detector
 from iagan_lightning.data.images import Fit, check_large_enough, fit_image, quantisation, read_image, shift_rows
 from iagan_lightning.data.names import names_of, pair, without_suffix
 from iagan_lightning.operators import BicubicDownsampling, LinearOperator, Operator
@@ -54,12 +54,14 @@ class Measured:
         operator: A.
         truth: the true image, where there is one.
         quantisation: standard deviation of the rounding of y on the [0, 1] scale, where y came as a picture.
+        face_seen: at how many angles the face was found that was cut out; None where none was cut out.
     """
 
     y: Tensor
     operator: Operator
     truth: Tensor | None
     quantisation: float = 0.0
+    face_seen: int | None = None
 
 
 class ImageData(pl.LightningDataModule):
@@ -175,21 +177,22 @@ class ImageData(pl.LightningDataModule):
         Raises:
             OSError, ValueError: for files that cannot be read or do not fit.
         """
-        truth = None
+        truth, seen = None, None
         if sample.truth is not None:
-            truth = fit_image(self._picture(sample.truth, image_shape[0]), image_shape[1:], self.fit)[None]
+            picture, seen = self._picture(sample.truth, image_shape[0])
+            truth = fit_image(picture, image_shape[1:], self.fit)[None]
             truth = shift_rows(truth, self.shift)
         if sample.measurement is None:
             assert truth is not None
             A = operator(image_shape)
-            return Measured(A.measure(truth, noise_std, seed=sample.seed), A, truth)
+            return Measured(A.measure(truth, noise_std, seed=sample.seed), A, truth, face_seen=seen)
         if sample.measurement.suffix.lower() in ARRAYS:
             y = read_array(sample.measurement)[None]
             return Measured(y, operator_for(operator, image_shape, tuple(y.shape[1:]), sample.measurement), truth)
-        picture = self._picture(sample.measurement, image_shape[0])
+        picture, seen = self._picture(sample.measurement, image_shape[0])
         A = operator_for(operator, image_shape, tuple(picture.shape), sample.measurement)
         if len(picture) != A.measurement_shape[0]:
-            picture = self._picture(sample.measurement, A.measurement_shape[0])
+            picture, seen = self._picture(sample.measurement, A.measurement_shape[0])
         if not isinstance(A, LinearOperator):
             raise ValueError(
                 f"{sample.measurement}: a picture is measured on [0, 1]; measurements on [-1, 1] follow from it for a "
@@ -197,11 +200,11 @@ class ImageData(pl.LightningDataModule):
             )
         # A picture is A applied to an image in [0, 1]; on [-1, 1] that is 2 y - A(1), and 2 y - 1 = picture.
         y = picture[None] + 1 - A(torch.ones(1, *image_shape))
-        return Measured(A.measured(y), A, truth, quantisation(sample.measurement))
+        return Measured(A.measured(y), A, truth, quantisation(sample.measurement), seen)
 
-    def _picture(self, path: Path, channels: int) -> Tensor:
+    def _picture(self, path: Path, channels: int) -> tuple[Tensor, int | None]:
         picture = read_image(path, channels)
-        return align_face(picture) if self.align else picture
+        return cut_face(picture) if self.align else (picture, None)
 
     def check_measurements(
         self, samples: list[Sample], image_shape: tuple[int, int, int], operator: OperatorFactory

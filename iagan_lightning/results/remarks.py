@@ -92,6 +92,10 @@ def _broken(record: Record) -> bool:
     return bool(record.get("broken"))
 
 
+def _hardly_a_face(record: Record) -> bool:
+    return (record.get("face_seen") or math.inf) < 3
+
+
 def _out_of_range(record: Record) -> bool:
     final = record.get("result", "iagan")
     return offered(record) == final and f"{final}_bp" in record["methods"]
@@ -108,6 +112,10 @@ KINDS: dict[Callable[[Record], bool], str] = {
     _broken: (
         "{count} had a fit that ended in infinity or in no number: what it had found before is its result ({names}). "
         "Smaller steps may help (lr, lr_weights)."
+    ),
+    _hardly_a_face: (
+        "{count} were cut out around what may be no face: it was found at one or two angles only ({names}). Look at "
+        "what was cut out, or crop by hand."
     ),
     _out_of_range: (
         "{count} lie far outside [-1, 1] when they are back-projected, as where A^+ amplifies errors of y: the result "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import gc
+import math
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ from iagan_lightning.data.samples import ImageData, Measured, Sample
 from iagan_lightning.generators import Generator
 from iagan_lightning.methods import TestTimeModule, adapt
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
-from iagan_lightning.operators import LinearOperator
+from iagan_lightning.operators import Inpainting, LinearOperator
 from iagan_lightning.results.files import write_text
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.lpips import load_lpips
@@ -111,6 +112,8 @@ class Run:
             for line in self.data.left_out:
                 print(f"iagan: {line}", file=sys.stderr)
             self.data.check_measurements(samples, self.image_shape, self.operator)
+            if self.data.measurements is not None:
+                self._tell_of_mask()
         if any(sample.measurement is None for sample in samples):
             A = self.operator(self.image_shape)  # settings that fit no operator are found now, not once per image
             if self.options.back_projection not in (None, False) and not isinstance(A, LinearOperator):
@@ -141,6 +144,17 @@ class Run:
                     self.out.require()
                     summary = self.out.write_summary(self.failed)
         return summary
+
+    def _tell_of_mask(self) -> None:
+        """Say how much of a damaged picture of one's own is intact; a mask that hides nothing is refused."""
+        A = self.operator(self.image_shape)
+        if not isinstance(A, Inpainting) or A.given is None:
+            return
+        share = A.num_measurements / math.prod(A.image_shape)
+        if share == 1:
+            raise ValueError("the mask is white everywhere, so nothing is missing: make it black where the damage is")
+        if not self.options.quiet:
+            print(f"mask: {share:.1%} of the picture is measured, {1 - share:.1%} is filled in", file=sys.stderr)
 
     def _work(self, samples: list[Sample], finished: list[int]) -> None:
         """Work through the images that are neither finished nor in another process's hands, until all are finished."""
@@ -255,7 +269,8 @@ class Run:
         callbacks.append(ImageMetrics(self.options.lpips))
         if with_tensorboard.issuperset(names):
             callbacks.append(TensorBoardImages(str(self.out.root)))
-        callbacks += [progress, CurveWriter(self.out), ResultWriter(self.out, self.options.save)]
+        notes = {sample.name: {"face_seen": own.face_seen} for sample, own in batch if own.face_seen is not None}
+        callbacks += [progress, CurveWriter(self.out), ResultWriter(self.out, self.options.save, notes)]
         adapt(self.model, quiet_trainer(**{**self.trainer, "callbacks": callbacks}))
 
     def _verdict(self, name: str) -> str:
