@@ -66,12 +66,31 @@ def test_a_picture_without_error_spoils_no_mean(run, folder, tmp_path, capsys):
     assert iagan["mean"] == pytest.approx(np.mean(psnrs))
     assert "PSNR of naive 2 of 2" in table
     assert "nan" not in table
-    [note] = collect([out], tmp_path / "page.html")["notes"]
+    note, *_ = collect([out], tmp_path / "page.html")["notes"]
     assert "PSNR of naive 2 of 2" in note
     rows = list(csv.DictReader(io.StringIO((out / "summary.csv").read_text())))
     assert {row["psnr"] for row in rows if row["method"] == "naive"} == {""}
     assert run("denoising", "--data.root", folder, "--json", "true") == 0
     assert strict(capsys.readouterr().out)["methods"] == summary["methods"]
+
+
+@pytest.mark.parametrize("content", ["", '{"image": "no', "[]"])
+@pytest.mark.parametrize("name", ["settings.json", "images/noise/metrics.json"])
+def test_a_damaged_record_is_named(run, folder, tmp_path, capsys, name, content):
+    (tmp_path / "out" / "images" / "noise").mkdir(parents=True)
+    (tmp_path / "out" / name).write_text(content)
+    assert run("denoising", "--data.root", folder / "noise.png") == 2
+    error = capsys.readouterr().err
+    assert f"{name} is damaged" in error
+    assert "delete it and run the same command again" in error
+
+
+def test_a_folder_in_ones_home(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert run("denoising", "--data.root", folder / "noise.png", "--out=~/x") == 0
+    assert (tmp_path / "home" / "x" / "summary.json").is_file()
+    assert not (tmp_path / "~").exists()
 
 
 def test_a_measurement_of_nothing_has_no_relative_residual(run, tmp_path, capsys):

@@ -7,7 +7,6 @@ run, and its ``config.yaml`` repeats it alone.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from iagan_lightning.generators import load_generator
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.paper import EXPERIMENTS, figures, tables
 from iagan_lightning.paper.experiments import RATIOS, Dataset, Experiment, Row, rows_of
-from iagan_lightning.results.files import write_bytes, write_picture, write_text
+from iagan_lightning.results.files import read_json, write_bytes, write_picture, write_text
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.sheet import stack_sheets
 
@@ -165,7 +164,7 @@ class Report:
         for row in self.rows:
             record = next(self.folder(row).done(), None)
             if record is not None:
-                settings = json.loads((self.folder(row).root / "settings.json").read_text(encoding="utf-8"))
+                settings = read_json(self.folder(row).root / "settings.json")
                 generator = f"{self.generator} ({settings['generator']['class']} {settings['weights'][:8]})"
                 precise = settings["precision"] in (None, "32-true", "32", 32)
                 return about | {

@@ -30,7 +30,7 @@ class OutputFolder:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root)
+        self.root = Path(root).expanduser()  # --out=~/x reaches us as it is typed
         self._prepared = False
 
     def prepare(self, images: bool = True) -> None:
