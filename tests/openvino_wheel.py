@@ -4,6 +4,7 @@ or a wheel, and computed here once more from the arithmetic of the publication.
 
 import hashlib
 import zipfile
+from itertools import pairwise
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -67,7 +68,7 @@ class Published:
             self.constants[f"{name}.bias"] = normal(1, outgoing, 1, 1)
 
         convolution("m.conv1", CHANNELS[0], CHANNELS[0], 4, 3)
-        for k, (incoming, outgoing) in enumerate(zip(CHANNELS, CHANNELS[1:], strict=False)):
+        for k, (incoming, outgoing) in enumerate(pairwise(CHANNELS)):
             modulation(f"m.layers.{k}.up", incoming)
             for name, width in (("conv1", incoming // 4), ("conv2", outgoing)):
                 convolution(f"m.layers.{k}.{name}", width, outgoing, 8 << k, 1)

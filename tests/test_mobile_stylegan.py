@@ -123,7 +123,7 @@ def test_damaged_and_foreign_wheels_are_refused(published, tmp_path):
             load_generator(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("other/__init__.py", "raise SystemExit('executed')")
-    with pytest.raises(WeightsError, match="it has 0 files MappingNetwork.xml"):
+    with pytest.raises(WeightsError, match=r"it has 0 files MappingNetwork\.xml"):
         load_generator(path)
 
 

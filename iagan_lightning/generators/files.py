@@ -178,11 +178,11 @@ def _fetch(prior: Prior) -> Generator:
             save_generator(generator, part, about)
             part.chmod(0o644)  # public data: a cache may be shared
             os.replace(part, path)
+        return _from_file(path)[0]  # as it will be read from now on: rounding depends on how tensors lie in memory
     except (OSError, SafetensorError) as error:
         if (theirs := _cached(prior)) is not None:  # of another process, open there: Windows does not replace it
             return theirs
         raise WeightsError(f"{prior.name} cannot be put into {path.parent} ({error}): set IAGAN_CACHE") from error
-    return generator
 
 
 def _seal(generator: Generator, prior: Prior) -> dict[str, str]:
