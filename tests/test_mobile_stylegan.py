@@ -7,7 +7,7 @@ import pytest
 import torch
 from openvino_wheel import LATENT, Published, write_folder, write_wheel
 
-from iagan_lightning import Fit, FitSettings, Stage, TestTimeModule, reconstruct
+from iagan_lightning import IAGAN, Fit, FitSettings, Stage, TestTimeModule, reconstruct
 from iagan_lightning.cli import main
 from iagan_lightning.generators import (
     MobileStyleGAN,
@@ -256,6 +256,17 @@ def load_copy(G):
 def test_what_the_methods_ask_of_it(G):
     assert full_resolution_weights(G) == frozenset()  # only the image itself is that large
     assert bytes_per_image(G) > 6 * 4 * sum(p.numel() for p in G.parameters())
+
+
+def test_the_mapping_comes_frozen_from_every_file(G, tmp_path):
+    """What z becomes does not adapt; everything that paints does."""
+    save_generator(G, tmp_path / "prior.safetensors")
+    for network in (MobileStyleGAN((8, 4), latent=4), G, load_generator(tmp_path / "prior.safetensors")):
+        assert all(p.requires_grad != name.startswith("mapping.") for name, p in network.named_parameters())
+    A = BicubicDownsampling(G.image_shape, scale=4)
+    module = IAGAN(G, preset="fast", latent=Stage(steps=1), joint=Stage(steps=2))
+    reconstruct(A(torch.zeros(1, *G.image_shape)), A, module)
+    assert set(module.adapted) == {name for name, _ in G.named_parameters() if not name.startswith("mapping.")}
 
 
 def test_a_whole_reconstruction(G):

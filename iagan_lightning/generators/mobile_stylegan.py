@@ -23,7 +23,8 @@ class MobileStyleGAN(Generator):
     Eight linear layers map z to w. From a learned constant of 4 x 4 pixels, each level doubles the size by an inverse
     Haar transform of its channels and has two separable convolutions, each with a map of noise that is a constant
     here. Every layer multiplies its channels by numbers that are linear in w. There is no tanh: images may leave
-    [-1, 1] a little.
+    [-1, 1] a little. The layers from z to w come frozen: they say where faces lie, not how they look, and all others
+    multiply what they make.
 
     Latent spaces:
 
@@ -55,7 +56,8 @@ class MobileStyleGAN(Generator):
     """
 
     latent_distribution = "normal"
-    schedule = "pggan"
+    # The weights are folded, not equalised: with 1e-3, PGGAN's learning rate, the first joint steps blow the image up.
+    schedule = "began"
     framing: Framing | None = "ffhq"  # what its author trained and published
 
     def __init__(self, channels: Sequence[int] = PUBLISHED, latent: int = 512, mapping: int = 8) -> None:
@@ -71,7 +73,7 @@ class MobileStyleGAN(Generator):
         self.channels, self.latent, self.layer_count = widths, latent, mapping
         self.resolution = 4 << len(widths)
         self.latent_shape, self.image_shape = (latent,), (3, self.resolution, self.resolution)
-        self.mapping = nn.ModuleList(nn.Linear(latent, latent) for _ in range(mapping))
+        self.mapping = nn.ModuleList(nn.Linear(latent, latent) for _ in range(mapping)).requires_grad_(False)
         self.whitening = Whitening(latent)
         self.input = nn.Parameter(torch.randn(1, widths[0], 4, 4))
         self.conv1 = Convolution(widths[0], widths[0], 4, latent)
