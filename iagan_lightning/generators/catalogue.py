@@ -60,8 +60,6 @@ class Prior:
 
 
 _CELEBA = "trained on CelebA, for research"
-
-#: The priors that have names, by name.
 CATALOGUE = {
     prior.name: prior
     for prior in (
