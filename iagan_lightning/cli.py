@@ -26,6 +26,7 @@ tasks:
   denoising           remove noise of a known level
 
   report              the results of a run, or of several, as one HTML page
+  priors              the priors that have names: list them, fetch one
   train-prior         train a generator on your own pictures
   import-prior        convert a generator's weights from elsewhere
   reproduce           the paper's tables and figures, ours beside the published ones
@@ -43,7 +44,7 @@ exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad argum
 """
 
 TASKS = ("super-resolution", "compressed-sensing", "deblurring", "inpainting", "denoising")
-COMMANDS = (*TASKS, "report", "train-prior", "import-prior", "reproduce", "check-operator", "rebuild")
+COMMANDS = (*TASKS, "report", "priors", "train-prior", "import-prior", "reproduce", "check-operator", "rebuild")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -79,6 +80,10 @@ def _run(args: list[str]) -> int:
     # every operation several times slower. Read when PyTorch is loaded, which has not happened yet.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
+        if args[0] == "priors":
+            from iagan_lightning.commands.priors import run_priors
+
+            return run_priors(args[1:])
         if args[0] == "train-prior":
             from iagan_lightning.commands.train_prior import run_train_prior
 

@@ -1,24 +1,31 @@
-"""Pre-trained generators G: architectures, bundled priors, and the safe loading of weights.
+"""Pre-trained generators G: architectures, priors by name, and the safe loading of weights.
 
 Pure PyTorch (and safetensors); nothing here imports the rest of the package.
 """
 
 from iagan_lightning.generators.base import Generator, WeightsError
 from iagan_lightning.generators.began import BEGAN
-from iagan_lightning.generators.files import bundled_priors, load_generator, save_generator
+from iagan_lightning.generators.catalogue import CATALOGUE, Prior, bundled_priors, cache_folder
+from iagan_lightning.generators.files import fetch_prior, load_generator, save_generator
 from iagan_lightning.generators.layers import full_resolution_weights
+from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
 from iagan_lightning.generators.module import ModuleGenerator
 from iagan_lightning.generators.pggan import PGGAN
 from iagan_lightning.generators.pyramid import Pyramid
 
 __all__ = [
     "BEGAN",
+    "CATALOGUE",
     "PGGAN",
     "Generator",
+    "MobileStyleGAN",
     "ModuleGenerator",
+    "Prior",
     "Pyramid",
     "WeightsError",
     "bundled_priors",
+    "cache_folder",
+    "fetch_prior",
     "full_resolution_weights",
     "load_generator",
     "save_generator",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 LatentDistribution = Literal["uniform", "normal"]
+Framing = Literal["tight", "ffhq"]
 
 
 class WeightsError(ValueError):
@@ -34,6 +35,8 @@ class Generator(nn.Module):
         latent_distribution: ``"uniform"`` on [-1, 1] or ``"normal"``, what z was drawn from in training.
         schedule: the generator of the AAAI 2020 paper whose numbers of steps and learning rates suit this one.
         checkpointing: whether features are computed again for the gradient to save memory; None where that cannot be.
+        framing: how its faces are cut out: ``tight``, filling the picture, ``ffhq``, with hair and shoulders as in
+            FFHQ; None where it makes no faces, or nobody said.
     """
 
     latent_shape: tuple[int, ...]
@@ -41,6 +44,7 @@ class Generator(nn.Module):
     latent_distribution: LatentDistribution = "normal"
     schedule: Literal["began", "pggan"] = "began"
     checkpointing: bool | None = None
+    framing: Framing | None = None
 
     def sample_latent(self, n: int, seed: int = 0) -> Tensor:
         """Return n latents from the training distribution, drawn on the CPU so that every device gets the same.
@@ -66,6 +70,11 @@ class Generator(nn.Module):
             {'z': (8,), 'features-8': (4, 8, 8), 'features-16': (4, 16, 16)}
         """
         return {"z": self.latent_shape}
+
+    @property
+    def centred(self) -> frozenset[str]:
+        """The spaces whose mean is 0: where a search may begin; others are entered from z."""
+        return frozenset({"z"})
 
     def require_space(self, space: str) -> None:
         """Raise ValueError for a space that this generator does not have."""

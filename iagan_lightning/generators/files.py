@@ -7,22 +7,28 @@ network a file holds is read from its header, or recognised from the names and s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from iagan_lightning.generators import pggan_layouts
-from iagan_lightning.generators.base import Generator, WeightsError
+from iagan_lightning.generators import mobile_stylegan, pggan_layouts
+from iagan_lightning.generators.base import Framing, Generator, WeightsError
 from iagan_lightning.generators.began import BEGAN
+from iagan_lightning.generators.catalogue import CATALOGUE, Prior, bundled_priors, cache_folder, fetch_source
+from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
+from iagan_lightning.generators.mobile_stylegan_ir import holds_mobile_stylegan, read_mobile_stylegan
 from iagan_lightning.generators.module import ModuleGenerator, build_generator
 from iagan_lightning.generators.pggan import PGGAN
 from iagan_lightning.generators.pyramid import Pyramid
@@ -30,8 +36,12 @@ from iagan_lightning.generators.tensorflow_pickle import read_tensorflow_pickle
 from iagan_lightning.plugins import load, registered
 from iagan_lightning.safety import check_archive, check_dense, refused_name
 
-PRIORS = Path(__file__).parent.parent / "priors"
-ARCHITECTURES: dict[str, type[Generator]] = {"BEGAN": BEGAN, "PGGAN": PGGAN, "Pyramid": Pyramid}
+ARCHITECTURES: dict[str, type[Generator]] = {
+    "BEGAN": BEGAN,
+    "PGGAN": PGGAN,
+    "Pyramid": Pyramid,
+    "MobileStyleGAN": MobileStyleGAN,
+}
 
 HEADER = "iagan_lightning"
 TORCH_PICKLE = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how torch.save began before it wrote zip files
@@ -44,26 +54,18 @@ class BaseConfig:
 BaseConfig.__module__ = "models.utils.config"  # PyTorch's restricted unpickler goes by the full name
 
 
-def bundled_priors() -> dict[str, Path]:
-    """Return the files of the priors that come with the package, by name.
-
-    Example:
-        >>> "began64" in bundled_priors()
-        True
-    """
-    return {path.stem: path for path in sorted(PRIORS.glob("*.safetensors"))}
-
-
 def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Generator:
     """Return a generator in float32, in evaluation mode.
 
     Args:
-        source: name of a bundled prior (``began64``) or of one that another package registers, or path of a safetensors
-            file or of a PyTorch state dict, whose architecture is recognised; or a class path with declarations (see
-            ``build_generator``), whose ``weights`` are such a file too.
+        source: name of a prior (``iagan priors`` lists them; one that is not here yet is fetched) or of one that
+            another package registers, or path of a safetensors file, of a PyTorch state dict, or of a wheel or a
+            folder with the OpenVINO networks of a MobileStyleGAN, whose architecture is recognised; or a class path
+            with declarations (see ``build_generator``), whose ``weights`` are such a file too.
 
     Raises:
-        WeightsError: for a file that is missing or damaged, of an unknown network, or whose tensors do not match.
+        WeightsError: for a file that is missing or damaged, of an unknown network, or whose tensors do not match; for
+            a prior that cannot be fetched.
         ValueError: for a class path that does not fit.
 
     Example:
@@ -73,14 +75,34 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Genera
     """
     if isinstance(source, Mapping):
         return _from_class(source)
-    if str(source) in registered("generators") and str(source) not in bundled_priors():
+    if str(source) in registered("generators") and str(source) not in {*CATALOGUE, *bundled_priors()}:
         return _registered(str(source))
-    path = bundled_priors().get(str(source), Path(source))
-    state, header = _load(path)
-    with torch.device("meta"):  # sizes come from the file: nothing is allocated before they are checked
-        generator = _from_header(header, path) if header else _recognise(state, path)
-    _fill(generator, state, path)
-    return generator.eval()
+    prior = CATALOGUE.get(str(source))
+    if prior is not None and prior.fetched:
+        return _cached(prior) or _fetch(prior)
+    generator, _ = _from_file(bundled_priors().get(str(source), Path(source)))
+    generator.framing = prior.framing if prior is not None else generator.framing
+    return generator
+
+
+def fetch_prior(name: str) -> Path:
+    """Return the file of a prior of the catalogue; one that is not here yet, or was damaged, is fetched and converted.
+
+    A file is written whole or not at all, so that processes that fetch at once do each other no harm.
+
+    Raises:
+        WeightsError: for an unknown name, and where it cannot be fetched.
+
+    Example:
+        >>> fetch_prior("began64").name
+        'began64.safetensors'
+    """
+    if (prior := CATALOGUE.get(name)) is None:
+        raise WeightsError(f"there is no prior {name!r}: known are {', '.join(CATALOGUE)} (iagan priors)")
+    if prior.fetched and _cached(prior) is None:
+        _fetch(prior)
+    assert prior.path is not None
+    return prior.path
 
 
 def save_generator(
@@ -107,6 +129,7 @@ def save_generator(
         "latent_distribution": generator.latent_distribution,
         "image_shape": generator.image_shape,
         "value_range": [-1, 1],
+        **({"framing": generator.framing} if generator.framing else {}),
         "training": dict(training or {}),
     }
     state = {key: value.detach().cpu().contiguous() for key, value in generator.state_dict().items()}
@@ -114,6 +137,60 @@ def save_generator(
 
 
 # Reading -------------------------------------------------------------------------------------------------------
+
+
+def _from_file(path: Path) -> tuple[Generator, Any]:
+    """Return the generator whose weights a file holds, and the file's header (None where it has none)."""
+    state, header = _load(path)
+    with torch.device("meta"):  # sizes come from the file: nothing is allocated before they are checked
+        generator = _from_header(header, path) if header else _recognise(state, path)
+    _fill(generator, state, path)
+    return generator.eval(), header
+
+
+def _cached(prior: Prior) -> Generator | None:
+    """Return a prior that was fetched before; None where it was not, or its file is no longer as it was written."""
+    if prior.path is None:
+        return None
+    try:
+        generator, header = _from_file(prior.path)
+        written = json.loads(header or "{}").get("training")
+        if isinstance(written, dict) and written.items() >= _seal(generator, prior).items():
+            return generator
+    except WeightsError:
+        pass
+    print(f"iagan: {prior.path} is damaged or was made from another file", file=sys.stderr)
+    return None
+
+
+def _fetch(prior: Prior) -> Generator:
+    """Return a prior from its source, and leave it in the cache folder."""
+    path = cache_folder() / f"{prior.name}.safetensors"
+    size = f"{prior.size / 1e6:.0f} MB"
+    print(f"iagan: fetching {prior.name} ({size}, {prior.origin}) into {path.parent}", file=sys.stderr)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{prior.name}-") as folder:
+            generator, _ = _from_file(fetch_source(prior, Path(folder)))
+            generator.framing = prior.framing
+            part = Path(folder) / path.name
+            about = {"data": prior.origin, "licence": prior.licence, **_seal(generator, prior)}
+            save_generator(generator, part, about)
+            part.chmod(0o644)  # public data: a cache may be shared
+            os.replace(part, path)
+        return _from_file(path)[0]  # as it will be read from now on: rounding depends on how tensors lie in memory
+    except (OSError, SafetensorError) as error:
+        if (theirs := _cached(prior)) is not None:  # of another process, open there: Windows does not replace it
+            return theirs
+        raise WeightsError(f"{prior.name} cannot be put into {path.parent} ({error}): set IAGAN_CACHE") from error
+
+
+def _seal(generator: Generator, prior: Prior) -> dict[str, str]:
+    """Return what the header of a file in the cache says: the hash of its source, and one of all its tensors."""
+    digest = hashlib.sha256()
+    for name, value in sorted(generator.state_dict().items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return {"source": prior.sha256, "tensors": digest.hexdigest()}
 
 
 def _from_class(description: Mapping[str, Any]) -> Generator:
@@ -135,10 +212,13 @@ def _registered(name: str) -> Generator:
 
 def _load(path: Path) -> tuple[dict[str, Tensor], Any]:
     """Return the plain state dict of a file and its header (None where it has none)."""
+    if path.exists() and holds_mobile_stylegan(path):
+        with _about(path):
+            return read_mobile_stylegan(path), None
     if not path.is_file():
         raise WeightsError(
-            f"no generator weights at {path}: give the path of a .safetensors or .pth file, or the name of a bundled "
-            f"prior ({', '.join(bundled_priors()) or 'none is installed'})"
+            f"no generator weights at {path}: give the path of a .safetensors or .pth file, or the name of a prior "
+            f"({', '.join(CATALOGUE)}; see iagan priors)"
         )
     state, header = _read(path)
     return _unwrap(state, path), header
@@ -206,8 +286,12 @@ def _summary(content: Any) -> str:
 def _from_header(header: str, path: Path) -> Generator:
     try:
         description = json.loads(header)
-        return ARCHITECTURES[description["architecture"]](**description["arguments"])
-    except (KeyError, TypeError, ValueError) as error:
+        generator = ARCHITECTURES[description["architecture"]](**description["arguments"])
+        if (framing := description.get("framing", generator.framing)) not in (None, *get_args(Framing)):
+            raise ValueError(f"framing {framing!r}")
+        generator.framing = framing
+        return generator
+    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(
             f"the header of {path} describes no known generator ({error}): known are {', '.join(ARCHITECTURES)}"
         ) from error
@@ -223,7 +307,8 @@ def _recognise(state: Mapping[str, Tensor], path: Path) -> Generator:
         skip = shapes.get("l3.weight", (0, 0))[1:2] == (2 * channels,)
         return BEGAN(resolution=resolution, channels=channels, latent=first[1], skip=skip)
     with _about(path):
-        if (network := pggan_layouts.recognise(state)) is not None:
+        network = pggan_layouts.recognise(state) or mobile_stylegan.recognise(shapes)
+        if network is not None:
             return network
     raise WeightsError(
         f"{path} holds another network ({len(shapes)} tensors, the first is {next(iter(shapes))!r}): known layouts "

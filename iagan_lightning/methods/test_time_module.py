@@ -264,7 +264,8 @@ class TestTimeModule(pl.LightningModule):
             draws = [self.generator.sample_latent(self.starts, derived_seed(seed, fit.name)) for seed in self.seeds]
             z, origin = torch.cat(draws).to(like) * fit.settings.spread, "z"
         elif fit.init == MEAN:
-            z, origin = like.new_zeros(batch, *self.generator.latent_shape), "z"
+            origin = space if space in self.generator.centred else "z"
+            z = like.new_zeros(batch, *self.generator.spaces[origin])
         else:
             z = self.kept[fit.init].z.to(like)
             origin = next(earlier.space or "z" for earlier in self.fits if earlier.name == fit.init)

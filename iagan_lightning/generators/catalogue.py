@@ -1,0 +1,184 @@
+"""The priors that have names: what each is, and how those that are not bundled are fetched and checked.
+
+What is fetched stays data: nothing of it is executed, and a file whose hash is not the known one is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from urllib.request import urlopen
+
+from iagan_lightning.generators.base import Framing, WeightsError
+from iagan_lightning.safety import printable
+
+BUNDLED = Path(__file__).parent.parent / "priors"
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A prior with a name.
+
+    Args:
+        name: by which ``load_generator`` knows it.
+        pixels: height and width of its images.
+        framing: how its faces are cut out, as ``Generator.framing``.
+        licence: of the weights, in words.
+        origin: where it comes from, in words.
+        size: bytes of the file that is fetched, or bundled.
+        file: name of the file that is fetched; empty for a bundled prior.
+        sha256: of that file.
+        requirement: by which the package index knows the file.
+    """
+
+    name: str
+    pixels: int
+    framing: Framing | None
+    licence: str
+    origin: str
+    size: int
+    file: str = ""
+    sha256: str = ""
+    requirement: str = ""
+
+    @property
+    def fetched(self) -> bool:
+        """Whether it is fetched on first use; the others are bundled."""
+        return bool(self.file)
+
+    @property
+    def path(self) -> Path | None:
+        """Its file on this machine; None where it is still to be fetched."""
+        path = cache_folder() / f"{self.name}.safetensors" if self.fetched else BUNDLED / f"{self.name}.safetensors"
+        return path if path.is_file() else None
+
+
+_CELEBA = "trained on CelebA, for research"
+CATALOGUE = {
+    prior.name: prior
+    for prior in (
+        Prior("began64", 64, "tight", _CELEBA, "bundled", 1_128_974),
+        Prior("faces128", 128, "tight", _CELEBA, "bundled", 6_757_190),
+        Prior(
+            "ffhq1024",
+            1024,
+            "ffhq",
+            "Apache-2.0; its teacher was trained on FFHQ, for research",
+            "random-face 2021.7.21.1 of the package index",
+            37_588_926,
+            "random_face-2021.7.21.1-py3-none-any.whl",
+            "e5d10e2be7df63f06123855ec591ca35dcb1d059eba47ddcb175d7d26b4019b5",
+            "random-face==2021.7.21.1",
+        ),
+    )
+}
+
+
+def bundled_priors() -> dict[str, Path]:
+    """Return the files of the priors that come with the package, by name.
+
+    Example:
+        >>> "began64" in bundled_priors()
+        True
+    """
+    return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
+
+
+def cache_folder() -> Path:
+    """Return where fetched priors are kept: ``IAGAN_CACHE``, or a folder of the user's caches as the platform has them.
+
+    That is ``XDG_CACHE_HOME`` or ``~/.cache`` on Linux, ``~/Library/Caches`` on macOS and ``LOCALAPPDATA`` on Windows.
+
+    Example:
+        >>> cache_folder().is_absolute()
+        True
+    """
+    if given := os.environ.get("IAGAN_CACHE"):
+        return Path(given).expanduser().absolute()
+    home = Path.home()
+    if sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return base.absolute() / "iagan-lightning"
+
+
+def fetch_source(prior: Prior, folder: Path) -> Path:
+    """Bring the file of a prior into a folder, and return it when it is the right one.
+
+    It is taken from the cache folder where somebody put it there; from the mirror that ``IAGAN_PRIORS`` names, a folder
+    or an address; or from the package index, as pip is configured.
+
+    Raises:
+        WeightsError: where there is no such file, and for one that is not the known one.
+    """
+    target = folder / prior.file
+    own, mirror = cache_folder() / prior.file, os.environ.get("IAGAN_PRIORS", "")
+    if own.is_file():
+        where = str(own.parent)
+    elif mirror:
+        where = mirror
+    else:
+        where = "the package index"
+    try:
+        if own.is_file():
+            shutil.copyfile(own, target)
+        elif "://" in mirror:
+            _download(f"{mirror.rstrip('/')}/{prior.file}", target, prior.size)
+        elif mirror:
+            shutil.copyfile(Path(mirror).expanduser() / prior.file, target)
+        else:
+            _from_index(prior, folder)
+        _check(prior, target)
+    except (OSError, ValueError, HTTPException) as error:
+        raise WeightsError(
+            f"{prior.name} could not be had from {where}: {printable(str(error))}. Without a network, bring "
+            f"{prior.file} (elsewhere: pip download --no-deps {prior.requirement}) and put it into {cache_folder()}"
+        ) from error
+    return target
+
+
+def _download(address: str, target: Path, size: int) -> None:
+    """Write what lies at an address, and no more of it than one byte beyond the size that it should have."""
+    if not address.startswith(("https://", "http://", "file://")):
+        raise ValueError("an address begins with https://, http:// or file://")
+    with urlopen(address, timeout=60) as response, target.open("wb") as file:
+        left = size + 1
+        while left and (part := response.read(min(left, 1 << 20))):
+            file.write(part)
+            left -= len(part)
+
+
+def _from_index(prior: Prior, folder: Path) -> None:
+    """Let pip download the wheel: it knows the user's index, proxy and certificates. Of wheels it executes nothing."""
+    words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--retries", "1", "--no-deps"]
+    words += ["--only-binary", ":all:", "--dest", str(folder), prior.requirement]
+    # In the folder itself, which is empty: python -m would prefer a pip.py of the folder where the user is.
+    done = subprocess.run(words, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    if done.returncode or not (folder / prior.file).is_file():
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("ERROR: ")] or lines[-1:]
+        raise OSError(f"pip download {prior.requirement}: {errors[-1] if errors else 'no such file'}")
+
+
+def _check(prior: Prior, path: Path) -> None:
+    """Raise ValueError for a file of another size or hash than the known one."""
+    size = path.stat().st_size
+    if size != prior.size:
+        raise ValueError(
+            f"{prior.file} has {'at least ' if size > prior.size else ''}{size:,} bytes instead of {prior.size:,}"
+        )
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while part := file.read(1 << 20):
+            digest.update(part)
+    if digest.hexdigest() != prior.sha256:
+        raise ValueError(f"{prior.file} is another file: its sha256 is {digest.hexdigest()} instead of {prior.sha256}")
