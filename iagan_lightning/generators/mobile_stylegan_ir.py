@@ -52,11 +52,10 @@ def read_mobile_stylegan(path: Path) -> dict[str, Tensor]:
             raise
         except Exception as error:
             raise WeightsError(f"is damaged or no wheel: {error}") from error
-    layers = _mapping(mapping)
-    state = {f"whitening.{name}": value for name, value in whitening_of(layers).items()}
+    layers, state = _mapping(mapping), _synthesis(synthesis)
     for number, (weight, bias) in enumerate(layers):
         state[f"mapping.{number}.weight"], state[f"mapping.{number}.bias"] = weight, bias
-    return state | _synthesis(synthesis)
+    return state | {f"whitening.{name}": value for name, value in whitening_of(layers).items()}
 
 
 def _graph(name: str, read: Callable[[str, int], bytes]) -> Graph:
