@@ -282,7 +282,7 @@ def test_the_main_job_needs_no_options(tmp_path, monkeypatch, capsys):
     assert out.name.startswith("super-resolution-")
     assert sorted(path.name for path in (out / "images").iterdir()) == ["astronaut", "grace_hopper"]
     content = record(out, "astronaut")
-    assert content["operator"] == "BicubicDownsampling(image_shape=(3, 64, 64), scale=4, padding='renormalise')"
+    assert content["operator"] == "BicubicDownsampling(image_shape=(3, 128, 128), scale=4, padding='renormalise')"
     printed = capsys.readouterr().out
     assert "IAGAN-BP" in printed
     assert str(Path("runs") / out.name / "images") in printed

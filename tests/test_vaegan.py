@@ -96,6 +96,15 @@ def test_a_pyramid_is_trained_and_stored(folder, tmp_path):
         assert torch.allclose(module.prior()(z), drawn, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")  # Lightning's own
+def test_half_precision_leaves_the_codes_moments_alone(folder, tmp_path):
+    """The first batch's moments are taken over, and are those of the encoder's codes, not rounded to bfloat16."""
+    assert train(folder, tmp_path / "half", 1, "--trainer.precision", "bf16-mixed") == 0
+    square = state(tmp_path / "half")["state_dict"]["code_square"]
+    assert square.dtype == torch.float32
+    assert not torch.equal(square, square.bfloat16().float())
+
+
 def test_gradients_are_cut_to_the_largest_norm(folder, tmp_path):
     """Adam's first moment after one step is a hundredth of a tenth of the gradient, betas being .9 and .99."""
     norms = []

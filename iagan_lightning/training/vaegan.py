@@ -291,8 +291,9 @@ class VAEGANTraining(PriorTraining):
     def _follow(self, code: Tensor) -> None:
         """Move mean and second moment of the codes towards this batch's, faster in the first steps."""
         rate, code = max(0.002, 1 / (1 + self.global_step)), code.float()
-        self.code_mean.lerp_(mean_over_processes(code.mean(0)), rate)
-        self.code_square.lerp_(mean_over_processes(code.T @ code / len(code)), rate)
+        with torch.autocast(code.device.type, enabled=False):  # half precision would round the moments
+            self.code_mean.lerp_(mean_over_processes(code.mean(0)), rate)
+            self.code_square.lerp_(mean_over_processes(code.T @ code / len(code)), rate)
 
     def _root(self) -> Tensor:
         """Return a square root of the codes' covariance."""
