@@ -107,7 +107,7 @@ def wait_for(condition, process):
 
 
 def leftovers(out):
-    return [path for path in out.rglob(".*") if path != out / ".lock"]
+    return [path for path in out.rglob(".*") if path not in (out / ".lock", out / ".names.json")]
 
 
 # Locks ------------------------------------------------------------------------------------------------------------

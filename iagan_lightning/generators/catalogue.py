@@ -64,6 +64,7 @@ CATALOGUE = {
     prior.name: prior
     for prior in (
         Prior("began64", 64, "tight", _CELEBA, "bundled", 1_128_974),
+        Prior("faces64", 64, "tight", _CELEBA, "bundled", 6_632_998),
         Prior("faces128", 128, "tight", _CELEBA, "bundled", 6_757_190),
         Prior(
             "ffhq1024",
