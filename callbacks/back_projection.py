@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Literal
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.operators import LinearOperator
-from iagan_lightning.operators.blur import SIGNAL_POWER, Blur
 
 
 class BackProjection(pl.Callback):
@@ -20,7 +17,7 @@ class BackProjection(pl.Callback):
 
     Where A^+ cannot be computed (conjugate gradients on an ill-conditioned operator), a warning says so and nothing is
     added. An operator that is not linear has no A^+. Where y was rounded (``quantisation``) and A is an
-    ill-conditioned blur, A^+ is regularised accordingly, and y is agreed with as far as its rounding leaves it known.
+    ill-conditioned blur, y is agreed with as far as its rounding leaves it known (``back_project_rounded``).
 
     Args:
         enabled: None (default) adds them when ``noise_std`` is 0 (and known), because back-projection copies the noise
@@ -64,46 +61,14 @@ class BackProjection(pl.Callback):
         try:
             if self.enabled == "naive":
                 back_projected = x + A.naive(y - A(x))
-            elif module.quantisation and not noisy and isinstance(A, Blur) and A.regularised:
-                back_projected = back_project_rounded(x, y, A, module.quantisation)
+            elif module.quantisation and not noisy:
+                back_projected = A.back_project_rounded(x, y, module.quantisation)
             else:
                 back_projected = A.back_project(x, y, level)
         except RuntimeError as error:
             warnings.warn(f"no {result}_bp: {error}", stacklevel=2)
         else:
             module.results[f"{result}_bp"] = back_projected
-
-
-def back_project_rounded(x: Tensor, y: Tensor, A: Blur, quantisation: float) -> Tensor:
-    r"""Return :math:`x + A^+ (y - A x)` for rounded measurements, A^+ being that of Tikhonov.
-
-    What is sought is not a picture but the error e that x still has, and rounding is weighed against the power of that:
-    :math:`|y - A x|^2` less the rounding's own, over how much A leaves of the power of a random image. Weighed against
-    the power of pictures, as noise is, the rounding would come out far larger than e. Errors that are not like a random
-    image, those of a poor x, seem too powerful so; what the truncation of A keeps out stays damped for them too.
-
-    Args:
-        x: images ``(B, C, H, W)``.
-        y: measurements ``(B, *measurement_shape)``.
-        A: the blur.
-        quantisation: standard deviation of the rounding, on the [0, 1] scale.
-
-    Example:
-        >>> A = Blur((1, 32, 32), size=5)
-        >>> x = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        >>> y = (A(x) * 127.5).round() / 127.5
-        >>> plain, rounded = A.back_project(0 * x, y), back_project_rounded(0 * x, y, A, 1 / 255 / 12**0.5)
-        >>> bool((rounded - x).norm() < (plain - x).norm())
-        True
-    """
-    rounding, least = (2 * quantisation) ** 2, (A.truncation * float(A.get_buffer("weights").sum())) ** 2
-    residual = y - A(x)
-    random = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0), dtype=x.dtype).to(x.device)[None]
-    passed = A(random).square().mean() / random.square().mean()
-    power = (residual.square().flatten(1).mean(1) - rounding).clamp(min=rounding) / passed
-    # Each image has a damping of its own, so that none depends on its companions; A^+ takes the level that means it.
-    levels = [math.sqrt(max(rounding / float(p), least) * SIGNAL_POWER) / 2 for p in power]
-    return x + torch.cat([A.pseudo_inverse(r[None], level) for r, level in zip(residual, levels, strict=True)])
 
 
 def _level(noise_std: float | None) -> str:

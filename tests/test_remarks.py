@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping
-from iagan_lightning.callbacks.back_projection import back_project_rounded
 from PIL import Image
 
 from iagan_lightning import IAGAN, Stage, adapt
@@ -74,11 +73,11 @@ def test_rounding_is_not_amplified(portraits, settings):
     def psnr(image):
         return -10 * ((image.clamp(-1, 1) - portraits) / 2).square().mean((1, 2, 3)).log10()
 
-    plain, rounded = psnr(A.back_project(x, y)), psnr(back_project_rounded(x, y, A, EIGHT_BITS))
+    plain, rounded = psnr(A.back_project(x, y)), psnr(A.back_project_rounded(x, y, EIGHT_BITS))
     assert (rounded > psnr(x)).all()
     assert (rounded > plain).all(), (rounded, plain)
-    alone = torch.cat([back_project_rounded(x[i : i + 1], y[i : i + 1], A, EIGHT_BITS) for i in range(2)])
-    assert torch.allclose(alone, back_project_rounded(x, y, A, EIGHT_BITS), atol=1e-5)
+    alone = torch.cat([A.back_project_rounded(x[i : i + 1], y[i : i + 1], EIGHT_BITS) for i in range(2)])
+    assert torch.allclose(alone, A.back_project_rounded(x, y, EIGHT_BITS), atol=1e-5)
 
 
 def test_rounding_is_known_from_the_file(tmp_path):
@@ -96,7 +95,7 @@ def test_a_poor_estimate_amplifies_no_rounding_either(portraits):
     """Its errors are coarse ones, and say nothing of the fine ones that a blur has all but removed."""
     A = Blur((3, 64, 64))
     y = to_8bit(A(portraits)).float() / 127.5 - 1
-    plain, rounded = A.back_project(0 * portraits, y), back_project_rounded(0 * portraits, y, A, EIGHT_BITS)
+    plain, rounded = A.back_project(0 * portraits, y), A.back_project_rounded(0 * portraits, y, EIGHT_BITS)
     errors = [(image.clamp(-1, 1) - portraits).square().mean((1, 2, 3)) for image in (rounded, plain)]
     assert (errors[0] < 0.9 * errors[1]).all()
 

@@ -134,6 +134,19 @@ class LinearOperator(Operator):
         t = torch.where(c <= allowed, 0, t).clamp(0, 1)
         return x_hat + t.reshape(-1, 1, 1, 1) * step
 
+    def back_project_rounded(self, x_hat: Tensor, y: Tensor, quantisation: float) -> Tensor:
+        """Return the back-projection for measurements that were rounded, and are exact otherwise.
+
+        That is ``back_project`` itself, but for operators that would amplify the rounding (``Blur``).
+
+        Args:
+            x_hat: images ``(B, C, H, W)``.
+            y: measurements ``(B, *measurement_shape)``.
+            quantisation: standard deviation of the rounding, on the [0, 1] scale: of 8 bits 1 / 255 / sqrt(12).
+        """
+        del quantisation
+        return self.back_project(x_hat, y)
+
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
     return (a * b.conj()).real.sum()
