@@ -30,7 +30,7 @@ import torch
 from PIL import Image, ImageCms
 
 from iagan_lightning.data.folders import ARRAYS
-from iagan_lightning.data.images import picture_size, read_image
+from iagan_lightning.data.images import opaque, picture_size, read_image
 from iagan_lightning.data.samples import read_array
 from iagan_lightning.operators.files import read_kernel, read_picture
 from iagan_lightning.safety import picture_suffixes
@@ -112,6 +112,12 @@ def check_picture(path: Path) -> None:
         assert -1 <= x.min() <= x.max() <= 1, (x.min(), x.max())
 
 
+def check_opacity(path: Path) -> None:
+    """Read where a picture is opaque."""
+    mask = opaque(path)
+    assert mask.dtype == torch.bool and mask.shape == read_image(path, 1).shape[1:], mask.shape
+
+
 def check_mask(path: Path) -> None:
     """Read a mask."""
     mask = read_picture(path)
@@ -131,8 +137,10 @@ def check_array(path: Path) -> None:
     assert isinstance(read_array(path), torch.Tensor)
 
 
+PICTURES = {"picture", "opacity"}  # their readers promise OSError too
 READERS: dict[str, Callable[[Path], None]] = {
     "picture": check_picture,
+    "opacity": check_opacity,
     "mask": check_mask,
     "kernel": check_kernel,
     "array": check_array,
@@ -153,14 +161,14 @@ def read_case(seed: int, case: int, files: list[tuple[str, bytes]], folder: Path
     array = suffix in ARRAYS
     outcomes: list[tuple[str, str, str | None]] = []
     for reader, check in READERS.items():
-        if reader == ("picture" if array else "array"):
+        if reader in (PICTURES if array else {"array"}):
             continue
         signal.alarm(LIMIT)
         try:
             check(path)
             outcomes.append((reader, "read", None))
         except (ValueError, OSError) as error:
-            own = isinstance(error, ValueError) or reader == "picture"
+            own = isinstance(error, ValueError) or reader in PICTURES
             lines = None if own else f"{reader} {suffix}: {type(error).__name__} where ValueError is promised: {error}"
             outcomes.append((reader, "refused", lines))
         except BaseException:

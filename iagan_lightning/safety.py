@@ -30,7 +30,7 @@ NOT_READ = {"EPS", "WMF", "IPTC", "BUFR", "GRIB", "HDF5", "MPEG"}
 
 SAME_COLOUR = 2  # levels of 255 by which a profile may move a colour and still count as sRGB's
 
-Use = Literal["picture", "mask", "kernel"]
+Use = Literal["picture", "mask", "kernel", "opacity"]
 
 
 @lru_cache(maxsize=1)
@@ -78,6 +78,8 @@ def open_picture(path: str | os.PathLike[str] | IO[bytes]) -> Iterator[Image.Ima
 def read_pixels(source: str | os.PathLike[str] | IO[bytes], channels: int = 3, use: Use = "picture") -> np.ndarray:
     """Return the pixels of a picture, a mask or a kernel as floats ``(H, W, 3)``, or ``(H, W)`` where channels is 1.
 
+    Its opacity likewise, 1 everywhere where the file says nothing of it.
+
     One rule for each type of pixel, whatever is read from it; 0 is black and 1 white:
 
     ========================================  ============================================================
@@ -108,7 +110,7 @@ def read_pixels(source: str | os.PathLike[str] | IO[bytes], channels: int = 3, u
         use: what it is read as.
 
     Returns:
-        float32 for a picture, float64 for a mask or kernel.
+        float32 for a picture, float64 for everything else.
 
     Raises:
         OSError: for a file that is missing, damaged or no picture.
@@ -176,6 +178,9 @@ def _transparent(picture: Image.Image) -> Any:
 def _deep(picture: Image.Image, white: int | None, inverted: bool, use: Use) -> np.ndarray:
     """Return the values of a grey picture of more than 8 bits, float64 ``(H, W)``."""
     pixels = np.asarray(picture)
+    transparent = picture.info.get("transparency")
+    if use == "opacity":
+        return np.ones(pixels.shape) if transparent is None else np.where(pixels == transparent, 0.0, 1.0)
     values = pixels.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("it holds pixels that are NaN or infinite: replace them, or take them out of the picture")
@@ -202,7 +207,7 @@ def _deep(picture: Image.Image, white: int | None, inverted: bool, use: Use) -> 
     if use == "picture" and (profile := picture.info.get("icc_profile")):
         curve = _grey_curve(profile)
         values = values if curve is None else np.interp(values, np.linspace(0, 1, 256), curve / 255)
-    if (transparent := picture.info.get("transparency")) is not None:
+    if transparent is not None:
         values[pixels == transparent] = 1.0 if use == "picture" else 0.0
     return values
 
@@ -219,6 +224,8 @@ def _eight_bits(picture: Image.Image, channels: int, use: Use) -> Image.Image:
         opacity = picture.getchannel("A")
         picture = picture.convert("RGB")
         picture = picture.getchannel(0) if grey else picture
+    if use == "opacity":
+        return Image.new("L", picture.size, 255) if opacity is None else opacity
     if profile:
         picture = _in_srgb(picture, profile)
     if opacity is not None:

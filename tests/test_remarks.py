@@ -12,7 +12,7 @@ from PIL import Image
 from iagan_lightning import IAGAN, Stage, adapt
 from iagan_lightning.cli import main
 from iagan_lightning.data import ImageData
-from iagan_lightning.data.images import to_8bit, to_pillow
+from iagan_lightning.data.images import opaque, to_8bit, to_pillow
 from iagan_lightning.methods.trainers import quiet_trainer
 from iagan_lightning.operators import BicubicDownsampling, Blur, Identity
 from iagan_lightning.results.page.collect import collect
@@ -228,3 +228,78 @@ def test_damage_is_not_guessed_at(run, noise, tmp_path):
     _, said = run("inpainting", *own, "--operator.mask", tmp_path / "mask.png")
     assert "mask: 75.0% of the picture is measured, 25.0% is filled in" in said
     assert (torch.load(tmp_path / "out" / "images" / "a" / "measurement.pt")[:, :4] == 0).all()
+
+
+def erased(folder, name, rows, values=None):
+    """Save a picture of noise that is transparent in its first rows, black under it."""
+    pixels = np.random.default_rng(1).integers(0, 256, (16, 16, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    pixels[:rows] = 0
+    pixels[rows:, :, :3] = pixels[rows:, :, :3] if values is None else values
+    folder.mkdir(exist_ok=True)
+    Image.fromarray(pixels).save(folder / name)
+    return torch.from_numpy(pixels[..., :3].copy()).permute(2, 0, 1) / 127.5 - 1
+
+
+def test_each_picture_is_filled_in_where_it_is_transparent(run, tmp_path):
+    folder = tmp_path / "cut"
+    seen = {name: (rows, erased(folder, f"{name}.png", rows)) for name, rows in (("a", 4), ("b", 8))}
+    erased(folder, "c.png", 0)
+    alpha = ["--data.measurements", folder, "--data.alpha", "mask"]
+    run("inpainting", *alpha, "--data.images_per_fit", "3", status=1)
+    for name, (rows, pixels) in seen.items():
+        assert record(tmp_path, name)["share"] == 1 - rows / 16
+        y = torch.load(tmp_path / "out" / "images" / name / "measurement.pt")
+        assert (y[:, :rows] == 0).all()
+        assert torch.allclose(y[:, rows:], pixels[:, rows:], atol=1e-6)
+        exact = np.asarray(Image.open(tmp_path / "out" / "images" / name / "iagan_bp.png"))[rows:]
+        assert np.array_equal(exact, np.asarray(Image.open(folder / f"{name}.png"))[rows:, :, :3])
+    assert "nothing in the picture is transparent" in (tmp_path / "out" / "images" / "c" / "error.txt").read_text()
+    # The same as with the mask as a file of its own.
+    y = torch.load(tmp_path / "out" / "images" / "a" / "measurement.pt")
+    first = Image.open(tmp_path / "out" / "images" / "a" / "iagan.png").tobytes()
+    Image.open(folder / "a.png").getchannel("A").save(tmp_path / "mask.png")
+    own = ["--operator.mask", tmp_path / "mask.png", "--out", tmp_path / "again"]
+    run("inpainting", "--data.measurements", folder / "a.png", *own)
+    assert torch.equal(torch.load(tmp_path / "again" / "images" / "a" / "measurement.pt"), y)
+    assert Image.open(tmp_path / "again" / "images" / "a" / "iagan.png").tobytes() == first
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "said"),
+    [
+        ("super-resolution", ["--data.measurements"], "says what is missing for Inpainting; BicubicDownsampling was"),
+        ("inpainting", ["--operator.ratio", "0.5", "--data.measurements"], "exactly one of ratio, box and mask"),
+        ("inpainting", ["--data.root"], "from the transparency of data.measurements"),
+        ("inpainting", ["--data.align", "true", "--data.measurements"], "align them beforehand"),
+    ],
+)
+def test_transparency_that_cannot_be_the_mask_is_refused(run, tmp_path, task, arguments, said):
+    erased(tmp_path / "cut", "a.png", 4)
+    _, error = run(task, "--data.alpha", "mask", *arguments, tmp_path / "cut", status=2)
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_rim_of_what_was_erased_is_not_measured(tmp_path):
+    pixels = np.full((1, 4, 4), 255, np.uint8)
+    pixels[0, :, 3] = [0, 128, 254, 255]
+    Image.fromarray(pixels).save(tmp_path / "rim.png")
+    assert opaque(tmp_path / "rim.png").tolist() == [[False, False, True, True]]
+    grey = Image.fromarray(np.array([[7, 9]], np.uint16))
+    grey.save(tmp_path / "grey.png", transparency=9)
+    assert opaque(tmp_path / "grey.png").tolist() == [[True, False]]
+    Image.fromarray(pixels).rotate(180).save(tmp_path / "turned.png", exif=turned_by(180))
+    assert opaque(tmp_path / "turned.png").tolist() == [[False, False, True, True]]
+    for value, said in ((0, "transparent everywhere"), (255, "nothing in the picture is transparent")):
+        pixels[..., 3] = value
+        Image.fromarray(pixels).save(tmp_path / "all.png")
+        with pytest.raises(ValueError, match=said):
+            opaque(tmp_path / "all.png")
+
+
+def turned_by(degrees):
+    exif = Image.Exif()
+    exif[0x0112] = {180: 3}[degrees]
+    return exif

@@ -153,7 +153,8 @@ TASKS = {
         Inpainting,
         {"ratio": 0.5},
         ("box", "mask"),
-        "--operator.mask FILE, white where it is intact, or --operator.box [top,left,height,width] of the damage",
+        "--operator.mask FILE, white where it is intact, --operator.box [top,left,height,width] of the damage, or "
+        "--data.alpha mask for what is transparent",
     ),
     "denoising": Task("Remove noise of a known level, given with --noise_std.", Identity),
 }
@@ -179,7 +180,8 @@ def _method(name: str, task: Task) -> Callable[..., None]:
     ) -> None:
         given = (self.config["operator"] or {}).get("init_args") or {}
         operators = Operators(operator, given, task.defaults, task.instead)
-        if task.own and operators.defaults and datamodule.measurements is not None:
+        drawn = operators.defaults and datamodule.alpha != "mask"
+        if task.own and drawn and datamodule.measurements is not None:
             raise ValueError(f"where is the damage of {datamodule.measurements}? Give {task.own}")
         self.reconstruct(name, model, datamodule, operators)
 

@@ -13,7 +13,17 @@ from torch import Tensor
 
 from iagan_lightning.safety import open_picture, picture_size, read_pixels, white_of
 
-__all__ = ["Fit", "check_large_enough", "fit_image", "picture_size", "read_image", "shift_rows", "to_8bit", "to_pillow"]
+__all__ = [
+    "Fit",
+    "check_large_enough",
+    "fit_image",
+    "opaque",
+    "picture_size",
+    "read_image",
+    "shift_rows",
+    "to_8bit",
+    "to_pillow",
+]
 
 Fit = Literal["crop", "resize", "pad"]
 
@@ -30,6 +40,22 @@ def read_image(path: str | os.PathLike[str] | IO[bytes], channels: int = 3) -> T
     """
     pixels = torch.from_numpy(read_pixels(path, channels)) * 2 - 1
     return (pixels if channels == 3 else pixels[..., None]).permute(2, 0, 1).contiguous()
+
+
+def opaque(path: str | os.PathLike[str] | IO[bytes]) -> Tensor:
+    """Return which pixels of a picture are wholly opaque, bool ``(H, W)``.
+
+    What is half transparent at the rim of an erased part is no longer what was seen there, and does not count.
+
+    Raises:
+        OSError, ValueError: as for ``read_image``, and for a picture that is opaque or transparent everywhere.
+    """
+    mask = torch.from_numpy(read_pixels(path, 1, "opacity")) > 0.99
+    if bool(mask.all()):
+        raise ValueError("nothing in the picture is transparent, so nothing is missing: erase what is damaged")
+    if not bool(mask.any()):
+        raise ValueError("the picture is transparent everywhere: nothing of it is left")
+    return mask
 
 
 def fit_image(x: Tensor, size: tuple[int, int], how: Fit = "crop") -> Tensor:

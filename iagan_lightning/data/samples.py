@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from iagan_lightning.data.folders import ARRAYS, list_pictures
 from iagan_lightning.data.framing import cut_face, require_detector
-from iagan_lightning.data.images import Fit, check_large_enough, fit_image, quantisation, read_image, shift_rows
+from iagan_lightning.data.images import Fit, check_large_enough, fit_image, opaque, quantisation, read_image, shift_rows
 from iagan_lightning.data.names import names_of, pair, without_suffix
-from iagan_lightning.operators import BicubicDownsampling, LinearOperator, Operator
+from iagan_lightning.operators import BicubicDownsampling, Inpainting, LinearOperator, Operator
 from iagan_lightning.operators.files import read_tensor
 from iagan_lightning.safety import picture_size, picture_suffixes
 
@@ -63,6 +64,14 @@ class Measured:
     quantisation: float = 0.0
     face_seen: int | None = None
 
+    @property
+    def notes(self) -> dict[str, float]:
+        """What the record of the image says of how it was read: ``face_seen``, and which ``share`` is measured."""
+        notes: dict[str, float] = {} if self.face_seen is None else {"face_seen": self.face_seen}
+        if isinstance(self.operator, Inpainting) and self.truth is None:
+            notes["share"] = round(self.operator.num_measurements / math.prod(self.operator.image_shape), 6)
+        return notes
+
 
 class ImageData(pl.LightningDataModule):
     """Pictures to reconstruct.
@@ -75,6 +84,8 @@ class ImageData(pl.LightningDataModule):
         fit: how pictures are brought to that size: crop (the centre), resize (stretch) or pad.
         align: find the face in each picture, level it and cut it out as the bundled priors were trained
             (needs OpenCV: pip install 'iagan-lightning[align]').
+        alpha: what transparent parts of measured pictures are: white paper, or by mask what is missing in each of
+            them and inpainted.
         shift: pixels by which true pictures are moved down once they have their size, the top row repeated; negative
             moves them up. Priors trained on aligned pictures know none that are not.
         limit: use only the first so many pictures.
@@ -89,6 +100,7 @@ class ImageData(pl.LightningDataModule):
         size: int | None = None,
         fit: Fit = "crop",
         align: bool = False,
+        alpha: Literal["white", "mask"] = "white",
         shift: int = 0,
         limit: int | None = None,
         images_per_fit: int | Literal["auto"] = 1,
@@ -109,7 +121,12 @@ class ImageData(pl.LightningDataModule):
                     "give only one of the two"
                 )
             require_detector()
-        self.size, self.fit, self.align, self.shift = size, fit, align, shift
+        if alpha == "mask" and (measurements is None or align):
+            raise ValueError(
+                "data.alpha mask takes what is missing from the transparency of data.measurements"
+                + (", as they are: align them beforehand" if align else "; give the damaged pictures there")
+            )
+        self.size, self.fit, self.align, self.shift, self.alpha = size, fit, align, shift, alpha
         self.limit, self.images_per_fit = limit, images_per_fit
         self.left_out: list[str] = []  # of the folders, a line for each of which something was
 
@@ -190,6 +207,8 @@ class ImageData(pl.LightningDataModule):
             y = read_array(sample.measurement)[None]
             return Measured(y, operator_for(operator, image_shape, tuple(y.shape[1:]), sample.measurement), truth)
         picture, seen = self._picture(sample.measurement, image_shape[0])
+        if self.alpha == "mask":
+            operator = with_mask(operator, opaque(sample.measurement))
         A = operator_for(operator, image_shape, tuple(picture.shape), sample.measurement)
         if len(picture) != A.measurement_shape[0]:
             picture, seen = self._picture(sample.measurement, A.measurement_shape[0])
@@ -210,6 +229,8 @@ class ImageData(pl.LightningDataModule):
         self, samples: list[Sample], image_shape: tuple[int, int, int], operator: OperatorFactory
     ) -> None:
         """Build the operator of each measured picture once, so that misfits show before any work is done."""
+        if self.alpha == "mask":  # settings that leave no room for it
+            with_mask(operator, torch.ones(image_shape[1:], dtype=torch.bool))(image_shape)
         if self.align:  # the sizes are known only when the faces have been found
             return
         seen: set[tuple[int, int]] = set()
@@ -218,6 +239,23 @@ class ImageData(pl.LightningDataModule):
             if size is not None and size not in seen:
                 operator_for(operator, image_shape, (image_shape[0], *size), path)
                 seen.add(size)
+
+
+def with_mask(factory: OperatorFactory, mask: Tensor) -> OperatorFactory:
+    """Return a factory of the inpainting with this mask.
+
+    Raises:
+        ValueError: by the factory, where it makes something else.
+    """
+
+    def inpainting(image_shape: tuple[int, int, int]) -> Operator:
+        A = factory(image_shape)
+        if not isinstance(A, Inpainting):
+            raise ValueError(f"data.alpha mask says what is missing for Inpainting; {type(A).__name__} was given")
+        # A picture of another size than the images is refused with the operator as it is, in the words for all.
+        return factory(image_shape, mask=mask) if mask.shape == image_shape[1:] else A
+
+    return inpainting
 
 
 def operator_for(

@@ -46,6 +46,7 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
             "fit": run.data.fit,
             "align": run.data.align,
             "shift": run.data.shift or None,
+            "alpha": None if run.data.alpha == "white" else run.data.alpha,
             "measured": run.data.measurements is None,
         },
         "precision": config.get("trainer", {}).get("precision"),

@@ -269,7 +269,7 @@ class Run:
         callbacks.append(ImageMetrics(self.options.lpips))
         if with_tensorboard.issuperset(names):
             callbacks.append(TensorBoardImages(str(self.out.root)))
-        notes = {sample.name: {"face_seen": own.face_seen} for sample, own in batch if own.face_seen is not None}
+        notes = {sample.name: own.notes for sample, own in batch}
         callbacks += [progress, CurveWriter(self.out), ResultWriter(self.out, self.options.save, notes)]
         adapt(self.model, quiet_trainer(**{**self.trainer, "callbacks": callbacks}))
 
@@ -278,6 +278,7 @@ class Run:
         best = record["methods"].get(offered(record), {})
         parts = [f"PSNR {best['psnr']:.2f} dB"] if best.get("psnr") is not None else []
         parts += [f"residual {best['residual']:.1e}"] if best.get("residual") is not None else []
+        parts += [f"{record['share']:.1%} of it measured"] if self.data.alpha == "mask" else []
         return ", ".join([*parts, f"{record['seconds']['total']:.1f} s"])
 
     def _fail(self, sample: Sample, error: Exception, progress: RunProgress) -> None:
