@@ -36,7 +36,7 @@ def main() -> None:
         out = given.runs / folder
         command = [sys.executable, "-m", "iagan_lightning", "reproduce", "--table", table, "--data.root", given.faces]
         subprocess.run([*command, "--preset", given.preset, "--out", out, *others], check=True)
-        name = f"table-{table}" if table.isdigit() else table
+        name = f"table-{table}" if table[0].isdigit() else table
         pages = PAGES / folder
         pages.mkdir(parents=True, exist_ok=True)
         if Path(given.faces).resolve() == EXAMPLES.resolve():

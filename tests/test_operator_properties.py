@@ -1,5 +1,7 @@
 """Properties of operators over drawn shapes, precisions, scales and masks: a list of cases has its blind spots."""
 
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +19,7 @@ from iagan_lightning.operators import (
     Inpainting,
     LinearOperator,
 )
+from iagan_lightning.operators.fourier import Design
 
 # The same examples in every run: a failure here is a change in the code, not luck.
 settings.register_profile(
@@ -83,7 +86,7 @@ def fourier(draw, shape):
         mask = mask if mask.ndim == 2 else mask[0]
         mask[0, 0] = True
         return FourierSensing(shape, mask=mask)
-    ratio, design = draw(st.sampled_from([0.2, 0.5, 1.0])), draw(st.sampled_from(["hermitian", "quadrant"]))
+    ratio, design = draw(st.sampled_from([0.2, 0.5, 1.0])), draw(st.sampled_from(get_args(Design)))
     return FourierSensing(shape, ratio=ratio, seed=draw(st.integers(0, 9)), design=design)
 
 

@@ -1,6 +1,7 @@
 """One set of properties for all operators; a new operator joins by one line in OPERATORS."""
 
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from iagan_lightning.operators import (
 )
 from iagan_lightning.operators.blur import motion_kernel
 from iagan_lightning.operators.checks import check_operator
-from iagan_lightning.operators.fourier import opposite, random_mask
+from iagan_lightning.operators.fourier import Design, opposite, random_mask
 
 
 def matrix(*shape):
@@ -334,7 +335,7 @@ def test_a_physics_that_does_not_fit():
 # Masks and matrices ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("design", ["hermitian", "quadrant"])
+@pytest.mark.parametrize("design", get_args(Design))
 @pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5, 0.8, 1.0])
 @pytest.mark.parametrize("size", [(64, 64), (33, 47)])
 def test_fourier_masks_hit_their_ratio_for_every_seed(design, ratio, size):
@@ -342,12 +343,24 @@ def test_fourier_masks_hit_their_ratio_for_every_seed(design, ratio, size):
         mask = random_mask(*size, ratio, seed, design)
         assert abs(float(mask.double().mean()) - ratio) < 0.01
         assert torch.equal(mask, random_mask(*size, ratio, seed, design))
-        if design == "hermitian":
+        if design != "quadrant":
             assert torch.equal(mask, opposite(mask))
             assert mask[0, 0]
         else:
             assert torch.equal(mask, mask.flip(0, 1))
     assert not torch.equal(random_mask(*size, 0.3, 0, design), random_mask(*size, 0.3, 1, design))
+
+
+def test_masks_of_the_published_difficulty():
+    masks = torch.stack([random_mask(31, 24, 0.3, seed, "published-difficulty") for seed in range(200)])
+    rows, columns = ((torch.fft.fftfreq(n) * n).round() for n in (31, 24))
+    within = rows[:, None] ** 2 + columns**2 <= 9
+    assert within.sum() == 29
+    assert masks[:, within].all(), "everything up to three cycles per image"
+    share = (round(0.3 * 31 * 24) - 29) / (31 * 24 - 29)
+    often = masks[:, ~within].double().mean(0)
+    assert often.mean() == pytest.approx(share, abs=2e-3)
+    assert (often - share).abs().max() < 5 * (share * (1 - share) / 200) ** 0.5, "of the others none before the rest"
 
 
 def test_quadrant_masks_are_the_public_codes():
@@ -517,7 +530,10 @@ def test_complex_noise_is_independent_on_both_parts():
         (lambda s: FourierSensing(s, mask=torch.ones(8, 7)), r"mask has shape \(8, 8\); \(8, 7\)"),
         (lambda s: FourierSensing(s, mask=torch.zeros(8, 8)), "measures nothing"),
         (lambda s: FourierSensing(s, mask="nowhere.png"), "nowhere.png cannot be read"),
-        (lambda s: FourierSensing(s, ratio=0.5, design="radial"), "design is one of hermitian, quadrant"),
+        (
+            lambda s: FourierSensing(s, ratio=0.5, design="radial"),
+            "hermitian, quadrant, published-difficulty",
+        ),
         (lambda s: Blur(s, size=9), "kernel of 9 x 9 pixels is larger than the image of 8 x 8"),
         (lambda s: Blur(s, kernel="box"), "kernel is one of uniform, gaussian, motion"),
         (lambda s: Blur(s, kernel="gaussian", size=3), "needs std"),

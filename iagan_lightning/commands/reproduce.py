@@ -19,8 +19,9 @@ from iagan_lightning.commands.tasks import run_task
 from iagan_lightning.data.samples import ImageData
 from iagan_lightning.generators import load_generator
 from iagan_lightning.methods.presets import Preset
+from iagan_lightning.operators.fourier import Design
 from iagan_lightning.paper import EXPERIMENTS, figures, tables
-from iagan_lightning.paper.experiments import RATIOS, Dataset, Experiment, Row, rows_of
+from iagan_lightning.paper.experiments import CALIBRATED, RATIOS, Dataset, Experiment, Row, rows_of
 from iagan_lightning.results.files import read_json, write_bytes, write_picture, write_text
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.sheet import stack_sheets
@@ -31,7 +32,7 @@ All other options are handed to every run: --lpips squeeze, --seed_everything 1,
 
 written to OUT/table-N/ (or OUT/fig2/, OUT/misaligned/): one run folder per row; table.csv, table.md, table.tex with our
 figures beside the published ones; figureN.png with pictures placed as in the paper's Figure N, sheet-ROW.png for rows
-of which it has none; with table 1 the masks of Figure 5; with fig2 the curve of Figure 2 as PNG and CSV. The same
+of which it has none; with table 1 the masks, as in Figure 5; with fig2 the curve of Figure 2 as PNG and CSV. The same
 command goes on where it stopped; with a higher --limit it adds images.
 """
 
@@ -85,7 +86,7 @@ def run_reproduce(args: Sequence[str]) -> int:
     ImageData(given.root).samples(0, image_shape, check=False)  # a folder without pictures fails here, not in every row
 
     experiment = EXPERIMENTS[table]
-    name = f"table-{table}" if table.isdigit() else table
+    name = f"table-{table}" if table[0].isdigit() else table
     out = Path(given.out or Path("runs") / f"reproduce-{Path(given.generator).stem}-{preset}") / name
     config, options = _config_first(others)
     status, problems = 0, {}
@@ -129,7 +130,8 @@ class Report:
         self.table, self.experiment, self.dataset, self.rows, self.out = table, experiment, dataset, rows, out
         self.methods = tuple(method for method in experiment.methods if with_dip or method != "dip")
         self.image_shape, self.generator = image_shape, generator
-        self.name = {"fig2": "Figure 2", "misaligned": "Misaligned images"}.get(table, f"Table {table}")
+        names = {"fig2": "Figure 2", "misaligned": "Misaligned images", CALIBRATED: "Table 1, calibrated"}
+        self.name = names.get(table, f"Table {table}")
 
     def folder(self, row: Row) -> OutputFolder:
         """Return the run folder of a row."""
@@ -186,7 +188,7 @@ class Report:
             notes.append("MSE is that of images in [0, 1]; the paper shows it as a curve only.")
         if any(cell.title == "DIP (short)" for cell in cells):
             notes.append("DIP (short) took fewer steps than the official schedule.")
-        if "dip" in self.methods and self.table in ("1", "4"):
+        if "dip" in self.methods and self.table in ("1", CALIBRATED, "4"):
             notes.append("DIP has no official settings for this task; those of x4 super-resolution were used.")
         return notes
 
@@ -208,8 +210,9 @@ class Report:
         for row, run in runs.items():
             if row.name not in figure.rows:
                 self._save(f"sheet-{row.name}.png", [figures.lines_of(figure, run, self.methods)])
-        if self.table == "1":
-            write_picture(self.out / "figure5-masks.png", figures.masks(self.image_shape))
+        if self.table in ("1", CALIBRATED):
+            design: Design = "quadrant" if self.table == "1" else "published-difficulty"
+            write_picture(self.out / "figure5-masks.png", figures.masks(self.image_shape, design=design))
 
     def _save(self, name: str, groups: Sequence[Sequence[Sequence[figures.Picture | None]]]) -> None:
         sheets = [picture for lines in groups if (picture := figures.sheet(lines)) is not None]

@@ -12,7 +12,8 @@ from torch import Tensor
 from iagan_lightning.operators.files import Array, fingerprint, read_picture
 from iagan_lightning.operators.linear import LinearOperator
 
-Design = Literal["hermitian", "quadrant"]
+Design = Literal["hermitian", "quadrant", "published-difficulty"]
+DISC = 3  # cycles per image: up to there a mask of the published difficulty measures everything, 29 coefficients
 
 
 class FourierSensing(LinearOperator):
@@ -25,9 +26,12 @@ class FourierSensing(LinearOperator):
         seed: of the mask, drawn on the CPU; low frequencies are more likely, as in the authors' public code.
         mask: ``(H, W)``, True where measured, unshifted (frequency 0 first), instead of ratio and seed; or its .pt,
             .npy or picture file (white where measured).
-        design: ``"hermitian"``, masks that contain -k with every frequency k, and always frequency 0; or
+        design: ``"hermitian"``, masks that contain -k with every frequency k, and always frequency 0;
             ``"quadrant"``, the authors' public design, which mirrors index i to N - 1 - i: off by one from that
-            symmetry.
+            symmetry; or ``"published-difficulty"``, Hermitian masks of all frequencies of up to 3 cycles per image
+            and, of the others, each as likely as any. The radius is calibrated on the published figures of the plain
+            reconstruction alone, 19.23 and 20.53 dB at ratios 0.3 and 0.5, which the public design exceeds by 8 dB:
+            on 100 faces of 128 x 128 pixels with noise 10/255 it is 18.95 and 20.27 dB, give or take 0.2 by the seed.
 
     Shapes: x ``(B, C, H, W)`` in [-1, 1] -> y ``(B, C, number of coefficients)``, complex.
 
@@ -147,10 +151,11 @@ def opposite(spectrum: Tensor) -> Tensor:
 def random_mask(height: int, width: int, ratio: float, seed: int, design: Design = "hermitian") -> Tensor:
     """Return a random mask ``(height, width)`` whose part of True entries is the ratio.
 
-    The public code draws frequencies again and again with magnitudes |N(0, 1)| t. Drawing until a number of different
-    ones is reached is the same as ordering all of them once by exponential variables divided by their probabilities,
-    and taking the first: exact for every seed and ratio. t is what reaches the ratio with the public code's number of
-    draws, a quarter of the pixels.
+    With ``"published-difficulty"`` all frequencies outside a disc are equally likely. The public code draws
+    frequencies again and again with magnitudes |N(0, 1)| t. Drawing until a number of different ones is reached is the
+    same as ordering all of them once by exponential variables divided by their probabilities, and taking the first:
+    exact for every seed and ratio. t is what reaches the ratio with the public code's number of draws, a quarter of
+    the pixels.
 
     Example:
         >>> float(random_mask(64, 64, 0.3, seed=1).double().mean())
@@ -168,12 +173,16 @@ def random_mask(height: int, width: int, ratio: float, seed: int, design: Design
             [a * width + b for a in (rows, height - 1 - rows) for b in (columns, width - 1 - columns)], dim=1
         )
     else:
-        chances = []
-        for n in (height, width):
-            frequency = torch.arange(n)
-            frequency = torch.minimum(frequency, n - frequency)
-            chances.append(magnitudes(n // 2 + 1, spread * 2 / n * (n // 2 + 1))[frequency])
-        chance = torch.outer(*chances)
+        cycles = [torch.minimum(torch.arange(n), n - torch.arange(n)) for n in (height, width)]
+        if design == "published-difficulty":
+            vertical, horizontal = cycles
+            within = vertical[:, None] ** 2 + horizontal**2 <= DISC**2
+            number = torch.arange(height * width).reshape(height, width)
+            alone = number == opposite(number)  # a pair has two chances, a frequency that is its own opposite one
+            chance = torch.where(within, torch.inf, 1 + alone.double())
+        else:
+            halves = [magnitudes(n // 2 + 1, spread * 2 / n * (n // 2 + 1)) for n in (height, width)]
+            chance = torch.outer(*(half[own] for half, own in zip(halves, cycles, strict=True)))
         chance[0, 0] = torch.inf  # without the mean no image can be told from a brighter one: it is always measured
         order = _order(chance, draw)
         rows, columns = order // width, order % width

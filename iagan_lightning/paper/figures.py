@@ -12,6 +12,7 @@ from PIL import Image
 
 from iagan_lightning.data.images import read_image
 from iagan_lightning.operators import FourierSensing
+from iagan_lightning.operators.fourier import Design
 from iagan_lightning.paper.experiments import Figure
 from iagan_lightning.paper.tables import Cell
 from iagan_lightning.results.folder import OutputFolder
@@ -79,7 +80,9 @@ def lines_of_figure_1(figure: Figure, runs: dict[str, OutputFolder]) -> list[lis
     ]
 
 
-def masks(image_shape: tuple[int, int, int], ratios: Sequence[float] = (0.3, 0.5)) -> Image.Image:
+def masks(
+    image_shape: tuple[int, int, int], ratios: Sequence[float] = (0.3, 0.5), design: Design = "quadrant"
+) -> Image.Image:
     """Return Figure 5: the Fourier coefficients that are sampled, white, with frequency 0 in the middle.
 
     Example:
@@ -88,7 +91,7 @@ def masks(image_shape: tuple[int, int, int], ratios: Sequence[float] = (0.3, 0.5
     """
     pictures = {}
     for ratio in ratios:
-        mask = FourierSensing(image_shape, ratio=ratio, design="quadrant").mask
+        mask = FourierSensing(image_shape, ratio=ratio, design=design).mask
         pictures[f"{ratio:.0%} of the coefficients"] = torch.fft.fftshift(mask)[None].float() * 2 - 1
     height = image_shape[1]
     return comparison_sheet(pictures, {}, cell=height * -(-CELL // height))  # whole pixels, all of one size
