@@ -7,19 +7,12 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-import torch
 from safetensors.torch import save as to_safetensors
 
-from iagan_lightning.data.images import to_pillow
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule
-from iagan_lightning.results.files import as_json, write_bytes, write_picture, write_tensors, write_text
-from iagan_lightning.results.folder import METRICS_VERSION, OutputFolder
-from iagan_lightning.results.metrics import outside
-from iagan_lightning.results.registry import about_own
-from iagan_lightning.results.sheet import sheet_of
-
-OUTSIDE = 0.01  # share of a back-projection's values that may lie far outside [-1, 1]; up to 0.003 do where A is exact
+from iagan_lightning.results.finished import Finished, drawable, mask_picture
+from iagan_lightning.results.folder import OutputFolder
 
 
 class ResultWriter(pl.Callback):
@@ -48,83 +41,42 @@ class ResultWriter(pl.Callback):
         """Write after the last fit; metrics.json comes last, its presence means that the image is done."""
         module = require_method(pl_module, self)
         if module.is_last:
-            for index in range(len(module.names)):
-                self._write(module, index)
-
-    def _write(self, module: TestTimeModule, index: int) -> None:
-        name = module.names[index]
-        folder = self.out.make(name)
-        y = module.y[index].cpu()
-        truth = None if module.truth is None else module.truth[index].cpu()
-        results = {method: images[index].float().cpu() for method, images in module.results.items()}
-        metrics = module.metrics[index] if module.metrics else {}
-        write_tensors(folder / "measurement.pt", y)
-        picture = _drawable(module.operator.picture(module.y[index]))
-        if picture is not None:
-            write_picture(folder / "measurement.png", to_pillow(picture))
-        mask = _mask_picture(getattr(module.operator, "mask", None))
-        if mask is not None:
-            write_picture(folder / "mask.png", to_pillow(mask))
-        if truth is not None:
-            write_picture(folder / "truth.png", to_pillow(truth))
-        for method, image in results.items():
-            write_picture(folder / f"{method}.png", to_pillow(image))
-        write_picture(folder / "comparison.png", sheet_of(results, truth, picture, metrics, module.titles))
-        if self.save == "weights":
-            write_bytes(folder / "weights.safetensors", _variables(module, index))
-        # Of attempts that failed or were killed.
-        for remnant in (folder / "error.txt", *folder.glob(".*.part")):
-            remnant.unlink(missing_ok=True)
-        final, broken = module.final, [stage for stage, images in module.broken.items() if images[index]]
-        projected = results.get(f"{final}_bp")
-        within = projected is not None and float(outside(projected[None])) <= OUTSIDE
-        seconds = {stage: time / len(module.names) for stage, time in module.seconds.items()}
-        record = {
-            "version": METRICS_VERSION,
-            "image": name,
-            "seed": module.seeds[index],
-            "operator": repr(module.operator),
-            "noise_std": module.noise_std,
-            "quantisation": module.quantisation,
-            "preset": module.preset,
-            "result": final,
-            "offered": f"{final}_bp" if within else final,
-            "device": str(module.y.device),
-            "seconds": {**seconds, "total": sum(seconds.values())},
-            "evaluations": {stage: int(n[index]) for stage, n in module.evaluations.items()},
-            "objective": {stage: float(value[index]) for stage, value in module.objective.items()},
-            "misfit": {stage: float(value[index]) for stage, value in module.misfits.items()},
-            "methods": metrics,
-            **({"broken": broken} if broken else {}),
-            **self.notes.get(name, {}),
-            **({"titles": module.titles} if module.titles else {}),
-            **({"about": about} if (about := about_own()) else {}),
-        }
-        write_text(folder / "metrics.json", as_json(record))
+            for index, name in enumerate(module.names):
+                weights = _variables(module, index) if self.save == "weights" else None
+                finished(module, index, self.notes.get(name, {})).write(self.out.make(name), weights)
 
 
-def _mask_picture(mask: object) -> torch.Tensor | None:
-    """Return a mask as ``(1, H, W)`` in [-1, 1], as it is read again (``--operator.mask mask.png``).
+def finished(module: TestTimeModule, index: int, notes: Mapping[str, Any] | None = None) -> Finished:
+    """Return what is known of an image of a method whose last fit has ended.
 
-    None where no one picture tells it: channels that differ, values beyond [0, 1], or another kind of mask altogether.
-
-    Example:
-        >>> _mask_picture(torch.tensor([[True, False]])).tolist(), _mask_picture(torch.ones(4)) is None
-        ([[[1.0, -1.0]]], True)
+    Args:
+        module: the method.
+        index: of the image in the batch.
+        notes: what else its record is to say.
     """
-    if not isinstance(mask, torch.Tensor) or mask.is_complex() or mask.ndim not in (2, 3) or not mask.numel():
-        return None
-    planes = mask.detach().cpu().float()
-    planes = planes if mask.ndim == 3 else planes[None]
-    inside = ((planes >= 0) & (planes <= 1)).all()
-    return planes[:1] * 2 - 1 if inside and (planes == planes[:1]).all() else None
-
-
-def _drawable(picture: torch.Tensor | None) -> torch.Tensor | None:
-    """Return what a user's operator calls a picture if it is one, ``(1 or 3, h, w)``, else None."""
-    if picture is None or picture.is_complex() or picture.ndim != 3 or len(picture) not in (1, 3):
-        return None
-    return picture if picture.numel() else None
+    return Finished(
+        name=module.names[index],
+        seed=module.seeds[index],
+        y=module.y[index].cpu(),
+        operator=module.operator,
+        noise_std=module.noise_std,
+        quantisation=module.quantisation,
+        results={name: images[index].float().cpu() for name, images in module.results.items()},
+        final=module.final,
+        seconds={stage: time / len(module.names) for stage, time in module.seconds.items()},
+        evaluations={stage: int(n[index]) for stage, n in module.evaluations.items()},
+        objective={stage: float(value[index]) for stage, value in module.objective.items()},
+        misfit={stage: float(value[index]) for stage, value in module.misfits.items()},
+        broken=[stage for stage, images in module.broken.items() if images[index]],
+        preset=module.preset,
+        device=str(module.y.device),
+        measurement=drawable(module.operator.picture(module.y[index])),
+        mask=mask_picture(getattr(module.operator, "mask", None)),
+        truth=None if module.truth is None else module.truth[index].cpu(),
+        metrics=module.metrics[index] if module.metrics else {},
+        titles=module.titles,
+        notes=notes or {},
+    )
 
 
 def _variables(module: TestTimeModule, index: int) -> bytes:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -15,69 +13,20 @@ from PIL import Image
 from torch import Tensor
 
 from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping
+from iagan_lightning.callbacks.notebook_progress import NotebookProgress, in_notebook
+from iagan_lightning.callbacks.result_writer import finished
+from iagan_lightning.data.measured import read_measurement
 from iagan_lightning.generators import Generator
 from iagan_lightning.methods import Stage, TestTimeModule, adapt, method_named
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.trainer_arguments import check_arguments
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import Operator
-from iagan_lightning.results.sheet import sheet_of, stack_sheets
-
-EXPECTED = ("csgm", "csgm_bp", "iagan", "iagan_bp", "dip")  # None where they were not made
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """Results for a batch of B measurements, images in [-1, 1] on the CPU; a notebook shows them as pictures.
-
-    Each result is an attribute and an item by its name. Of IAGAN: ``csgm``, the latent stage's; ``iagan``, the joint
-    stage's; ``csgm_bp`` and ``iagan_bp``, back-projected, or None; ``dip``, where the callback ``DIPBaseline`` was
-    given, or None.
-
-    Attributes:
-        results: images by name, ``(B, C, H, W)`` each.
-        objective: misfit and penalty, what was minimised, by fit, ``(B,)`` each.
-        misfit: ``|y - A x|^2 / m`` by fit, ``(B,)`` each.
-        evaluations: evaluations of the objective by fit, ``(B,)`` each.
-        seconds: wall time by fit, and ``total``.
-        titles: what results are called where their usual titles would mislead.
-    """
-
-    results: dict[str, Tensor]
-    objective: dict[str, Tensor]
-    misfit: dict[str, Tensor]
-    evaluations: dict[str, Tensor]
-    seconds: dict[str, float]
-    titles: dict[str, str] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> Tensor:
-        """Return a result by its name."""
-        return self.results[name]
-
-    def __getattr__(self, name: str) -> Tensor | None:
-        results = self.__dict__.get("results", {})
-        if name in results:
-            image: Tensor = results[name]
-            return image
-        if results and (name in EXPECTED or (name.endswith("_bp") and name[:-3] in results)):
-            return None
-        raise AttributeError(f"a reconstruction has no {name!r}; its results are {', '.join(results)}")
-
-    def comparison(self, rows: int = 8) -> Image.Image:
-        """Return the methods side by side, a row for each of the first images."""
-        number = len(next(iter(self.results.values())))
-        each = ({name: x[i] for name, x in self.results.items()} for i in range(min(number, rows)))
-        return stack_sheets([sheet_of(images, None, None, {}, self.titles) for images in each])
-
-    def _repr_png_(self) -> bytes:
-        """Show the comparison in a notebook."""
-        buffer = io.BytesIO()
-        self.comparison().save(buffer, format="PNG")
-        return buffer.getvalue()
+from iagan_lightning.results.reconstruction import Reconstruction
 
 
 def reconstruct(
-    y: Tensor | np.ndarray,
+    y: Tensor | np.ndarray | Image.Image | str | os.PathLike[str],
     A: Operator,
     G: Generator | TestTimeModule | str | os.PathLike[str] | None,
     noise_std: float | None = 0.0,
@@ -88,14 +37,16 @@ def reconstruct(
     latent: Stage | None = None,
     joint: Stage | None = None,
     back_projection: bool | Literal["discrepancy", "naive"] | None = None,
-    quantisation: float = 0.0,
+    quantisation: float | None = None,
     callbacks: Sequence[pl.Callback] = (),
+    progress: bool = True,
     **trainer: Any,
 ) -> Reconstruction:
     r"""Reconstruct images from :math:`y = A x + e` with a generator that adapts itself to each image.
 
     Args:
         y: measurements ``(B, *A.measurement_shape)`` of images in [-1, 1], a tensor or a NumPy array; no whole numbers.
+            Or, where A's measurements are pictures, one picture: an image of Pillow's or the path of a file.
         A: the operator.
         G: the generator, or the path of its weights; a generator that is given is not changed. Or a method of your own
             with its generator, a ``TestTimeModule``; then ``method``, ``preset``, ``latent`` and ``joint`` are its own
@@ -109,9 +60,10 @@ def reconstruct(
         back_projection: None adds the ``_bp`` results when noise_std is 0; True always; False never;
             ``"discrepancy"`` always, with noise only as far as the noise allows; ``"naive"`` always, with A's plain
             reconstruction in place of A^+.
-        quantisation: standard deviation of the rounding of y on the [0, 1] scale, ``1 / 255 / 12**0.5`` where y was
-            read from a picture of 8 bits.
+        quantisation: standard deviation of the rounding of y on the [0, 1] scale, ``1 / 255 / 12**0.5`` for 8 bits;
+            by default that of the picture, where y is one, and 0 otherwise.
         callbacks: further Lightning callbacks; they see every evaluation of the objective.
+        progress: in a notebook, show a line that tells how far it is.
         **trainer: arguments of ``pytorch_lightning.Trainer``, for example ``accelerator="cpu"``.
 
     Raises:
@@ -140,8 +92,13 @@ def reconstruct(
         kind = method_named(method) if isinstance(method, str) else method
         module = _build(kind, G, {name: value for name, value in settings.items() if value is not None})
     check_arguments(trainer)
-    module.begin(y, A, noise_std, seed, quantisation=quantisation)
-    ours = [BestObjective(), StageStopping(), BackProjection(back_projection)]
+    rounding = 0.0
+    if isinstance(y, str | os.PathLike | Image.Image):
+        y, rounding = read_measurement(y, A)
+    module.begin(y, A, noise_std, seed, quantisation=rounding if quantisation is None else quantisation)
+    ours: list[pl.Callback] = [BestObjective(), StageStopping(), BackProjection(back_projection)]
+    if progress and in_notebook():
+        ours.append(NotebookProgress())
     with quiet_lightning():
         adapt(module, quiet_trainer(callbacks=[*ours, *callbacks], **trainer))
     return Reconstruction(
@@ -151,6 +108,7 @@ def reconstruct(
         module.evaluations,
         {"total": sum(module.seconds.values()), **module.seconds},
         module.titles,
+        [finished(module, index) for index in range(len(module.names))],
     )
 
 

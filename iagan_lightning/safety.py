@@ -30,6 +30,7 @@ NOT_READ = {"EPS", "WMF", "IPTC", "BUFR", "GRIB", "HDF5", "MPEG"}
 
 SAME_COLOUR = 2  # levels of 255 by which a profile may move a colour and still count as sRGB's
 
+PictureFile = str | os.PathLike[str] | IO[bytes] | Image.Image  # the last one is open already
 Use = Literal["picture", "mask", "kernel", "opacity"]
 
 
@@ -53,13 +54,17 @@ def picture_suffixes() -> frozenset[str]:
 
 
 @contextmanager
-def open_picture(path: str | os.PathLike[str] | IO[bytes]) -> Iterator[Image.Image]:
-    """Open a picture of which only the header has been read so far.
+def open_picture(path: PictureFile) -> Iterator[Image.Image]:
+    """Open a picture of which only the header has been read so far; an image of Pillow's is taken as it is.
 
     Raises:
         OSError: for a file that is missing or no picture.
         ValueError: for one too large to decode.
     """
+    if isinstance(path, Image.Image):  # not closed: it is not ours
+        _check_pixels(path)
+        yield path
+        return
     with warnings.catch_warnings():  # Pillow's own limits are wider: it warns, and refuses only twice as much
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
@@ -67,15 +72,19 @@ def open_picture(path: str | os.PathLike[str] | IO[bytes]) -> Iterator[Image.Ima
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ValueError(f"a picture of more pixels than are read ({MAX_PIXELS:,}): shrink it first") from error
     with picture:
-        width, height = picture.size
-        if width * height > MAX_PIXELS:
-            raise ValueError(
-                f"a picture of {width} x {height} pixels is more than is read ({MAX_PIXELS:,} pixels): shrink it first"
-            )
+        _check_pixels(picture)
         yield picture
 
 
-def read_pixels(source: str | os.PathLike[str] | IO[bytes], channels: int = 3, use: Use = "picture") -> np.ndarray:
+def _check_pixels(picture: Image.Image) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"a picture of {width} x {height} pixels is more than is read ({MAX_PIXELS:,} pixels): shrink it first"
+        )
+
+
+def read_pixels(source: PictureFile, channels: int = 3, use: Use = "picture") -> np.ndarray:
     """Return the pixels of a picture, a mask or a kernel as floats ``(H, W, 3)``, or ``(H, W)`` where channels is 1.
 
     Its opacity likewise, 1 everywhere where the file says nothing of it.
@@ -105,7 +114,7 @@ def read_pixels(source: str | os.PathLike[str] | IO[bytes], channels: int = 3, u
     and kernels are no colours, profiles do not touch them.
 
     Args:
-        source: a file.
+        source: a file, or an image of Pillow's.
         channels: 3, or 1 for grey.
         use: what it is read as.
 

@@ -59,6 +59,7 @@ def test_results_do_not_depend_on_how_many_go_side_by_side(tmp_path, task):
     assert psnr[2] == pytest.approx(psnr[1], abs=0.05)
 
 
+@pytest.mark.slow
 def test_masks_of_the_published_difficulty_are_as_hard_as_published(shared):
     x = torch.stack([read_image(face) for face in sorted((shared / "data" / "faces128-test").iterdir())])
     for ratio in (0.3, 0.5):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
-from typing import IO, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from iagan_lightning.safety import open_picture, picture_size, read_pixels, white_of
+from iagan_lightning.safety import PictureFile, open_picture, picture_size, read_pixels, white_of
 
 __all__ = [
     "Fit",
@@ -28,7 +27,7 @@ __all__ = [
 Fit = Literal["crop", "resize", "pad"]
 
 
-def read_image(path: str | os.PathLike[str] | IO[bytes], channels: int = 3) -> Tensor:
+def read_image(path: PictureFile, channels: int = 3) -> Tensor:
     """Return a picture as float32 ``(channels, H, W)`` in [-1, 1].
 
     Grey, palette or colour of any depth whose white is known, colours in sRGB; the rule for each type of pixel stands
@@ -42,7 +41,7 @@ def read_image(path: str | os.PathLike[str] | IO[bytes], channels: int = 3) -> T
     return (pixels if channels == 3 else pixels[..., None]).permute(2, 0, 1).contiguous()
 
 
-def opaque(path: str | os.PathLike[str] | IO[bytes]) -> Tensor:
+def opaque(path: PictureFile) -> Tensor:
     """Return which pixels of a picture are wholly opaque, bool ``(H, W)``.
 
     What is half transparent at the rim of an erased part is no longer what was seen there, and does not count.
@@ -140,7 +139,7 @@ def to_pillow(x: Tensor) -> Image.Image:
     return Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0])
 
 
-def quantisation(path: str | os.PathLike[str]) -> float:
+def quantisation(path: PictureFile) -> float:
     """Return the standard deviation of the rounding in a picture, on the [0, 1] scale; 0 for floats.
 
     Rounding errors are uniform, so it is the step between two values over the square root of 12.

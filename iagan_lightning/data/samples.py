@@ -17,8 +17,9 @@ from torch import Tensor
 from iagan_lightning.data.folders import ARRAYS, list_pictures
 from iagan_lightning.data.framing import cut_face, require_detector
 from iagan_lightning.data.images import Fit, check_large_enough, fit_image, opaque, quantisation, read_image, shift_rows
+from iagan_lightning.data.measured import measurement_of
 from iagan_lightning.data.names import names_of, pair, without_suffix
-from iagan_lightning.operators import BicubicDownsampling, Inpainting, LinearOperator, Operator
+from iagan_lightning.operators import BicubicDownsampling, Inpainting, Operator
 from iagan_lightning.operators.files import read_tensor
 from iagan_lightning.safety import picture_size, picture_suffixes
 
@@ -212,14 +213,11 @@ class ImageData(pl.LightningDataModule):
         A = operator_for(operator, image_shape, tuple(picture.shape), sample.measurement)
         if len(picture) != A.measurement_shape[0]:
             picture, seen = self._picture(sample.measurement, A.measurement_shape[0])
-        if not isinstance(A, LinearOperator):
-            raise ValueError(
-                f"{sample.measurement}: a picture is measured on [0, 1]; measurements on [-1, 1] follow from it for a "
-                f"linear operator only, and {type(A).__name__} is none: give .pt or .npy, on its own scale"
-            )
-        # A picture is A applied to an image in [0, 1]; on [-1, 1] that is 2 y - A(1), and 2 y - 1 = picture.
-        y = picture[None] + 1 - A(torch.ones(1, *image_shape))
-        return Measured(A.measured(y), A, truth, quantisation(sample.measurement), seen)
+        try:
+            y = measurement_of(picture, A)
+        except ValueError as error:
+            raise ValueError(f"{sample.measurement}: {error}") from None
+        return Measured(y, A, truth, quantisation(sample.measurement), seen)
 
     def _picture(self, path: Path, channels: int) -> tuple[Tensor, int | None]:
         picture = read_image(path, channels)

@@ -1,0 +1,147 @@
+"""What is known of an image whose fits have ended, and what its folder holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from iagan_lightning.data.images import to_pillow
+from iagan_lightning.operators import Operator
+from iagan_lightning.results.files import as_json, write_bytes, write_picture, write_tensors, write_text
+from iagan_lightning.results.folder import METRICS_VERSION
+from iagan_lightning.results.lpips import Backbone
+from iagan_lightning.results.metrics import evaluate, outside
+from iagan_lightning.results.registry import about_own
+from iagan_lightning.results.sheet import sheet_of
+
+OUTSIDE = 0.01  # share of a back-projection's values that may lie far outside [-1, 1]; up to 0.003 do where A is exact
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An image, its tensors on the CPU and without a batch axis.
+
+    Attributes:
+        name, seed: of the image.
+        y, operator: measurements and A.
+        noise_std, quantisation: of y, on the [0, 1] scale.
+        results: reconstructions by name.
+        final: name of the last fit's result.
+        seconds, evaluations, objective, misfit: by fit.
+        broken: fits whose last evaluation was infinite or no number.
+        preset, device: what it was made with, and on.
+        measurement, mask: y and the operator's mask as pictures, where they are any.
+        truth: the true image, where it is known.
+        metrics: by result.
+        titles: what results are called where their usual titles would mislead.
+        notes: what else its record is to say.
+    """
+
+    name: str
+    seed: int
+    y: Tensor
+    operator: Operator
+    noise_std: float | None
+    quantisation: float
+    results: dict[str, Tensor]
+    final: str
+    seconds: dict[str, float]
+    evaluations: dict[str, int]
+    objective: dict[str, float]
+    misfit: dict[str, float]
+    broken: list[str] = field(default_factory=list)
+    preset: str | None = None
+    device: str = "cpu"
+    measurement: Tensor | None = None
+    mask: Tensor | None = None
+    truth: Tensor | None = None
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_metrics(self, lpips: Backbone = "none") -> Finished:
+        """Return the same with the metrics of all results, and of the plain reconstruction ``naive``."""
+        y, truth = self.y[None], None if self.truth is None else self.truth[None]
+        naive = self.operator.naive(y)
+        results = self.results if naive is None else {"naive": naive[0], **self.results}
+        metrics = {
+            name: evaluate(image[None], y, self.operator, truth, self.noise_std or 0.0, lpips)[0]
+            for name, image in results.items()
+        }
+        return replace(self, results=results, metrics=metrics)
+
+    def record(self) -> dict[str, Any]:
+        """Return what metrics.json says."""
+        projected = self.results.get(f"{self.final}_bp")
+        within = projected is not None and float(outside(projected[None])) <= OUTSIDE
+        return {
+            "version": METRICS_VERSION,
+            "image": self.name,
+            "seed": self.seed,
+            "operator": repr(self.operator),
+            "noise_std": self.noise_std,
+            "quantisation": self.quantisation,
+            "preset": self.preset,
+            "result": self.final,
+            "offered": f"{self.final}_bp" if within else self.final,
+            "device": self.device,
+            "seconds": {**self.seconds, "total": sum(self.seconds.values())},
+            "evaluations": self.evaluations,
+            "objective": self.objective,
+            "misfit": self.misfit,
+            "methods": self.metrics,
+            **({"broken": self.broken} if self.broken else {}),
+            **self.notes,
+            **({"titles": self.titles} if self.titles else {}),
+            **({"about": about} if (about := about_own()) else {}),
+        }
+
+    def write(self, folder: Path, weights: bytes | None = None) -> None:
+        """Write pictures, measurements and record; metrics.json comes last, its presence means that the image is done.
+
+        Args:
+            folder: of the image; it exists.
+            weights: content of ``weights.safetensors``.
+        """
+        write_tensors(folder / "measurement.pt", self.y)
+        pictures = {"measurement": self.measurement, "mask": self.mask, "truth": self.truth, **self.results}
+        for name, image in pictures.items():
+            if image is not None:
+                write_picture(folder / f"{name}.png", to_pillow(image))
+        sheet = sheet_of(self.results, self.truth, self.measurement, self.metrics, self.titles)
+        write_picture(folder / "comparison.png", sheet)
+        if weights is not None:
+            write_bytes(folder / "weights.safetensors", weights)
+        # Of attempts that failed or were killed.
+        for remnant in (folder / "error.txt", *folder.glob(".*.part")):
+            remnant.unlink(missing_ok=True)
+        write_text(folder / "metrics.json", as_json(self.record()))
+
+
+def mask_picture(mask: object) -> Tensor | None:
+    """Return a mask as ``(1, H, W)`` in [-1, 1], as it is read again (``--operator.mask mask.png``).
+
+    None where no one picture tells it: channels that differ, values beyond [0, 1], or another kind of mask altogether.
+
+    Example:
+        >>> import torch
+        >>> mask_picture(torch.tensor([[True, False]])).tolist(), mask_picture(torch.ones(4)) is None
+        ([[[1.0, -1.0]]], True)
+    """
+    if not isinstance(mask, Tensor) or mask.is_complex() or mask.ndim not in (2, 3) or not mask.numel():
+        return None
+    planes = mask.detach().cpu().float()
+    planes = planes if mask.ndim == 3 else planes[None]
+    inside = ((planes >= 0) & (planes <= 1)).all()
+    return planes[:1] * 2 - 1 if inside and (planes == planes[:1]).all() else None
+
+
+def drawable(picture: Tensor | None) -> Tensor | None:
+    """Return what a user's operator calls a picture if it is one, ``(1 or 3, h, w)``, else None."""
+    if picture is None or picture.is_complex() or picture.ndim != 3 or len(picture) not in (1, 3):
+        return None
+    return picture.float().cpu() if picture.numel() else None
