@@ -17,10 +17,12 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
+from iagan_lightning import signals
 from iagan_lightning.commands.parsing import parse
 from iagan_lightning.results.files import write_picture
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.training import PriorTraining, TrainingPictures
+from iagan_lightning.training.ending import EndAfterStep
 from iagan_lightning.training.pictures import sample_sheet
 
 CHECKPOINT, PRIOR, SAMPLES = "last.ckpt", "prior.safetensors", "samples.png"
@@ -135,7 +137,8 @@ def _train(
     last = out / CHECKPOINT
     trainer.fit_loop.epoch_loop.max_steps = steps
     trainer.loggers = [TensorBoardLogger(out, name="tensorboard", version="")]
-    trainer.callbacks.append(Keep(out, every, note))  # type: ignore[attr-defined]  # set by Lightning, untyped
+    trainer.callbacks += [Keep(out, every, note), EndAfterStep()]  # type: ignore[attr-defined]  # set by Lightning
     trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None)
     if trainer.is_global_zero:
+        signals.release(f"{trainer.global_step} of {steps} steps are done and kept in {last}")
         print(f"prior after {trainer.global_step} steps: {out / PRIOR}\nsamples: {out / SAMPLES}")

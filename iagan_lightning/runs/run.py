@@ -16,6 +16,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from iagan_lightning import signals
 from iagan_lightning.callbacks import (
     BackProjection,
     BestObjective,
@@ -137,7 +138,12 @@ class Run:
             raise OSError(
                 f"{error}. Finished images are safe; the same command goes on when {self.out.root} can be written to"
             ) from error
-        finally:  # also after Ctrl-C: the summary tells of everything that is finished
+        except signals.Ended as ended:
+            if leading:
+                done = sum(self.out.is_done(sample.name) for sample in samples)
+                ended.done = f"{done} of {len(samples)} images are done"
+            raise
+        finally:  # also after a signal: the summary tells of everything that is finished
             summary: dict[str, Any] = {}
             if leading:
                 with suppress(OSError) if sys.exc_info()[0] else nullcontext():
@@ -178,6 +184,8 @@ class Run:
             self.images_per_fit = self._images_per_fit()
             with closing(work):
                 while taken := work.take(self.images_per_fit):
+                    if ended := signals.asked():  # somebody's own code has dropped the exception
+                        raise ended
                     self._do([samples[index] for index in taken], progress, with_tensorboard)
 
     def _do(self, group: list[Sample], progress: RunProgress, with_tensorboard: set[str]) -> None:

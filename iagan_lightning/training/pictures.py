@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from iagan_lightning.data.folders import BROKEN, EMPTY, LeftOut, list_pictures, reason_left_out
 from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.safety import picture_suffixes
+from iagan_lightning.signals import leave_to_parent
 
 
 class PictureSet(Dataset):
@@ -167,8 +168,9 @@ class TrainingPictures(pl.LightningDataModule):
             self.mirror,
         )  # fmt: skip
         return DataLoader(
-            pictures, batch_sampler=sampler, num_workers=self.workers, pin_memory=torch.cuda.is_available()
-        )
+            pictures, batch_sampler=sampler, num_workers=self.workers, pin_memory=torch.cuda.is_available(),
+            worker_init_fn=leave_to_parent,
+        )  # fmt: skip
 
 
 def sample_sheet(images: Tensor, columns: int) -> Image.Image:
