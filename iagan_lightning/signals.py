@@ -108,18 +108,19 @@ def hold() -> None:
         catch()  # a Trainer has put handlers of its own in their place
 
 
-def release(done: str = "") -> None:
+def release(done: str = "", again: str = "the same command") -> None:
     """End ``hold``.
 
     Args:
         done: what has been done by now.
+        again: what goes on with it.
 
     Raises:
         Ended: where a signal has come in the meantime.
     """
     begin_work()
     if _process.asked is not None:
-        _process.asked.done = done
+        _process.asked.done, _process.asked.again = done, again
         raise _process.asked
 
 

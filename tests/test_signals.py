@@ -201,7 +201,9 @@ def test_a_training_keeps_the_step_that_it_has_come_to(start, tmp_path, more):
     line = ended(process, signal.SIGTERM)
     steps = torch.load(out / "last.ckpt", weights_only=True)["global_step"]
     assert 50 <= steps < 1000000
-    assert f"{steps} of 1000000 steps are done and kept in {out / 'last.ckpt'}" in line
+    assert (
+        f"{steps} of 1000000 steps are done and kept in {out / 'last.ckpt'}; the same command with --out {out}" in line
+    )
     if "--trainer.devices" not in more:
         for place in (out, tmp_path / "whole"):
             assert main([str(word) for word in train(folder, place, "--steps", steps + 3)]) == 0

@@ -80,7 +80,8 @@ class TaskTrainer(pl.Trainer):
         options = self.options
         if options.out is None and self.place.external:
             raise ValueError("give --out: all processes and machines share one folder for the results")
-        folder = OutputFolder(options.out or Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}")
+        named = Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = OutputFolder(options.out or named, new=options.out is None)
         trainer = {key: value for key, value in self.settings.items() if value is not None}
         callbacks = trainer.pop("callbacks", [])
         trainer.update(own_device(self, self.place, trainer.get("plugins")))

@@ -111,12 +111,12 @@ def run_train_prior(args: Sequence[str]) -> int:
     for name in ("steps", "checkpoint_every"):
         if config[name] < 1:
             raise ValueError(f"{name} is at least 1; {config[name]} was given")
-    out = Path(config["out"] or Path("runs") / f"prior-{time.strftime('%Y%m%d-%H%M%S')}")
     seed = int(config["seed_everything"] or 0)
     pictures = data.open(model.hparams["resolution"], seed)
     pictures[0, False]  # a picture that cannot be used is found now, not in a worker
     model.seed = seed
-    folder = OutputFolder(out)
+    named = Path("runs") / f"prior-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = OutputFolder(config["out"] or named, new=config["out"] is None and cli.trainer.is_global_zero)
     folder.prepare(images=False)
     settings = {key: value for key, value in model.hparams.items() if not key.startswith("_")}
     folder.check_settings(
@@ -127,7 +127,7 @@ def run_train_prior(args: Sequence[str]) -> int:
         }
     )  # fmt: skip
     note = config["note"] or Path(data.root).name
-    _train(cli.trainer, model, data, out, config["steps"], config["checkpoint_every"], note)
+    _train(cli.trainer, model, data, folder.root, config["steps"], config["checkpoint_every"], note)
     return 0
 
 
@@ -140,5 +140,6 @@ def _train(
     trainer.callbacks += [Keep(out, every, note), EndAfterStep()]  # type: ignore[attr-defined]  # set by Lightning
     trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None)
     if trainer.is_global_zero:
-        signals.release(f"{trainer.global_step} of {steps} steps are done and kept in {last}")
+        done = f"{trainer.global_step} of {steps} steps are done and kept in {last}"
+        signals.release(done, f"the same command with --out {out}")
         print(f"prior after {trainer.global_step} steps: {out / PRIOR}\nsamples: {out / SAMPLES}")

@@ -38,6 +38,7 @@ from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.lpips import load_lpips
 from iagan_lightning.results.remarks import offered
 from iagan_lightning.runs.batching import images_that_fit, out_of_memory
+from iagan_lightning.runs.inputs import check_inputs, inputs_of
 from iagan_lightning.runs.operators import Operators
 from iagan_lightning.runs.options import RunOptions
 from iagan_lightning.runs.processes import Place
@@ -77,6 +78,7 @@ class Run:
     failed: dict[str, str] = field(default_factory=dict, init=False)
     skipped: int = field(default=0, init=False)
     _worklist: WorkList = field(init=False, repr=False)
+    _inputs: dict[str, dict[str, str]] = field(default_factory=dict, init=False, repr=False)  # of images at work
     images_per_fit: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
@@ -121,14 +123,15 @@ class Run:
                 raise ValueError(f"back_projection needs a linear operator; {type(A).__name__} is none: leave it out")
         self.out.prepare()
         names = {sample.name: sample.file for sample in samples}
+        # Only the leading process looks at every image beforehand; the others find out as they go.
+        finished = [i for i, sample in enumerate(samples) if leading and self.out.is_done(sample.name)]
         if leading:
             self.out.check_names(names)
+            check_inputs([samples[i] for i in finished], self.out)
         if before_work is not None:
             before_work()
         if leading:
             self.out.keep_names(names)
-        # Only the leading process looks at every image beforehand; the others find out as they go.
-        finished = [i for i, sample in enumerate(samples) if leading and self.out.is_done(sample.name)]
         self.skipped = len(finished)
         if any(sample.truth is not None for sample in samples) and self.skipped < len(samples):
             load_lpips(self.options.lpips)  # its warning comes once, before the progress bar
@@ -193,11 +196,13 @@ class Run:
         read: list[tuple[Sample, Measured]] = []
         for sample in group:
             try:
+                self._inputs[sample.name] = inputs_of(sample)
                 read.append((sample, self.data.read(sample, self.image_shape, self.operator, self.noise_std or 0.0)))
             except Exception as error:  # whatever a file can do wrong must not end the run
                 self._fail(sample, error, progress)
         for batch in _same_operator(read):
             self._try(batch, progress, with_tensorboard)
+        self._inputs.clear()
 
     def _try(self, batch: list[tuple[Sample, Measured]], progress: RunProgress, with_tensorboard: set[str]) -> None:
         """Adapt a batch; one that fails is halved, so that a failure stays with its image."""
@@ -277,7 +282,9 @@ class Run:
         callbacks.append(ImageMetrics(self.options.lpips))
         if with_tensorboard.issuperset(names):
             callbacks.append(TensorBoardImages(str(self.out.root)))
-        notes = {sample.name: {"face_seen": own.face_seen} for sample, own in batch if own.face_seen is not None}
+        notes: dict[str, dict[str, Any]] = {name: {"inputs": self._inputs[name]} for name in names}
+        for sample, own in batch:
+            notes[sample.name] |= {"face_seen": own.face_seen} if own.face_seen is not None else {}
         callbacks += [progress, CurveWriter(self.out), ResultWriter(self.out, self.options.save, notes)]
         adapt(self.model, quiet_trainer(**{**self.trainer, "callbacks": callbacks}))
 
