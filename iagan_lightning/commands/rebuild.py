@@ -79,8 +79,8 @@ def run_rebuild(args: Sequence[str]) -> int:
     if to.suffix not in (".png", ".pt"):
         raise ValueError(f"--to is a file ending in .png or .pt; {to} was given")
     generator = load_generator(given.generator or _generator_of(folder))
-    _check_weights(folder, generator)
     image = rebuild(folder / "weights.safetensors", generator)
+    _check_weights(folder, generator)
     to.parent.mkdir(parents=True, exist_ok=True)
     if to.suffix == ".png":
         write_picture(to, to_pillow(image[0]))

@@ -117,6 +117,7 @@ def run_train_prior(args: Sequence[str]) -> int:
     model.seed = seed
     named = Path("runs") / f"prior-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = OutputFolder(config["out"] or named, new=config["out"] is None and cli.trainer.is_global_zero)
+    folder.check_apart(data.root)
     folder.prepare(images=False)
     settings = {key: value for key, value in model.hparams.items() if not key.startswith("_")}
     folder.check_settings(

@@ -51,6 +51,23 @@ class OutputFolder:
         except OSError as error:
             raise ValueError(f"cannot write to {self.root}: {error.strerror or error}") from error
 
+    def check_apart(self, *sources: str | os.PathLike[str] | None) -> None:
+        """Refuse folders of pictures among which this one's own files would lie.
+
+        Raises:
+            ValueError: naming the folder.
+        """
+        root = self.root.resolve()
+        for source in sources:
+            if source is None or not Path(source).is_dir():  # a single file is taken alone, whatever lies beside it
+                continue
+            place = Path(source).resolve()
+            if place == root or {root / "images", root / "tensorboard"} & {place, *place.parents}:
+                raise ValueError(
+                    f"the results would lie among the pictures of {source}: choose another --out than {self.root}, "
+                    f"such as {self.root / 'results'}"
+                )
+
     def _claim(self) -> None:
         self.root.parent.mkdir(parents=True, exist_ok=True)
         wanted = self.root.name

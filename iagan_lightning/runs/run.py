@@ -109,6 +109,7 @@ class Run:
             )
         if self.noise_std is None and self.options.back_projection == "discrepancy":
             raise ValueError("back_projection discrepancy stops at the noise level: it needs a noise_std that is known")
+        self.out.check_apart(self.data.root, self.data.measurements)
         leading = self.place.rank == 0
         samples = self.data.samples(self.seed, self.image_shape, check=leading, known=self.out.names())
         if leading:
@@ -123,10 +124,11 @@ class Run:
                 raise ValueError(f"back_projection needs a linear operator; {type(A).__name__} is none: leave it out")
         self.out.prepare()
         names = {sample.name: sample.file for sample in samples}
+        if leading:
+            self.out.check_names(names)
         # Only the leading process looks at every image beforehand; the others find out as they go.
         finished = [i for i, sample in enumerate(samples) if leading and self.out.is_done(sample.name)]
         if leading:
-            self.out.check_names(names)
             check_inputs([samples[i] for i in finished], self.out)
         if before_work is not None:
             before_work()
