@@ -1,6 +1,7 @@
 """Real runs of the command, through the same ``main`` that users call."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -76,8 +77,10 @@ def test_files_on_disk(command, pictures, tmp_path, capsys):
         assert set(content) == {
             "version", "result", "offered", "misfit",
             "image", "seed", "operator", "noise_std", "quantisation", "preset", "device", "seconds", "evaluations",
-            "objective", "methods",
+            "objective", "methods", "inputs",
         }  # fmt: skip
+        (file,) = pictures.glob(f"{name}.*")
+        assert content["inputs"] == {"truth": hashlib.sha256(file.read_bytes()).hexdigest()}
         assert content["image"] == name
         assert content["evaluations"] == {"latent": 6, "joint": 4}
         assert set(content["seconds"]) == {"latent", "joint", "total"}
