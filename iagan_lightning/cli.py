@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 
-from iagan_lightning import __version__
+from iagan_lightning import __version__, signals
 from iagan_lightning.terminal import drop_output, prepare_streams
 
 HELP = """\
@@ -40,7 +41,8 @@ options:
   --help, -h    this text
   --version     the version
 
-exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad arguments
+exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad arguments,
+             130 interrupted by Ctrl-C, 143 ended by SIGTERM: the same command goes on
 """
 
 TASKS = ("super-resolution", "compressed-sensing", "deblurring", "inpainting", "denoising")
@@ -58,12 +60,21 @@ def main(args: Sequence[str] | None = None) -> int:
     if args is not None:
         return _run(list(args))
     prepare_streams()  # a process of its own: whatever reads its output
+    signals.catch()
     try:
         status = _run(sys.argv[1:])
         sys.stdout.flush()  # a full disk behind it is told of here, not when Python ends
-    except OSError as error:
+    except signals.Ended as ended:
+        return signals.tell(ended)
+    except BaseException as error:
+        if asked := signals.asked():  # what went wrong on the way out, or what a library made of the signal
+            return signals.tell(asked, "" if isinstance(error, SystemExit) else " ".join(str(error).split()))
+        if not isinstance(error, OSError):
+            raise
         drop_output()
         return _refuse(f"standard output: {error}")
+    finally:
+        signals.drop()
     return status
 
 
@@ -80,44 +91,24 @@ def _run(args: list[str]) -> int:
     # every operation several times slower. Read when PyTorch is loaded, which has not happened yet.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
-        if args[0] == "priors":
-            from iagan_lightning.commands.priors import run_priors
-
-            return run_priors(args[1:])
-        if args[0] == "train-prior":
-            from iagan_lightning.commands.train_prior import run_train_prior
-
-            return run_train_prior(args[1:])
-        if args[0] == "import-prior":
-            from iagan_lightning.commands.import_prior import run_import_prior
-
-            return run_import_prior(args[1:])
-        if args[0] == "reproduce":
-            from iagan_lightning.commands.reproduce import run_reproduce
-
-            return run_reproduce(args[1:])
-        if args[0] == "check-operator":
-            from iagan_lightning.commands.check_operator import run_check_operator
-
-            return run_check_operator(args[1:])
-        if args[0] == "rebuild":
-            from iagan_lightning.commands.rebuild import run_rebuild
-
-            return run_rebuild(args[1:])
-        if args[0] == "report":
-            from iagan_lightning.commands.report import run_report
-
-            return run_report(args[1:])
-        from iagan_lightning.commands.tasks import run_task
-
-        return run_task(args)
+        run = _command(args[0])
+        signals.begin_work()
+        return run(args if run.__name__ == "run_task" else args[1:])
     except KeyboardInterrupt:
         print("iagan: interrupted; the same command goes on where this one stopped", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
-        if os.environ.get("IAGAN_TRACEBACK"):
+        if signals.asked() or os.environ.get("IAGAN_TRACEBACK"):
             raise
         return _refuse(str(error))
+
+
+def _command(word: str) -> Callable[[list[str]], int]:
+    """Import what a word runs: tasks share a module, each other command has its own."""
+    name = word.replace("-", "_") if word in COMMANDS and word not in TASKS else "task"
+    module = import_module(f"iagan_lightning.commands.{'tasks' if name == 'task' else name}")
+    run: Callable[[list[str]], int] = getattr(module, f"run_{name}")
+    return run
 
 
 def _added(name: str) -> bool:

@@ -1,6 +1,7 @@
 """Real runs of the command, through the same ``main`` that users call."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -76,8 +77,10 @@ def test_files_on_disk(command, pictures, tmp_path, capsys):
         assert set(content) == {
             "version", "result", "offered", "misfit",
             "image", "seed", "operator", "noise_std", "quantisation", "preset", "device", "seconds", "evaluations",
-            "objective", "methods",
+            "objective", "methods", "inputs",
         }  # fmt: skip
+        (file,) = pictures.glob(f"{name}.*")
+        assert content["inputs"] == {"truth": hashlib.sha256(file.read_bytes()).hexdigest()}
         assert content["image"] == name
         assert content["evaluations"] == {"latent": 6, "joint": 4}
         assert set(content["seconds"]) == {"latent", "joint", "total"}
@@ -517,10 +520,11 @@ def test_control_c_ends_with_one_line_and_a_summary(long_run, tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.splitlines()[-1] == "iagan: interrupted; the same command goes on where this one stopped"
-    assert "Traceback" not in error
     done = json.loads((tmp_path / "out" / "summary.json").read_text())["images"]
     assert 1 <= done < 4
+    how = f"interrupted, {done} of 4 images are done"
+    assert error.splitlines()[-1] == f"iagan: {how}; the same command goes on where this one stopped"
+    assert "Traceback" not in error
     assert main(arguments) == 0
 
 

@@ -16,7 +16,8 @@ from torch.func import functional_call
 
 from iagan_lightning.data.images import to_pillow
 from iagan_lightning.generators import Generator, load_generator
-from iagan_lightning.results.files import write_picture, write_tensors
+from iagan_lightning.results.files import read_json, write_picture, write_tensors
+from iagan_lightning.runs.fingerprint import fingerprint
 
 
 @torch.no_grad()
@@ -77,7 +78,9 @@ def run_rebuild(args: Sequence[str]) -> int:
     to = Path(given.to or folder / "rebuilt.png")
     if to.suffix not in (".png", ".pt"):
         raise ValueError(f"--to is a file ending in .png or .pt; {to} was given")
-    image = rebuild(folder / "weights.safetensors", load_generator(given.generator or _generator_of(folder)))
+    generator = load_generator(given.generator or _generator_of(folder))
+    image = rebuild(folder / "weights.safetensors", generator)
+    _check_weights(folder, generator)
     to.parent.mkdir(parents=True, exist_ok=True)
     if to.suffix == ".png":
         write_picture(to, to_pillow(image[0]))
@@ -85,6 +88,19 @@ def run_rebuild(args: Sequence[str]) -> int:
         write_tensors(to, image[0])
     print(f"written: {to}")
     return 0
+
+
+def _check_weights(folder: Path, generator: Generator) -> None:
+    """Raise ValueError for a generator with other weights than those of the run, which only its change was kept of."""
+    for above in folder.absolute().parents:
+        if (above / "settings.json").is_file():
+            weights = read_json(above / "settings.json").get("weights")
+            if weights and weights != fingerprint(generator):
+                raise ValueError(
+                    f"{above} holds results of a generator with other weights than this one has: give that one with "
+                    "--generator"
+                )
+            return
 
 
 def _generator_of(folder: Path) -> str:

@@ -45,6 +45,7 @@ from iagan_lightning.runs.operators import Operators
 from iagan_lightning.runs.options import RunOptions
 from iagan_lightning.runs.processes import Companions, find_place, own_device
 from iagan_lightning.runs.run import Run
+from iagan_lightning.signals import Ended
 
 
 class TaskTrainer(pl.Trainer):
@@ -79,7 +80,8 @@ class TaskTrainer(pl.Trainer):
         options = self.options
         if options.out is None and self.place.external:
             raise ValueError("give --out: all processes and machines share one folder for the results")
-        folder = OutputFolder(options.out or Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}")
+        named = Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = OutputFolder(options.out or named, new=options.out is None)
         trainer = {key: value for key, value in self.settings.items() if value is not None}
         callbacks = trainer.pop("callbacks", [])
         trainer.update(own_device(self, self.place, trainer.get("plugins")))
@@ -104,8 +106,13 @@ class TaskTrainer(pl.Trainer):
                 write_text(folder.root / "environment.json", as_json(environment()))
             companions.start([*self.args, "--out", str(folder.root)], self.place)
 
-        with companions:
-            summary = run(record)
+        try:
+            with companions:
+                summary = run(record)
+        except Ended as ended:
+            if options.out is None:
+                ended.again = f"the same command with --out {folder.root}"
+            raise
         if self.place.rank != 0:
             pass
         elif options.json:

@@ -17,10 +17,12 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
+from iagan_lightning import signals
 from iagan_lightning.commands.parsing import parse
 from iagan_lightning.results.files import write_picture
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.training import PriorTraining, TrainingPictures
+from iagan_lightning.training.ending import EndAfterStep
 from iagan_lightning.training.pictures import sample_sheet
 
 CHECKPOINT, PRIOR, SAMPLES = "last.ckpt", "prior.safetensors", "samples.png"
@@ -109,12 +111,13 @@ def run_train_prior(args: Sequence[str]) -> int:
     for name in ("steps", "checkpoint_every"):
         if config[name] < 1:
             raise ValueError(f"{name} is at least 1; {config[name]} was given")
-    out = Path(config["out"] or Path("runs") / f"prior-{time.strftime('%Y%m%d-%H%M%S')}")
     seed = int(config["seed_everything"] or 0)
     pictures = data.open(model.hparams["resolution"], seed)
     pictures[0, False]  # a picture that cannot be used is found now, not in a worker
     model.seed = seed
-    folder = OutputFolder(out)
+    named = Path("runs") / f"prior-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = OutputFolder(config["out"] or named, new=config["out"] is None and cli.trainer.is_global_zero)
+    folder.check_apart(data.root)
     folder.prepare(images=False)
     settings = {key: value for key, value in model.hparams.items() if not key.startswith("_")}
     folder.check_settings(
@@ -125,7 +128,7 @@ def run_train_prior(args: Sequence[str]) -> int:
         }
     )  # fmt: skip
     note = config["note"] or Path(data.root).name
-    _train(cli.trainer, model, data, out, config["steps"], config["checkpoint_every"], note)
+    _train(cli.trainer, model, data, folder.root, config["steps"], config["checkpoint_every"], note)
     return 0
 
 
@@ -135,7 +138,9 @@ def _train(
     last = out / CHECKPOINT
     trainer.fit_loop.epoch_loop.max_steps = steps
     trainer.loggers = [TensorBoardLogger(out, name="tensorboard", version="")]
-    trainer.callbacks.append(Keep(out, every, note))  # type: ignore[attr-defined]  # set by Lightning, untyped
+    trainer.callbacks += [Keep(out, every, note), EndAfterStep()]  # type: ignore[attr-defined]  # set by Lightning
     trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None)
     if trainer.is_global_zero:
+        done = f"{trainer.global_step} of {steps} steps are done and kept in {last}"
+        signals.release(done, f"the same command with --out {out}")
         print(f"prior after {trainer.global_step} steps: {out / PRIOR}\nsamples: {out / SAMPLES}")

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from iagan_lightning.data.written import is_written, results_around, written_on_disk
 from iagan_lightning.safety import picture_suffixes, printable
 
 ARRAYS = frozenset({".pt", ".npy"})
@@ -21,6 +22,7 @@ OTHER = "without the ending of a picture"
 BROKEN = "a link that leads nowhere"
 AGAIN = "a link to a folder that is read already"
 CLOSED = "a folder that cannot be read"
+OURS = "with what a run or training has written"
 
 
 class Listing(NamedTuple):
@@ -67,20 +69,26 @@ class LeftOut:
 def list_pictures(root: str | os.PathLike[str], also: Collection[str] = ()) -> Listing:
     """Return the pictures below a folder, or the one file that was named.
 
-    Hidden and system files and empty ones are left out. Linked folders are followed, each real folder once: first all
-    that lie below the root, then the links in the order of their paths, so that no link moves what is found without it.
+    Hidden and system files and empty ones are left out, and what a run or training has written. Linked folders are
+    followed, each real folder once: first all that lie below the root, then the links in the order of their paths, so
+    that no link moves what is found without it.
 
     Args:
         root: folder or file.
         also: endings to look for besides those of pictures, in lower case.
 
     Raises:
-        ValueError: where there is no such folder or file, or nothing in it.
+        ValueError: where there is no such folder or file, or nothing in it, and for a folder within a run's results.
     """
     base, suffixes, left = Path(root), picture_suffixes() | set(also), LeftOut(root)
     if not base.exists():
         raise ValueError(f"no such folder or file: {root}")
     if base.is_dir():
+        if (results := results_around(base)) is not None:
+            raise ValueError(
+                f"{printable(str(root))} lies among what a run or training has written in {printable(str(results))}: "
+                "give the folder of your own pictures, or a single file"
+            )
         found = _walk(base, suffixes, left)
     else:
         found = {base.name: base} if suffix_of(base.name) in suffixes else {}
@@ -131,7 +139,12 @@ def _walk(base: Path, suffixes: Collection[str], left: LeftOut) -> dict[str, Pat
             left.add(AGAIN, prefix)
             continue
         seen.add((about.st_dev, about.st_ino))
+        ours = written_on_disk(base / prefix, [entry.name for entry in entries])
+        if ours:
+            left.add(OURS, prefix or ".")
         for entry in entries:
+            if ours and is_written(entry.name + "/" * entry.is_dir(), ours):
+                continue
             path = f"{prefix}/{entry.name}" if prefix else entry.name
             reason = reason_left_out(entry.name, suffixes)
             if reason != HIDDEN and entry.is_dir():

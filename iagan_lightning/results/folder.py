@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import itertools
 import json
 import math
 import os
@@ -27,21 +28,57 @@ class OutputFolder:
 
     An image is done when its ``metrics.json`` is there: that file is written last, and like every other it is
     written beside its place and then moved there in one step, so that a killed run leaves nothing half-written.
+
+    Args:
+        root: the folder.
+        new: it must not be there yet; ``prepare`` makes it, with a number behind its name where another process has
+            been faster.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], new: bool = False) -> None:
         self.root = Path(root).expanduser()  # --out=~/x reaches us as it is typed
-        self._prepared = False
+        self._prepared, self._new = False, new
 
     def prepare(self, images: bool = True) -> None:
         """Make the folder, and make sure that it can be written to."""
         try:
+            if self._new:
+                self._claim()
             (self.root / "images" if images else self.root).mkdir(parents=True, exist_ok=True)
             write_bytes(self.root / ".writable", b"")
             (self.root / ".writable").unlink(missing_ok=True)
             self._prepared = images
         except OSError as error:
             raise ValueError(f"cannot write to {self.root}: {error.strerror or error}") from error
+
+    def check_apart(self, *sources: str | os.PathLike[str] | None) -> None:
+        """Refuse folders of pictures among which this one's own files would lie.
+
+        Raises:
+            ValueError: naming the folder.
+        """
+        root = self.root.resolve()
+        for source in sources:
+            if source is None or not Path(source).is_dir():  # a single file is taken alone, whatever lies beside it
+                continue
+            place = Path(source).resolve()
+            if place == root or {root / "images", root / "tensorboard"} & {place, *place.parents}:
+                raise ValueError(
+                    f"the results would lie among the pictures of {source}: choose another --out than {self.root}, "
+                    f"such as {self.root / 'results'}"
+                )
+
+    def _claim(self) -> None:
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        wanted = self.root.name
+        for number in itertools.count(2):
+            try:
+                self.root.mkdir()
+            except FileExistsError:
+                self.root = self.root.with_name(f"{wanted}-{number}")
+            else:
+                self._new = False
+                return
 
     def require(self) -> None:
         """Raise OSError when the folder has vanished since ``prepare``: it must not be made anew, somewhere else."""
@@ -64,6 +101,8 @@ class OutputFolder:
         Raises:
             ValueError: where the file that tells them is damaged.
         """
+        if self._new:
+            return {}
         try:
             names = dict(json.loads((self.root / ".names.json").read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
@@ -172,10 +211,11 @@ class OutputFolder:
                     f"{self.root} holds results of another version of this package, whose settings cannot be compared "
                     "with today's: choose another --out (iagan report still reads that one)"
                 )
+            settings = {key: value for key, value in settings.items() if key != "files" or key in before}
             old, new = dict(_flatten(before)), dict(_flatten(settings))
             changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
             if changed:
-                details = "; ".join(f"{key} was {old.get(key)!r}, now {new.get(key)!r}" for key in changed)
+                details = "; ".join(_difference(key, old.get(key), new.get(key)) for key in changed)
                 raise ValueError(
                     f"{self.root} holds results of other settings ({details}): choose another --out, or set it back"
                 )
@@ -234,6 +274,13 @@ def _finished(folder: Path, prefix: str) -> Iterator[str]:
         if (folder / name / "metrics.json").is_file():
             yield prefix + name
         yield from _finished(folder / name, f"{prefix}{name}/")
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    section, _, name = key.partition(".")
+    if section == "files" and before and now:
+        return f"the file of {name} holds something else"
+    return f"{key} was {before!r}, now {now!r}"
 
 
 def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

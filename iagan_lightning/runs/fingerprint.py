@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -11,6 +13,7 @@ from torch import nn
 from iagan_lightning.generators import Generator, ModuleGenerator
 from iagan_lightning.methods import Fit, TestTimeModule
 from iagan_lightning.methods.dip import resolve_dip
+from iagan_lightning.runs.inputs import file_hash
 from iagan_lightning.runs.run import Run
 
 FORMAT = 2  # of settings.json: 2 holds the fits of any method; 1 had no number
@@ -32,6 +35,7 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
         "method": f"{type(model).__module__}.{type(model).__qualname__}",
         "seed_everything": run.seed,
         "operator": config["operator"],
+        "files": dict(_files({"operator": config["operator"], "model": {**given, "generator": None}})),
         "noise_std": run.noise_std,
         "back_projection": run.options.back_projection,
         "dip": None if baseline is None else asdict(resolve_dip(baseline, preset, run.noise_std, A)),
@@ -51,6 +55,20 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
         },
         "precision": config.get("trainer", {}).get("precision"),
     }
+
+
+def _files(settings: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Return what settings are paths of files, such as a mask or a kernel, and the hash of each."""
+    if isinstance(settings, dict | list):
+        for key, value in settings.items() if isinstance(settings, dict) else enumerate(settings):
+            if key != "class_path":
+                yield from _files(value, name if key == "init_args" else f"{name}.{key}".lstrip("."))
+    elif isinstance(settings, str):
+        try:
+            digest = file_hash(Path(settings))
+        except (OSError, ValueError):  # no file: a name, or text that cannot be a path
+            return
+        yield name, digest
 
 
 def _recorded(fit: Fit, model: TestTimeModule) -> dict[str, Any]:

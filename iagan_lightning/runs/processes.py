@@ -26,8 +26,11 @@ from pytorch_lightning.plugins.environments import (
 )
 from pytorch_lightning.utilities import rank_zero_only
 
+from iagan_lightning import signals
+
 COMPANION = "IAGAN_COMPANION"  # tells a process that one of ours has started it, and its place
 PATIENCE = 20.0  # seconds that processes may take to end when all images are finished
+IMPATIENCE = 5.0  # when the run is ended: whoever asked for that does not wait long, and what is not done is not lost
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class Companions:
 
     def __init__(self) -> None:
         self.processes: list[subprocess.Popen[bytes]] = []
+        signals.pass_on(self.processes)
 
     def start(self, args: Sequence[str], place: Place) -> None:
         """Run the same command once for each further device, unless a launcher does that."""
@@ -135,7 +139,8 @@ class Companions:
             told = f"{local_rank} {place.size} {place.since}"
             environment = {**os.environ, "PYTHONPATH": path, COMPANION: told}
             command = [sys.executable, "-m", "iagan_lightning", *args]
-            self.processes.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
+            with signals.held():  # none is started that nobody knows of
+                self.processes.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
 
     def __enter__(self) -> Companions:
         return self
@@ -144,9 +149,10 @@ class Companions:
         if kind is not None:
             for process in self.processes:
                 process.terminate()
+        until = time.monotonic() + IMPATIENCE
         for rank, process in enumerate(self.processes, start=1):
             with suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
+                process.wait(PATIENCE if kind is None else max(0.0, until - time.monotonic()))
             if process.poll() is None:
                 process.kill()  # everything is finished, or it was told to end
                 process.wait()

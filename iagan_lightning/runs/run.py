@@ -16,6 +16,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from iagan_lightning import signals
 from iagan_lightning.callbacks import (
     BackProjection,
     BestObjective,
@@ -37,6 +38,7 @@ from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.lpips import load_lpips
 from iagan_lightning.results.remarks import offered
 from iagan_lightning.runs.batching import images_that_fit, out_of_memory
+from iagan_lightning.runs.inputs import check_inputs, inputs_of
 from iagan_lightning.runs.operators import Operators
 from iagan_lightning.runs.options import RunOptions
 from iagan_lightning.runs.processes import Place
@@ -76,6 +78,7 @@ class Run:
     failed: dict[str, str] = field(default_factory=dict, init=False)
     skipped: int = field(default=0, init=False)
     _worklist: WorkList = field(init=False, repr=False)
+    _inputs: dict[str, dict[str, str]] = field(default_factory=dict, init=False, repr=False)  # of images at work
     images_per_fit: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
@@ -106,6 +109,7 @@ class Run:
             )
         if self.noise_std is None and self.options.back_projection == "discrepancy":
             raise ValueError("back_projection discrepancy stops at the noise level: it needs a noise_std that is known")
+        self.out.check_apart(self.data.root, self.data.measurements)
         leading = self.place.rank == 0
         samples = self.data.samples(self.seed, self.image_shape, check=leading, known=self.out.names())
         if leading:
@@ -122,12 +126,14 @@ class Run:
         names = {sample.name: sample.file for sample in samples}
         if leading:
             self.out.check_names(names)
+        # Only the leading process looks at every image beforehand; the others find out as they go.
+        finished = [i for i, sample in enumerate(samples) if leading and self.out.is_done(sample.name)]
+        if leading:
+            check_inputs([samples[i] for i in finished], self.out)
         if before_work is not None:
             before_work()
         if leading:
             self.out.keep_names(names)
-        # Only the leading process looks at every image beforehand; the others find out as they go.
-        finished = [i for i, sample in enumerate(samples) if leading and self.out.is_done(sample.name)]
         self.skipped = len(finished)
         if any(sample.truth is not None for sample in samples) and self.skipped < len(samples):
             load_lpips(self.options.lpips)  # its warning comes once, before the progress bar
@@ -137,7 +143,12 @@ class Run:
             raise OSError(
                 f"{error}. Finished images are safe; the same command goes on when {self.out.root} can be written to"
             ) from error
-        finally:  # also after Ctrl-C: the summary tells of everything that is finished
+        except signals.Ended as ended:
+            if leading:
+                done = sum(self.out.is_done(sample.name) for sample in samples)
+                ended.done = f"{done} of {len(samples)} images are done"
+            raise
+        finally:  # also after a signal: the summary tells of everything that is finished
             summary: dict[str, Any] = {}
             if leading:
                 with suppress(OSError) if sys.exc_info()[0] else nullcontext():
@@ -178,6 +189,8 @@ class Run:
             self.images_per_fit = self._images_per_fit()
             with closing(work):
                 while taken := work.take(self.images_per_fit):
+                    if ended := signals.asked():  # somebody's own code has dropped the exception
+                        raise ended
                     self._do([samples[index] for index in taken], progress, with_tensorboard)
 
     def _do(self, group: list[Sample], progress: RunProgress, with_tensorboard: set[str]) -> None:
@@ -185,11 +198,13 @@ class Run:
         read: list[tuple[Sample, Measured]] = []
         for sample in group:
             try:
+                self._inputs[sample.name] = inputs_of(sample)
                 read.append((sample, self.data.read(sample, self.image_shape, self.operator, self.noise_std or 0.0)))
             except Exception as error:  # whatever a file can do wrong must not end the run
                 self._fail(sample, error, progress)
         for batch in _same_operator(read):
             self._try(batch, progress, with_tensorboard)
+        self._inputs.clear()
 
     def _try(self, batch: list[tuple[Sample, Measured]], progress: RunProgress, with_tensorboard: set[str]) -> None:
         """Adapt a batch; one that fails is halved, so that a failure stays with its image."""
@@ -269,7 +284,7 @@ class Run:
         callbacks.append(ImageMetrics(self.options.lpips))
         if with_tensorboard.issuperset(names):
             callbacks.append(TensorBoardImages(str(self.out.root)))
-        notes = {sample.name: own.notes for sample, own in batch}
+        notes = {sample.name: {"inputs": self._inputs[sample.name], **own.notes} for sample, own in batch}
         callbacks += [progress, CurveWriter(self.out), ResultWriter(self.out, self.options.save, notes)]
         adapt(self.model, quiet_trainer(**{**self.trainer, "callbacks": callbacks}))
 

@@ -20,9 +20,11 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from iagan_lightning.data.folders import BROKEN, EMPTY, LeftOut, list_pictures, reason_left_out
+from iagan_lightning.data.folders import BROKEN, EMPTY, OURS, LeftOut, list_pictures, reason_left_out
 from iagan_lightning.data.images import fit_image, read_image
+from iagan_lightning.data.written import written_in_tar
 from iagan_lightning.safety import picture_suffixes
+from iagan_lightning.signals import leave_to_parent
 
 
 class PictureSet(Dataset):
@@ -49,8 +51,11 @@ class PictureSet(Dataset):
         left = LeftOut(root)
         try:
             with tarfile.open(self.root, "r:") as archive:
+                ours = written_in_tar(archive)
+                for folder in dict.fromkeys(ours.values()):
+                    left.add(OURS, folder)
                 for member in archive:
-                    if member.isdir():
+                    if member.isdir() or member.name in ours:
                         continue
                     reason = reason_left_out(member.name, picture_suffixes()) or (
                         BROKEN if not member.isfile() else EMPTY if not member.size else None
@@ -167,8 +172,9 @@ class TrainingPictures(pl.LightningDataModule):
             self.mirror,
         )  # fmt: skip
         return DataLoader(
-            pictures, batch_sampler=sampler, num_workers=self.workers, pin_memory=torch.cuda.is_available()
-        )
+            pictures, batch_sampler=sampler, num_workers=self.workers, pin_memory=torch.cuda.is_available(),
+            worker_init_fn=leave_to_parent,
+        )  # fmt: skip
 
 
 def sample_sheet(images: Tensor, columns: int) -> Image.Image:
