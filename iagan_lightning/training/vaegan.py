@@ -307,7 +307,7 @@ class VAEGANTraining(PriorTraining):
         try:
             eigenvalues, vectors = torch.linalg.eigh(covariance)
         except torch.linalg.LinAlgError as error:
-            raise self.diverged("its codes are not finite", self.global_step + 1) from error
+            raise self.diverged("the covariance of its codes has no root", self.global_step + 1) from error
         return vectors * eigenvalues.clamp(min=0).sqrt()
 
     def _take(self, start: str) -> None:
