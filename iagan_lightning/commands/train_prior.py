@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 import time
@@ -207,8 +208,9 @@ def _train(
             f"{error}, and begin anew with another --out. The training has stopped {_kept(keep)}"
         ) from error
     except OSError as error:
+        room = "make room, and " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise ValueError(
-            f"{error}. The training has stopped {_kept(keep)}: make room, and run the same command again"
+            f"{error}. The training has stopped {_kept(keep)}: {room}run the same command again"
         ) from error
     except RuntimeError as error:
         if not _no_picture(error):
