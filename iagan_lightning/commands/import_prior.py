@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from iagan_lightning.generators import load_generator, save_generator
+from iagan_lightning.generators import WeightsError, load_generator, save_generator
 
 
 def run_import_prior(args: Sequence[str]) -> int:
@@ -37,12 +36,10 @@ def run_import_prior(args: Sequence[str]) -> int:
     if not out.parent.is_dir():
         raise ValueError(f"--out lies in {out.parent}, which is no folder: make it first")
     generator = load_generator(given.file)
-    part = out.with_name(f".{out.name}.part")
     try:
-        save_generator(generator.half() if given.half else generator, part, training={"data": given.note})
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
+        save_generator(generator, out, training={"data": given.note}, half=given.half)
+    except WeightsError as error:
+        raise ValueError(f"{given.file}: {error}" + (": leave out --half" if given.half else "")) from error
     weights = sum(p.numel() for p in generator.parameters())
     settings = ", ".join(f"{key} {value}" for key, value in generator.architecture().items())
     print(f"{given.file}: {type(generator).__name__} ({settings}), {weights:,} weights")

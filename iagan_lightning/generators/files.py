@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from iagan_lightning.generators import mobile_stylegan, pggan_layouts
@@ -44,6 +44,7 @@ ARCHITECTURES: dict[str, type[Generator]] = {
 }
 
 HEADER = "iagan_lightning"
+HALF_ENDS = 65504  # largest float16
 TORCH_PICKLE = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how torch.save began before it wrote zip files
 
 
@@ -106,12 +107,20 @@ def fetch_prior(name: str) -> Path:
 
 
 def save_generator(
-    generator: Generator, path: str | os.PathLike[str], training: Mapping[str, Any] | None = None
+    generator: Generator,
+    path: str | os.PathLike[str],
+    training: Mapping[str, Any] | None = None,
+    half: bool = False,
 ) -> None:
-    """Write a generator as safetensors, so that its path alone loads it.
+    """Write a generator as safetensors, whole or not at all, so that its path alone loads it.
 
     The header holds architecture, latent distribution, image shape and value range, and whatever ``training`` says
-    of data and steps. Tensors keep their precision; ``load_generator`` returns float32.
+    of data and steps. Tensors keep their precision unless ``half`` asks for float16; ``load_generator`` returns
+    float32.
+
+    Raises:
+        WeightsError: for a class that cannot be stored, and for values that are not finite, or would not be in float16.
+        OSError: where the file cannot be written.
 
     Example:
         >>> import tempfile, os
@@ -133,7 +142,27 @@ def save_generator(
         "training": dict(training or {}),
     }
     state = {key: value.detach().cpu().contiguous() for key, value in generator.state_dict().items()}
-    save_file(state, path, metadata={HEADER: json.dumps(header)})
+    for key, value in state.items():
+        if not bool(torch.isfinite(value).all()):
+            raise WeightsError(f"{key} holds values that are not finite, and is not stored")
+        if half and value.is_floating_point():
+            state[key] = value.half()
+            if not bool(torch.isfinite(state[key]).all()):
+                largest = float(value.abs().max())
+                raise WeightsError(f"{key} reaches {largest:.4g}, more than half precision holds ({HALF_ENDS:,})")
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:  # not by safetensors, whose files only their owner may read
+            file.write(save(state, metadata={HEADER: json.dumps(header)}))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:  # of a full disk Python does not say which file was to be written
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        part.unlink(missing_ok=True)
 
 
 # Reading -------------------------------------------------------------------------------------------------------
