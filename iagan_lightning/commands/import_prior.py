@@ -37,14 +37,16 @@ def run_import_prior(args: Sequence[str]) -> int:
     if not out.parent.is_dir():
         raise ValueError(f"--out lies in {out.parent}, which is no folder: make it first")
     generator = load_generator(given.file)
+    about = {"data": given.note, "weights": generator.weights}
     part = out.with_name(f".{out.name}.part")
     try:
-        save_generator(generator.half() if given.half else generator, part, training={"data": given.note})
+        save_generator(generator.half() if given.half else generator, part, about)
         os.replace(part, out)
     finally:
         part.unlink(missing_ok=True)
     weights = sum(p.numel() for p in generator.parameters())
     settings = ", ".join(f"{key} {value}" for key, value in generator.architecture().items())
+    print(f"weights: {generator.weights}")
     print(f"{given.file}: {type(generator).__name__} ({settings}), {weights:,} weights")
     print(
         f"latents {generator.latent_shape}, {generator.latent_distribution}; images {generator.image_shape} in [-1, 1]"

@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from iagan_lightning.generators import BEGAN, Pyramid
 from iagan_lightning.generators.began import blocks_of
+from iagan_lightning.generators.codes import root_of_covariance, take_standard_normal
 from iagan_lightning.results.lpips import lpips_network
 from iagan_lightning.training.base import PriorTraining, mean_over_processes
 
@@ -272,13 +273,7 @@ class VAEGANTraining(PriorTraining):
     @torch.no_grad()
     def prior(self) -> BEGAN | Pyramid:
         """Return the averaged generator for standard normal z: the layers that z enters get ``code_mean + root z``."""
-        network = super().prior()
-        mean, root = self.code_mean.cpu().double(), self._root().cpu().double()
-        for layer in network.latent_layers:
-            weight = layer.weight.double()
-            layer.bias.add_((weight @ mean).float())
-            layer.weight.copy_(weight @ root)
-        return network
+        return take_standard_normal(super().prior(), self.code_mean, self.code_square)
 
     def _varied(self, x: Tensor) -> Tensor:
         """Return pictures in [-1, 1], all moved by up to two pixels, each in its own light."""
@@ -297,9 +292,7 @@ class VAEGANTraining(PriorTraining):
 
     def _root(self) -> Tensor:
         """Return a square root of the codes' covariance."""
-        covariance = self.code_square.double() - torch.outer(self.code_mean.double(), self.code_mean.double())
-        eigenvalues, vectors = torch.linalg.eigh(covariance)
-        return vectors * eigenvalues.clamp(min=0).sqrt()
+        return root_of_covariance(self.code_mean, self.code_square)
 
     def _take(self, start: str) -> None:
         try:
