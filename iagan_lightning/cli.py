@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from iagan_lightning import __version__
-from iagan_lightning.terminal import drop_output, prepare_streams
+from iagan_lightning.terminal import drop_output, prepare_streams, without_traceback
 
 HELP = """\
 usage: iagan TASK [options]
@@ -134,5 +134,5 @@ def _added(name: str) -> bool:
 
 
 def _refuse(message: str) -> int:
-    print(f"iagan: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"iagan: error: {' '.join(without_traceback(message).split())}", file=sys.stderr)
     return 2

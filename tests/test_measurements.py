@@ -50,7 +50,7 @@ def run(tiny_weights, tmp_path, capsys):
     return run
 
 
-FOURIER = ["--operator.kind", "fourier", "--operator.ratio", "0.5", "--operator.seed", "0"]
+FOURIER = ["--operator.kind=fourier", "--operator.ratio=0.5", "--operator.seed=0", "--operator.design=hermitian"]
 
 
 # Kind ---------------------------------------------------------------------------------------------------------------
