@@ -122,8 +122,8 @@ def test_a_random_seed_of_a_training(folder, tmp_path):
     seeds = set()
     for out in ("a", "b"):
         words = ["train-prior", "--data.root", folder, "--out", tmp_path / out, "--steps", "1",
-                 "--data.batch_size", "2", "--model.resolution", "16", "--model.channels", "4", "--model.latent", "8", "--trainer.accelerator",
-                 "cpu", "--seed_everything", "true"]  # fmt: skip
+                 "--data.batch_size", "2", "--model.resolution", "16", "--model.channels", "4", "--model.latent", "8",
+                 "--trainer.accelerator", "cpu", "--seed_everything", "true"]  # fmt: skip
         assert main([str(word) for word in words]) == 0
         seeds.add(json.loads((tmp_path / out / "settings.json").read_text())["seed"])
     assert len(seeds) == 2
