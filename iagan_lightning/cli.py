@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from iagan_lightning import __version__, signals
-from iagan_lightning.terminal import drop_output, prepare_streams
+from iagan_lightning.terminal import drop_output, prepare_streams, without_traceback
 
 HELP = """\
 usage: iagan TASK [options]
@@ -125,5 +125,5 @@ def _added(name: str) -> bool:
 
 
 def _refuse(message: str) -> int:
-    print(f"iagan: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"iagan: error: {' '.join(without_traceback(message).split())}", file=sys.stderr)
     return 2

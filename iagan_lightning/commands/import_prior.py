@@ -36,12 +36,14 @@ def run_import_prior(args: Sequence[str]) -> int:
     if not out.parent.is_dir():
         raise ValueError(f"--out lies in {out.parent}, which is no folder: make it first")
     generator = load_generator(given.file)
+    about = {"data": given.note, "weights": generator.weights}
     try:
-        save_generator(generator, out, training={"data": given.note}, half=given.half)
+        save_generator(generator, out, training=about, half=given.half)
     except WeightsError as error:
         raise ValueError(f"{given.file}: {error}" + (": leave out --half" if given.half else "")) from error
     weights = sum(p.numel() for p in generator.parameters())
     settings = ", ".join(f"{key} {value}" for key, value in generator.architecture().items())
+    print(f"weights: {generator.weights}")
     print(f"{given.file}: {type(generator).__name__} ({settings}), {weights:,} weights")
     print(
         f"latents {generator.latent_shape}, {generator.latent_distribution}; images {generator.image_shape} in [-1, 1]"

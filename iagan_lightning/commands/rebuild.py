@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.func import functional_call
 
+from iagan_lightning.commands.configs import read_config
 from iagan_lightning.data.images import to_pillow
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.results.files import read_json, write_picture, write_tensors
@@ -107,11 +107,7 @@ def _generator_of(folder: Path) -> str:
     """Return the generator that config.yaml of the run names; a class would run code, so it is not built unasked."""
     for above in folder.absolute().parents:
         if (above / "config.yaml").is_file():
-            try:
-                config = yaml.safe_load((above / "config.yaml").read_text(encoding="utf-8"))
-            except yaml.YAMLError:
-                break
-            generator = _generator_in(config)
+            generator = _generator_in(read_config(above / "config.yaml"))
             if isinstance(generator, str):
                 return generator
             break

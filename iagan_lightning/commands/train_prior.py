@@ -15,12 +15,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
 from iagan_lightning import signals
-from iagan_lightning.commands.parsing import parse
+from iagan_lightning.commands.parsing import SeededCLI, parse
 from iagan_lightning.results.files import read_json, write_picture
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.runs.sharing import lock
@@ -86,7 +86,7 @@ class Keep(Callback):
             trainer.logger.experiment.add_image("samples", np.asarray(sheet), step, dataformats="HWC")
 
 
-class TrainPriorCLI(LightningCLI):
+class TrainPriorCLI(SeededCLI):
     """LightningCLI with the folder, the number of steps and the notes of a training run."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

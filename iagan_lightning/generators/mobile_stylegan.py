@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iagan_lightning.generators.base import Framing, Generator, WeightsError
+from iagan_lightning.generators.base import LARGEST, Framing, Generator, WeightsError, are_sizes
 
 SLOPE = 0.2  # of the leaky rectifiers below zero
 PUBLISHED = (512, 512, 512, 512, 512, 256, 128, 64)  # channels at 4, 8 ... 512 pixels
@@ -63,13 +63,16 @@ class MobileStyleGAN(Generator):
     def __init__(self, channels: Sequence[int] = PUBLISHED, latent: int = 512, mapping: int = 8) -> None:
         super().__init__()
         widths = list(channels)
-        if not 1 <= len(widths) <= len(PUBLISHED) or min(widths) < 1 or any(width % 4 for width in widths[:-1]):
+        if not 1 <= len(widths) <= len(PUBLISHED) or not are_sizes(*widths) or any(width % 4 for width in widths[:-1]):
             raise ValueError(
-                f"channels are 1 to {len(PUBLISHED)} numbers from 1 on, all but the last multiples of 4; {widths} "
-                "were given"
+                f"channels are 1 to {len(PUBLISHED)} numbers from 1 on, all but the last multiples of 4; "
+                f"{widths[: len(PUBLISHED) + 1]} were given"
             )
-        if latent < 1 or not 1 <= mapping <= DEEPEST:
-            raise ValueError(f"latent is at least 1, mapping 1 to {DEEPEST}; {latent} and {mapping} were given")
+        if not are_sizes(latent, mapping) or mapping > DEEPEST:
+            raise ValueError(
+                f"latent is at least 1, a whole number up to {LARGEST:,}, mapping 1 to {DEEPEST}; {latent!r} and "
+                f"{mapping!r} were given"
+            )
         self.channels, self.latent, self.layer_count = widths, latent, mapping
         self.resolution = 4 << len(widths)
         self.latent_shape, self.image_shape = (latent,), (3, self.resolution, self.resolution)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.generators.base import WeightsError
+from iagan_lightning.safety import printable
 
 # What a network must have been built with for its variables to mean what PGGAN computes; absent means just that.
 SETTINGS = {
@@ -28,8 +29,10 @@ SETTINGS = {
 }
 
 
-def read_tensorflow_pickle(path: Path) -> dict[str, Tensor]:
-    """Return the variables of the network in a file, by their TensorFlow names; of three networks those of the last.
+def read_tensorflow_pickle(path: Path) -> dict[str, dict[str, Tensor]]:
+    """Return the variables of the network in a file by their TensorFlow names, below the name of the network.
+
+    Of three networks that is the last, Gs, the average; one that is alone is called G.
 
     Raises:
         WeightsError: for a file that is damaged, wants to build anything but arrays, plain containers and networks, or
@@ -49,15 +52,19 @@ def read_tensorflow_pickle(path: Path) -> dict[str, Tensor]:
     settings = state.get("static_kwargs")
     for name, wanted in SETTINGS.items():
         if isinstance(settings, dict) and settings.get(name, wanted) != wanted:
-            raise WeightsError(f"holds a network made with {name} {settings[name]}; only {wanted} is supported")
+            raise WeightsError(
+                f"holds a network made with {name} {printable(str(settings[name])[:80])}; only {wanted} is supported"
+            )
     try:
-        return {str(name): _tensor(variable.value) for name, variable in state["variables"]}
+        variables = {str(name): _tensor(variable.value) for name, variable in state["variables"]}
     except (AttributeError, TypeError, ValueError) as error:
         raise WeightsError("holds variables that are no pairs of a name and an array") from error
+    return {"Gs" if network is not content and len(content) == 3 else "G": variables}
 
 
 def _tensor(value: np.ndarray) -> Tensor:
-    return torch.from_numpy(value.astype(np.float32))  # a copy, in this machine's byte order
+    """Return a copy in this machine's byte order: floating-point numbers as float32, others as int64."""
+    return torch.from_numpy(value.astype(np.float32 if value.dtype.kind == "f" else np.int64))
 
 
 class _Unpickler(pickle.Unpickler):
@@ -74,7 +81,8 @@ class _Unpickler(pickle.Unpickler):
         """Return the stand-in of a name, or refuse it."""
         if (found := self.known.get(f"{module}.{name}".replace("numpy._core.", "numpy.core."))) is None:
             raise WeightsError(
-                f"wants to build {module}.{name}, which is refused: of pickles only networks of arrays are read"
+                f"wants to build {printable(f'{module}.{name}'[:80])}, which is refused: of pickles only networks of "
+                "arrays are read"
             )
         return found
 

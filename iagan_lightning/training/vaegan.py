@@ -19,6 +19,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from iagan_lightning.generators import BEGAN, Pyramid
 from iagan_lightning.generators.began import blocks_of
+from iagan_lightning.generators.codes import root_of_covariance, take_standard_normal
 from iagan_lightning.results.lpips import lpips_network
 from iagan_lightning.safety import check_archive
 from iagan_lightning.training.base import PriorTraining, mean_over_processes
@@ -278,13 +279,7 @@ class VAEGANTraining(PriorTraining):
     @torch.no_grad()
     def prior(self) -> BEGAN | Pyramid:
         """Return the averaged generator for standard normal z: the layers that z enters get ``code_mean + root z``."""
-        network = super().prior()
-        mean, root = self.code_mean.cpu().double(), self._root().cpu().double()
-        for layer in network.latent_layers:
-            weight = layer.weight.double()
-            layer.bias.add_((weight @ mean).float())
-            layer.weight.copy_(weight @ root)
-        return network
+        return take_standard_normal(super().prior(), self.code_mean, self.code_square)
 
     def _varied(self, x: Tensor) -> Tensor:
         """Return pictures in [-1, 1], all moved by up to two pixels, each in its own light."""
@@ -303,12 +298,10 @@ class VAEGANTraining(PriorTraining):
 
     def _root(self) -> Tensor:
         """Return a square root of the codes' covariance."""
-        covariance = self.code_square.double() - torch.outer(self.code_mean.double(), self.code_mean.double())
         try:
-            eigenvalues, vectors = torch.linalg.eigh(covariance)
+            return root_of_covariance(self.code_mean, self.code_square)
         except torch.linalg.LinAlgError as error:
             raise self.diverged("the covariance of its codes has no root", self.global_step + 1) from error
-        return vectors * eigenvalues.clamp(min=0).sqrt()
 
     def _take(self, start: str) -> None:
         """Take over what fits of another training's checkpoint, and say what did not.
