@@ -1,12 +1,13 @@
 """Reading and writing generator weights.
 
 Nothing in a weight file is ever executed: safetensors holds only numbers, older files go through PyTorch's restricted
-unpickler, which builds tensors and plain containers, and pickles of TensorFlow networks through one of our own. What
+unpickler, which builds tensors and plain containers, and pickles of NVIDIA's networks through one of our own. What
 network a file holds is read from its header, or recognised from the names and shapes of its tensors.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -23,16 +24,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from iagan_lightning.generators import mobile_stylegan, pggan_layouts
+from iagan_lightning.generators import mobile_stylegan, pggan_layouts, stylegan2_layouts
 from iagan_lightning.generators.base import Framing, Generator, WeightsError
 from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.catalogue import CATALOGUE, Prior, bundled_priors, cache_folder, fetch_source
 from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
 from iagan_lightning.generators.mobile_stylegan_ir import holds_mobile_stylegan, read_mobile_stylegan
 from iagan_lightning.generators.module import ModuleGenerator, build_generator
+from iagan_lightning.generators.network_pickle import read_pickle
 from iagan_lightning.generators.pggan import PGGAN
 from iagan_lightning.generators.pyramid import Pyramid
-from iagan_lightning.generators.tensorflow_pickle import read_tensorflow_pickle
+from iagan_lightning.generators.stylegan2 import StyleGAN2
+from iagan_lightning.generators.tensorflow_pickle import variables_of
 from iagan_lightning.plugins import load, registered
 from iagan_lightning.safety import check_archive, check_dense, refused_name
 
@@ -41,6 +44,7 @@ ARCHITECTURES: dict[str, type[Generator]] = {
     "PGGAN": PGGAN,
     "Pyramid": Pyramid,
     "MobileStyleGAN": MobileStyleGAN,
+    "StyleGAN2": StyleGAN2,
 }
 
 HEADER = "iagan_lightning"
@@ -59,14 +63,16 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Genera
 
     Args:
         source: name of a prior (``iagan priors`` lists them; one that is not here yet is fetched) or of one that
-            another package registers, or path of a safetensors file, of a PyTorch state dict, or of a wheel or a
-            folder with the OpenVINO networks of a MobileStyleGAN, whose architecture is recognised; or a class path
-            with declarations (see ``build_generator``), whose ``weights`` are such a file too.
+            another package registers, or path of a safetensors file, of a PyTorch state dict, of a pickle of NVIDIA's
+            PGGAN or StyleGAN2, or of a wheel or a folder with the OpenVINO networks of a MobileStyleGAN, whose
+            architecture is recognised; or one of these as ``weights`` beside settings (see ``Generator.adjust``), such
+            as the ``label`` of a StyleGAN2 with classes; or a class path with declarations (see ``build_generator``),
+            whose ``weights`` are such a file too.
 
     Raises:
         WeightsError: for a file that is missing or damaged, of an unknown network, or whose tensors do not match; for
             a prior that cannot be fetched.
-        ValueError: for a class path that does not fit.
+        ValueError: for a class path or settings that do not fit.
 
     Example:
         >>> G = load_generator("began64")
@@ -74,15 +80,26 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Genera
         ((3, 64, 64), (64,), 'normal')
     """
     if isinstance(source, Mapping):
-        return _from_class(source)
+        if "class_path" in source or "weights" not in source:
+            return _from_class(source)
+        return _named(source["weights"], {key: value for key, value in source.items() if key != "weights"})
+    return _named(source, {})
+
+
+def _named(source: str | os.PathLike[str], settings: Mapping[str, Any]) -> Generator:
+    """Return the generator of a name or a path with some settings changed."""
     if str(source) in registered("generators") and str(source) not in {*CATALOGUE, *bundled_priors()}:
-        return _registered(str(source))
+        generator = _registered(str(source))
+        if settings:
+            generator.adjust(**settings)
+        return generator
     prior = CATALOGUE.get(str(source))
     if prior is not None and prior.fetched:
-        return _cached(prior) or _fetch(prior)
-    generator, _ = _from_file(bundled_priors().get(str(source), Path(source)))
-    generator.framing = prior.framing if prior is not None else generator.framing
-    return generator
+        generator = _cached(prior) or _fetch(prior)
+        generator.adjust(**settings)
+        return generator
+    framing = {} if prior is None else {"framing": prior.framing}
+    return _from_file(bundled_priors().get(str(source), Path(source)), {**framing, **settings})[0]
 
 
 def fetch_prior(name: str) -> Path:
@@ -139,12 +156,16 @@ def save_generator(
 # Reading -------------------------------------------------------------------------------------------------------
 
 
-def _from_file(path: Path) -> tuple[Generator, Any]:
+def _from_file(path: Path, settings: Mapping[str, Any] | None = None) -> tuple[Generator, Any]:
     """Return the generator whose weights a file holds, and the file's header (None where it has none)."""
     state, header = _load(path)
     with torch.device("meta"):  # sizes come from the file: nothing is allocated before they are checked
         generator = _from_header(header, path) if header else _recognise(state, path)
     _fill(generator, state, path)
+    try:
+        generator.adjust(**(settings or {}))
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from error
     return generator.eval(), header
 
 
@@ -200,6 +221,8 @@ def _from_class(description: Mapping[str, Any]) -> Generator:
     if weights is not None:
         state, _ = _load(Path(weights))
         _fill(generator.module if isinstance(generator, ModuleGenerator) else generator, state, Path(weights))
+        if isinstance(generator, StyleGAN2):
+            generator.adjust()
     return generator
 
 
@@ -221,7 +244,15 @@ def _load(path: Path) -> tuple[dict[str, Tensor], Any]:
             f"({', '.join(CATALOGUE)}; see iagan priors)"
         )
     state, header = _read(path)
-    return _unwrap(state, path), header
+    state = _unwrap(state, path)
+    if stylegan2_layouts.is_rosinality(state):
+        with _about(path):
+            return _stylegan2(*stylegan2_layouts.from_rosinality(state))
+    return state, header
+
+
+def _stylegan2(state: dict[str, Tensor], arguments: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
+    return state, json.dumps({"architecture": StyleGAN2.__name__, "arguments": arguments})
 
 
 def _read(path: Path) -> tuple[Any, Any]:
@@ -237,18 +268,29 @@ def _read(path: Path) -> tuple[Any, Any]:
             raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
     if start[:1] == b"\x80" and start != TORCH_PICKLE:  # a pickle, but not one of torch
         with _about(path):
-            return read_tensorflow_pickle(path), None
+            return _read_pickle(path)
     try:
         check_archive(path)
     except ValueError as error:
         raise WeightsError(f"{path} is refused: {error}") from error
     try:
-        with torch.serialization.safe_globals([BaseConfig]):
+        # A checkpoint of rosinality's keeps the words of its command, in a plain holder of attributes.
+        with torch.serialization.safe_globals([BaseConfig, argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True), None
     except Exception as error:  # torch raises a different kind for each way in which a file can be broken
         refused = refused_name(error)
         reason = f"wants to build {refused}, which is refused" if refused else "is damaged or no weight file"
         raise WeightsError(f"{path} {reason}: a state dict (torch.save) or a safetensors file is needed") from error
+
+
+def _read_pickle(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """Return the state dict in a pickle of NVIDIA's networks, and a header where names and shapes do not say all."""
+    content = read_pickle(path)
+    if (modules := stylegan2_layouts.modules_of(content)) is not None:
+        return _stylegan2(*stylegan2_layouts.from_nvidia(modules))
+    if (network := stylegan2_layouts.components_of(content)) is not None:
+        return _stylegan2(*stylegan2_layouts.from_tensorflow(network))
+    return variables_of(content), None
 
 
 def _unwrap(state: Any, path: Path) -> dict[str, Tensor]:
@@ -313,7 +355,8 @@ def _recognise(state: Mapping[str, Tensor], path: Path) -> Generator:
     raise WeightsError(
         f"{path} holds another network ({len(shapes)} tensors, the first is {next(iter(shapes))!r}): known layouts "
         "are BEGAN (l0.weight, l0.bias, l1.weight ...), PGGAN (features.0.conv.weight ..., formatLayer.weight ..., "
-        "4x4/Dense/weight ...) and safetensors files written by this package"
+        "4x4/Dense/weight ...), StyleGAN2 (style.1.weight, input.input ..., or NVIDIA's pickles) and safetensors files "
+        "written by this package"
     )
 
 
