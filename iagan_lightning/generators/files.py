@@ -88,6 +88,8 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Genera
 
 def _named(source: str | os.PathLike[str], settings: Mapping[str, Any]) -> Generator:
     """Return the generator of a name or a path with some settings changed."""
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(f"weights is the name of a prior or a file; {source!r} was given")
     if str(source) in registered("generators") and str(source) not in {*CATALOGUE, *bundled_priors()}:
         generator = _registered(str(source))
         if settings:
@@ -247,7 +249,10 @@ def _load(path: Path) -> tuple[dict[str, Tensor], Any]:
     state = _unwrap(state, path)
     if stylegan2_layouts.is_rosinality(state):
         with _about(path):
-            return _stylegan2(*stylegan2_layouts.from_rosinality(state))
+            state, arguments = stylegan2_layouts.from_rosinality(state)
+        if arguments["noise"] == "dropped":
+            print(f"iagan: {path} holds no maps of noise: its images are made without", file=sys.stderr)
+        return _stylegan2(state, arguments)
     return state, header
 
 

@@ -60,7 +60,7 @@ def read_pickle(path: Path) -> Any:
 def _check_memo(file: Any) -> None:
     """Refuse a pickle that numbers what it remembers higher than it has things: memory is made for all numbers."""
     for count, (code, number, _) in enumerate(pickletools.genops(file)):
-        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and number > count:
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(number or 0) > count:
             raise WeightsError("is damaged or no weight file: a pickle of networks is needed")
 
 
@@ -127,6 +127,8 @@ def _networks() -> dict[str, Any]:
         """A network of TensorFlow, as its state."""
 
         def __setstate__(self, state: Any) -> None:
+            if isinstance(state, dict) and "build_module_src" in state:
+                check_source(state["build_module_src"])
             self.state = state
 
     class Module(Record):
@@ -159,18 +161,18 @@ def _tensors() -> dict[str, Any]:
     class Storage(Value):
         """The numbers of a tensor, one after another."""
 
-    class Tensor_(Value):
+    class Numbers(Value):
         """A tensor of its own memory."""
 
-    Tensor_.__name__ = "Tensor"
+    Numbers.__name__ = "Tensor"
 
     def storage(data: bytes) -> Storage:
         made = Storage()
         made.value = _numbers(data)
         return made
 
-    def tensor(storage: Storage, offset: int, size: Any, stride: Any, *_: Any) -> Tensor_:
-        made, last = Tensor_(), offset
+    def tensor(storage: Storage, offset: int, size: Any, stride: Any, *_: Any) -> Numbers:
+        made, last = Numbers(), offset
         for count, step in zip(size, stride, strict=True):
             # Steps of 0 would stand for more numbers than there are.
             if count < 0 or step < 0 or (count > 1 and step == 0):
@@ -201,7 +203,7 @@ def _numbers(data: bytes) -> Tensor:
             warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
             stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             if isinstance(stored, torch.storage.TypedStorage) and stored.nbytes() <= len(data):
-                return torch.tensor([], dtype=stored.dtype).set_(stored)  # type: ignore[call-overload]
+                return torch.tensor([], dtype=stored.dtype).set_(stored)
     except Exception as error:  # torch raises a different kind for each way in which a storage can be broken
         if name := refused_name(error) or _first_name(data):
             raise WeightsError(

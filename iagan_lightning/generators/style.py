@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iagan_lightning.generators.base import Generator
+from iagan_lightning.generators.base import Generator, WeightsError
 
 SLOPE = 0.2  # of the leaky rectifiers below zero
 DEEPEST = 64  # layers from z to w
@@ -20,8 +20,8 @@ DRAWS = 20_000  # of w, for its mean and covariance
 class StyleGenerator(Generator):
     r"""A generator whose layers all hear of w, which linear layers make of z.
 
-    The layers from z to w come frozen: they say where pictures lie, not how they look, and all others multiply what they
-    make. A subclass writes ``_image``.
+    The layers from z to w come frozen: they say where pictures lie, not how they look, and all others multiply what
+    they make. A subclass writes ``_image``.
 
     Latent spaces:
 
@@ -159,13 +159,20 @@ def whitening_of(
         layers: weight and bias ``(width,)`` of each layer.
         draws: how many z to draw, with a fixed seed.
         condition: as for ``styles_of``.
+
+    Raises:
+        WeightsError: where w is not finite.
     """
     latent = layers[0][0].shape[1] - (0 if condition is None else len(condition))
     z = torch.randn(draws, latent, generator=torch.Generator().manual_seed(0))
     w = torch.cat([styles_of(part, layers, condition) for part in z.to(layers[0][0]).split(2000)]).double()
+    if not bool(w.isfinite().all()):
+        raise WeightsError("maps latents to numbers that are not finite")
     mean = w.mean(0)
     away = w - mean
     values, vectors = torch.linalg.eigh(away.T @ away / (draws - 1))
     spread = values.clamp(min=max(float(values[-1]) * 1e-12, torch.finfo(values.dtype).tiny)).sqrt()
     parts = {"mean": mean, "root": (vectors * spread) @ vectors.T, "inverse": (vectors / spread) @ vectors.T}
+    if not all(bool(part.float().isfinite().all()) for part in parts.values()):
+        raise WeightsError("maps latents to numbers that are too large")
     return {name: part.float() for name, part in parts.items()}

@@ -1,4 +1,4 @@
-"""StyleGAN2 (Karras et al. 2020, arXiv:1912.04958), the network of StyleGAN2-ADA (arXiv:2006.06676), in plain PyTorch."""
+"""StyleGAN2 (Karras et al. 2020, arXiv:1912.04958), which is StyleGAN2-ADA's network too, in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -413,7 +413,7 @@ def upsample(x: Tensor, kernel: Tensor) -> Tensor:
 
 def levels_of(resolution: int) -> int:
     """Return how many resolutions there are from 4 x 4 up to this one: 9 at 1024."""
-    levels = (resolution // 4).bit_length()
-    if not 4 <= resolution <= HIGHEST or 4 << (levels - 1) != resolution:
+    levels = (resolution // 4).bit_length() if isinstance(resolution, int) else 0
+    if not levels or not 4 <= resolution <= HIGHEST or 4 << (levels - 1) != resolution:
         raise ValueError(f"resolution of a StyleGAN2 is 4, 8, 16 ... {HIGHEST}; {resolution} was given")
     return levels

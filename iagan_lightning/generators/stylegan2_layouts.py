@@ -73,6 +73,7 @@ def _checked(state: State, arguments: Arguments) -> tuple[State, Arguments]:
             network = StyleGAN2(**arguments)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise WeightsError(f"does not fit StyleGAN2: {error}") from error
+    # A misshapen tensor is named when the network is filled.
     size = network.widths[-1]
     whitening = {"mean": torch.zeros(size), "root": torch.eye(size), "inverse": torch.eye(size)}
     return state | {f"whitening.{name}": value for name, value in whitening.items()}, arguments
@@ -209,7 +210,18 @@ def from_nvidia(generator: Record) -> tuple[State, Arguments]:
             state[f"{target}.skip.weight"] = weight * ratio
     tensors.drop(r"mapping\.w_avg")
     tensors.finish()
-    return _checked(state, {**_arguments(state, levels, variant, layers, noisy), "clamp": clamps.pop()})
+    arguments = {**_arguments(state, levels, variant, layers, noisy), "clamp": clamps.pop()}
+    shown = {
+        "z_dim": arguments["latent"],
+        "c_dim": arguments.get("classes", 0),
+        "w_dim": arguments["mapping"][-1],
+        "img_resolution": arguments["resolution"],
+        "img_channels": arguments["image_channels"],
+    }
+    for key, number in shown.items():
+        if options.get(key, number) != number:
+            raise WeightsError(f"holds a network made with {key} {options[key]} whose tensors are those of {number}")
+    return _checked(state, arguments)
 
 
 def _walk(module: Record, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -221,7 +233,7 @@ def _walk(module: Record, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
             f"holds a {module.kind} ({name or 'G_ema'}), which no StyleGAN2 has: StyleGAN3 and others are not supported"
         )
     yield name, {**module.state, "kind": module.kind}
-    for key, inner in (module.state.get("_modules") or {}).items():
+    for key, inner in _members(module.state, "_modules", name):
         if isinstance(inner, Record):
             yield from _walk(inner, f"{name}.{key}".lstrip("."))
         elif inner is not None:
@@ -232,7 +244,7 @@ def _tensors_of(modules: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str,
     """Yield parameters and buffers: layers that were frozen in training keep their weights among the latter."""
     for name, module in modules.items():
         for kind in ("_parameters", "_buffers"):
-            for key, held in (module.get(kind) or {}).items():
+            for key, held in _members(module, kind, name):
                 full = f"{name}.{key}".lstrip(".")
                 if held is not None and not isinstance(getattr(held, "value", None), Tensor):
                     raise WeightsError(f"holds a {type(held).__name__} in place of the tensor {full}")
@@ -240,10 +252,19 @@ def _tensors_of(modules: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str,
                     yield full, held.value
 
 
+def _members(module: Mapping[str, Any], kind: str, name: str) -> list[tuple[str, Any]]:
+    members = module.get(kind) or {}
+    if not isinstance(members, dict):
+        raise WeightsError(f"holds a module {name or 'G_ema'} whose {kind} are a {type(members).__name__}")
+    return [(str(key), member) for key, member in members.items()]
+
+
 def _options(generator: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the generator was made with, all in one; refuse what is not known."""
     found: dict[str, Any] = {}
     given = generator.get("_init_kwargs") or {}
+    if not isinstance(given, dict):
+        raise WeightsError(f"holds a network made with a {type(given).__name__} of settings")
     groups = {"": given, **{name: given.get(name) or {} for name in ("mapping_kwargs", "synthesis_kwargs")}}
     for name, group in groups.items():
         # Newer code takes those of the synthesis without a group of their own.
