@@ -180,6 +180,28 @@ def test_import_prior_says_what_it_found(prior, G, tmp_path, capsys):
             assert torch.equal(again(latents(), to=to), G(latents(), to=to))
 
 
+def test_a_class_path_with_a_pickle_as_weights(prior, tensors):
+    sizes = {"resolution": 16, "channels": list(WIDTHS[:3]), "latent": LATENT, "mapping": [STYLE] * 3}
+    G = load_generator({"class_path": "iagan_lightning.generators.StyleGAN2", "init_args": sizes, "weights": prior})
+    with torch.no_grad():
+        assert difference(G(latents()), Reference(tensors).image(latents())) < 1e-4
+        assert difference(G(G(latents(), to="w"), space="w"), G(latents())) < 1e-4
+        v = torch.zeros(1, STYLE)
+        assert torch.allclose(G(v, space="w"), load_generator(prior)(v, space="w"), atol=1e-5)  # w is whitened
+
+
+def test_settings_need_weights_that_can_be_found():
+    for given, message in (
+        ({"weights": 3, "label": 1}, "weights is the name of a prior or a file; 3 was given"),
+        ({"weights": "nowhere.pkl", "label": 1}, "no generator weights at nowhere.pkl"),
+        ({"weights": "began64", "label": 1}, "BEGAN has the settings framing; label was given"),
+        ({"weights": "began64", "framing": "loose"}, "framing is tight, ffhq; 'loose' was given"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_generator(given)
+    assert load_generator({"weights": "began64", "framing": "ffhq"}).framing == "ffhq"
+
+
 # Against the original code ---------------------------------------------------------------------------------------
 
 
@@ -329,6 +351,16 @@ DAMAGES = {
         "missing synthesis.b8.conv1.noise_strength",
     ),
     "surplus": (change("synthesis.b8.conv1.extra", torch.zeros(2)), "surplus synthesis.b8.conv1.extra"),
+    "control characters": (change("synthesis.b8.conv1.ex\ntra", torch.zeros(2)), "surplus synthesis.b8.conv1.ex\\ntra"),
+    "vast mapping": (
+        lambda t: nvidia_module(t | {f"mapping.fc{i}.weight": torch.full((9, 9), 1e38) for i in (1, 2)}),
+        "numbers that are too large",
+    ),
+    "other size": (say("", _init_kwargs={"z_dim": 5}), "made with z_dim 5 whose tensors are those of 7"),
+    "classes without embedding": (say("", _init_kwargs={"c_dim": 3}), "made with c_dim 3"),
+    "modules no dictionary": (say("synthesis.b8", _modules=[1]), "whose _modules are a list"),
+    "module no module": (say("synthesis.b8", _modules={"conv1": 1}), "in place of the module synthesis.b8.conv1"),
+    "tensor no tensor": (say("synthesis.b8.conv1", _buffers={"noise_const": 1}), "holds a int in place of the tensor"),
     "misshapen": (change("synthesis.b8.conv1.weight", torch.zeros(10, 10, 5, 5)), "blocks.1.conv1.weight has shape"),
     "not finite": (change("synthesis.b8.conv1.bias", torch.full((10,), torch.nan)), "not finite"),
     "other filter": (change("synthesis.b8.resample_filter", torch.ones(4, 4) / 16), "another filter than [1, 3, 3, 1]"),
@@ -564,6 +596,7 @@ def test_noise_is_optimised_by_choice(prior, tmp_path):
     [
         ({"resolution": 12}, "resolution of a StyleGAN2 is 4, 8, 16"),
         ({"resolution": 8192}, "resolution of a StyleGAN2 is 4, 8, 16"),
+        ({"resolution": 8.0}, "resolution of a StyleGAN2 is 4, 8, 16"),
         ({"channels": [4]}, "8 pixels take 2 numbers of channels"),
         ({"channels": [4, 0]}, "8 pixels take 2 numbers of channels from 1 on"),
         ({"latent": 0}, "mapping has 1 to 64 layers"),

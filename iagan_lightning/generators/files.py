@@ -37,7 +37,7 @@ from iagan_lightning.generators.pyramid import Pyramid
 from iagan_lightning.generators.stylegan2 import StyleGAN2
 from iagan_lightning.generators.tensorflow_pickle import variables_of
 from iagan_lightning.plugins import load, registered
-from iagan_lightning.safety import check_archive, check_dense, refused_name
+from iagan_lightning.safety import check_archive, check_dense, printable, refused_name
 
 ARCHITECTURES: dict[str, type[Generator]] = {
     "BEGAN": BEGAN,
@@ -321,7 +321,7 @@ def _about(path: Path) -> Iterator[None]:
     try:
         yield
     except WeightsError as error:
-        raise WeightsError(f"{path} {error}") from error
+        raise WeightsError(f"{path} {printable(str(error))}") from error  # names in a file may be anything
 
 
 def _summary(content: Any) -> str:

@@ -199,8 +199,8 @@ def _numbers(data: bytes) -> Tensor:
     if not isinstance(data, bytes) or data[:4] == b"PK\x03\x04":  # an archive may unpack to any size
         raise WeightsError("holds a storage that is none of PyTorch's plain ones")
     try:
-        with warnings.catch_warnings():  # typed storages are deprecated, and what such files hold
-            warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
+        with warnings.catch_warnings():  # that typed storages are deprecated, which are what such files hold
+            warnings.simplefilter("ignore")
             stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             if isinstance(stored, torch.storage.TypedStorage) and stored.nbytes() <= len(data):
                 return torch.tensor([], dtype=stored.dtype).set_(stored)

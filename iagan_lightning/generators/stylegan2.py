@@ -27,10 +27,10 @@ class StyleGAN2(StyleGenerator):
     convolution that is smoothed, and has a second convolution. With a style s linear in w, kernels k, a map n of noise,
     its strength a and a bias b, a layer of convolutions is
 
-    .. math:: x \mapsto \sqrt 2\, \mathrm{lrelu}_{.2}\Big(\frac{k * (s\, x)}{|s\, k|} + a\, n + b\Big),
+    .. math:: x \mapsto \sqrt 2\, \mathrm{lrelu}\left(\frac{k * (s\, x)}{|s\, k|} + a\, n + b\right),
 
-    the norm being that of one output channel's kernels. The maps of noise are constants here, one for each layer. There
-    is no tanh: images may leave [-1, 1] a little.
+    with a slope of .2 below zero, and the norm that of one output channel's kernels. The maps of noise are constants
+    here, one for each layer. There is no tanh: images may leave [-1, 1] a little.
 
     Latent spaces: z, whitened w and w+ as ``StyleGenerator`` has them, and ``features-4``, ``features-8`` ...: all that
     lies behind the block of that size, one after another as one vector: its features, the image so far (``skip``), and
