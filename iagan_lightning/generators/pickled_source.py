@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from functools import lru_cache
 
 from iagan_lightning.generators.base import WeightsError
@@ -11,9 +12,10 @@ LONGEST = 1_000_000  # characters; NVIDIA's is 37 thousand
 # What a definition of layers has no reason to call, or to import from, before it is used.
 FUNCTIONS = frozenset({"open", "exec", "eval", "compile", "__import__", "input", "breakpoint"})
 MODULES = frozenset(
-    {"os", "sys", "subprocess", "shutil", "pathlib", "io", "socket", "urllib", "http", "requests", "ctypes",
-     "importlib", "builtins", "pickle", "tempfile", "threading", "multiprocessing", "code", "runpy", "posix", "nt"}
+    {"os", "subprocess", "shutil", "pathlib", "io", "socket", "urllib", "http", "requests", "ctypes", "importlib",
+     "builtins", "pickle", "tempfile", "runpy", "posix", "nt"}
 )  # fmt: skip
+READING = ("os.path.", "os.environ.", "os.getenv", "os.getcwd")  # and changes nothing
 
 
 @lru_cache(maxsize=8)
@@ -32,7 +34,9 @@ def check_source(source: str) -> None:
     if not isinstance(source, str) or len(source) > LONGEST:
         raise WeightsError(f"holds source code that is no text of at most {LONGEST:,} characters")
     try:
-        tree = ast.parse(source)
+        with warnings.catch_warnings():  # of how it is written, which is no concern of the user's
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # what cannot be read cannot be run either
         return
     origins = {
@@ -41,9 +45,14 @@ def check_source(source: str) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
+    functions = {node.name: node.body for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()
+        if isinstance(node, ast.Call):  # of a function of its own: then that is run too
+            called = node.func
+            pending += [called.body] if isinstance(called, ast.Lambda) else []
+            pending += functions.pop(called.id, []) if isinstance(called, ast.Name) else []
         if isinstance(node, ast.Call) and (name := _called(node.func, origins)):
             raise WeightsError(
                 f"holds source code that calls {name} on being loaded, which no definition of layers does: the file is "
@@ -73,8 +82,5 @@ def _called(function: ast.expr, origins: dict[str, str]) -> str | None:
     if not isinstance(function, ast.Name):
         return None
     name = ".".join([origins.get(function.id, function.id), *attributes])
-    return name if name in FUNCTIONS or name.partition(".")[0] in MODULES & {*_roots(origins)} else None
-
-
-def _roots(origins: dict[str, str]) -> set[str]:
-    return {origin.partition(".")[0] for origin in origins.values()}
+    imported = function.id in origins and name.partition(".")[0] in MODULES and not name.startswith(READING)
+    return name if imported or name in FUNCTIONS else None

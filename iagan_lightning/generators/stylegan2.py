@@ -357,7 +357,10 @@ class Convolution(nn.Module):
         s = style_of(w, style_weight, style_bias)
         # k * (s x) / |s k|: images differ in what the features are multiplied with, and share the kernels.
         norm = (weight.square().sum((2, 3)) * s.square()[:, None]).sum(2)
-        factor = (norm + 1e-8).rsqrt() * (GAIN * self.scale)
+        factor = (norm + 1e-8).rsqrt()
+        # Both are brought to a size that half precision can hold; what is taken from one is given to the other.
+        usual = factor.detach().mean(1, keepdim=True)
+        s, factor = s * usual, factor * (GAIN * self.scale / usual)
         x = x * s[:, :, None, None].to(x.dtype)
         if self.upsample:
             x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
