@@ -160,8 +160,8 @@ class StyleGAN2(StyleGenerator):
         super().adjust(**settings)
         if self.classes and self.label is None:
             raise ValueError(
-                f"is a network of {self.classes} classes: say which one, label 0 to {self.classes - 1}, beside its "
-                "weights"
+                f"is a network of {self.classes} classes: say which one, label 0 to {self.classes - 1}, such as "
+                "{weights: FILE, label: 0}"
             )
         if self.label != before or not bool(self.whitening.mean.any()):
             self.measure_whitening()
