@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
@@ -22,9 +23,12 @@ def run_import_prior(args: Sequence[str]) -> int:
         description="Recognise a generator's weights, convert them without executing anything, and say what they are.",
         exit_on_error=False,
     )
-    parser.add_argument("file", type=str, help="weights in a known layout: a PyTorch state dict or safetensors")
+    kinds = "a PyTorch state dict, safetensors, or a pickle of NVIDIA's PGGAN or StyleGAN2"
+    parser.add_argument("file", type=str, help=f"weights in a known layout: {kinds}")
     parser.add_argument("--out", type=str, required=True, help="safetensors file to write")
     parser.add_argument("--half", type=bool, default=False, help="store in half precision, half the size")
+    settings = "of the generator, such as {label: 3, noise: optimised} of a StyleGAN2, or {framing: ffhq}"
+    parser.add_argument("--settings", type=dict[str, Any], default={}, help=settings)
     parser.add_argument("--note", type=str, default="", help="what the header says about the training data")
     try:
         given = parser.parse_args(list(args))
@@ -35,7 +39,7 @@ def run_import_prior(args: Sequence[str]) -> int:
         raise ValueError(f"--out is a file ending in .safetensors; {out} was given")
     if not out.parent.is_dir():
         raise ValueError(f"--out lies in {out.parent}, which is no folder: make it first")
-    generator = load_generator(given.file)
+    generator = load_generator({**given.settings, "weights": given.file} if given.settings else given.file)
     about = {"data": given.note, "weights": generator.weights}
     try:
         save_generator(generator, out, training=about, half=given.half)

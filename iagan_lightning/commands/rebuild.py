@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser
@@ -103,12 +104,12 @@ def _check_weights(folder: Path, generator: Generator) -> None:
             return
 
 
-def _generator_of(folder: Path) -> str:
+def _generator_of(folder: Path) -> str | dict[str, Any]:
     """Return the generator that config.yaml of the run names; a class would run code, so it is not built unasked."""
     for above in folder.absolute().parents:
         if (above / "config.yaml").is_file():
             generator = _generator_in(read_config(above / "config.yaml"))
-            if isinstance(generator, str):
+            if isinstance(generator, str) or (isinstance(generator, dict) and "class_path" not in generator):
                 return generator
             break
     raise ValueError(f"no config.yaml above {folder} names a generator by its name or file: give --generator")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -131,6 +131,30 @@ class Generator(nn.Module):
         if space not in self.spaces:
             known = ", ".join(self.spaces)
             raise ValueError(f"{type(self).__name__} has the latent spaces {known}; {space!r} was given")
+
+    def chosen(self) -> dict[str, object]:
+        """Return the settings that decide about the images besides the weights, as ``adjust`` takes them."""
+        return {}
+
+    def adjust(self, **settings: Any) -> None:
+        """Change settings that need no other weights; ``framing`` is one of every generator.
+
+        Raises:
+            ValueError: for settings that this generator does not have.
+
+        Example:
+            >>> from iagan_lightning.generators import BEGAN
+            >>> G = BEGAN(resolution=8, channels=2, latent=3)
+            >>> G.adjust(framing="tight")
+            >>> G.framing
+            'tight'
+        """
+        if (framing := settings.pop("framing", self.framing)) not in (None, *get_args(Framing)):
+            raise ValueError(f"framing is {', '.join(get_args(Framing))}; {framing!r} was given")
+        if settings:
+            known = ", ".join([*self.chosen(), "framing"])
+            raise ValueError(f"{type(self).__name__} has the settings {known}; {', '.join(settings)} was given")
+        self.framing = framing
 
     def architecture(self) -> dict[str, object]:
         """Return the constructor arguments that rebuild this network, for the header of a weight file."""

@@ -29,7 +29,7 @@ OTHERS = {"critic", "d", "dis", "disc", "discriminator", "encoder", "optim", "op
 DEEPEST = 8  # mappings within mappings; a pickle can hold one that holds itself
 LONGEST = 32  # parts of a name
 
-# A network is looked for by tensors of its own: BEGAN, PGGAN in three layouts, Pyramid, MobileStyleGAN.
+# A network is looked for by tensors of its own: BEGAN, PGGAN in three layouts, Pyramid, MobileStyleGAN, StyleGAN2.
 ANCHORS = (
     {"l0.weight"},
     {"features.0.conv.weight"},
@@ -37,6 +37,7 @@ ANCHORS = (
     {"4x4/Dense/weight"},
     {"linear.weight", "blocks.0.shortcut.weight"},
     {"input", "mapping.0.weight"},
+    {"style.1.weight", "input.input"},
 )
 
 

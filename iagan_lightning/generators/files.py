@@ -1,12 +1,13 @@
 """Reading and writing generator weights.
 
 Nothing in a weight file is ever executed: safetensors holds only numbers, older files go through PyTorch's restricted
-unpickler, which builds tensors and plain containers, and pickles of TensorFlow networks through one of our own. What
+unpickler, which builds tensors and plain containers, and pickles of NVIDIA's networks through one of our own. What
 network a file holds is read from its header, or recognised from the names and shapes of its tensors.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from iagan_lightning.generators import began, mobile_stylegan, pggan_layouts, pyramid
+from iagan_lightning.generators import began, mobile_stylegan, pggan_layouts, pyramid, stylegan2_layouts
 from iagan_lightning.generators.base import Framing, Generator, WeightsError, as_numbers
 from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.catalogue import CATALOGUE, Prior, bundled_priors, cache_folder, fetch_source
@@ -31,9 +32,11 @@ from iagan_lightning.generators.codes import take_standard_normal
 from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
 from iagan_lightning.generators.mobile_stylegan_ir import holds_mobile_stylegan, read_mobile_stylegan
 from iagan_lightning.generators.module import ModuleGenerator, build_generator
+from iagan_lightning.generators.network_pickle import read_pickle
 from iagan_lightning.generators.pggan import PGGAN
 from iagan_lightning.generators.pyramid import Pyramid
-from iagan_lightning.generators.tensorflow_pickle import read_tensorflow_pickle
+from iagan_lightning.generators.stylegan2 import StyleGAN2
+from iagan_lightning.generators.tensorflow_pickle import variables_of
 from iagan_lightning.plugins import load, registered
 from iagan_lightning.safety import check_archive, check_dense, printable, refused_name
 
@@ -42,6 +45,7 @@ ARCHITECTURES: dict[str, type[Generator]] = {
     "PGGAN": PGGAN,
     "Pyramid": Pyramid,
     "MobileStyleGAN": MobileStyleGAN,
+    "StyleGAN2": StyleGAN2,
 }
 
 HEADER = "iagan_lightning"
@@ -61,14 +65,16 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Genera
 
     Args:
         source: name of a prior (``iagan priors`` lists them; one that is not here yet is fetched) or of one that
-            another package registers, or path of a safetensors file, of a PyTorch state dict, or of a wheel or a
-            folder with the OpenVINO networks of a MobileStyleGAN, whose architecture is recognised; or a class path
-            with declarations (see ``build_generator``), whose ``weights`` are such a file too.
+            another package registers, or path of a safetensors file, of a PyTorch state dict, of a pickle of NVIDIA's
+            PGGAN or StyleGAN2, or of a wheel or a folder with the OpenVINO networks of a MobileStyleGAN, whose
+            architecture is recognised; or one of these as ``weights`` beside settings (see ``Generator.adjust``), such
+            as the ``label`` of a StyleGAN2 with classes; or a class path with declarations (see ``build_generator``),
+            whose ``weights`` are such a file too.
 
     Raises:
         WeightsError: for a file that is missing or damaged, of an unknown network, or whose tensors do not match; for
             a prior that cannot be fetched.
-        ValueError: for a class path that does not fit.
+        ValueError: for a class path or settings that do not fit.
 
     Example:
         >>> G = load_generator("began64")
@@ -76,15 +82,28 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Genera
         ((3, 64, 64), (64,), 'normal')
     """
     if isinstance(source, Mapping):
-        return _from_class(source)
+        if "class_path" in source or "weights" not in source:
+            return _from_class(source)
+        return _named(source["weights"], {key: value for key, value in source.items() if key != "weights"})
+    return _named(source, {})
+
+
+def _named(source: str | os.PathLike[str], settings: Mapping[str, Any]) -> Generator:
+    """Return the generator of a name or a path with some settings changed."""
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(f"weights is the name of a prior or a file; {source!r} was given")
     if str(source) in registered("generators") and str(source) not in {*CATALOGUE, *bundled_priors()}:
-        return _registered(str(source))
+        generator = _registered(str(source))
+        if settings:
+            generator.adjust(**settings)
+        return generator
     prior = CATALOGUE.get(str(source))
     if prior is not None and prior.fetched:
-        return _cached(prior) or _fetch(prior)
-    generator, _ = _from_file(bundled_priors().get(str(source), Path(source)))
-    generator.framing = prior.framing if prior is not None else generator.framing
-    return generator
+        generator = _cached(prior) or _fetch(prior)
+        generator.adjust(**settings)
+        return generator
+    framing = {} if prior is None else {"framing": prior.framing}
+    return _from_file(bundled_priors().get(str(source), Path(source)), {**framing, **settings})[0]
 
 
 def fetch_prior(name: str) -> Path:
@@ -169,7 +188,7 @@ def save_generator(
 # Reading -------------------------------------------------------------------------------------------------------
 
 
-def _from_file(path: Path) -> tuple[Generator, Any]:
+def _from_file(path: Path, settings: Mapping[str, Any] | None = None) -> tuple[Generator, Any]:
     """Return the generator whose weights a file holds, and the file's header (None where it has none)."""
     found, header = _load(path)
     with torch.device("meta"):  # sizes come from the file: nothing is allocated before they are checked
@@ -178,6 +197,10 @@ def _from_file(path: Path) -> tuple[Generator, Any]:
     generator.weights = str(found)
     if not header:
         _take_codes(generator, found, path)
+    try:
+        generator.adjust(**(settings or {}))
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from error
     return generator.eval(), header
 
 
@@ -237,6 +260,8 @@ def _from_class(description: Mapping[str, Any]) -> Generator:
         generator.weights = str(found)
         if not header:
             _take_codes(generator, found, Path(weights))
+        if isinstance(generator, StyleGAN2):
+            generator.adjust()
     return generator
 
 
@@ -264,7 +289,7 @@ def _load(path: Path, wanted: Collection[str] = ()) -> tuple[Found, Any]:
         )
     content, header = _read(path)
     with _about(path):
-        found = Found(content) if header else find_network(content, wanted)
+        found = content if isinstance(content, Found) else Found(content) if header else find_network(content, wanted)
         if found is None:
             found = Found(_of_another_network(content))
         for key, value in found.state.items():
@@ -272,7 +297,18 @@ def _load(path: Path, wanted: Collection[str] = ()) -> tuple[Found, Any]:
                 check_dense(value)
             except ValueError as error:
                 raise WeightsError(f"cannot be used, {key}: {error}") from error
-        return (found if wanted or header else found._replace(state=dict(pggan_layouts.canonical(found.state)))), header
+        if wanted or header:
+            return found, header
+        if stylegan2_layouts.is_rosinality(found.state):
+            state, arguments = stylegan2_layouts.from_rosinality(found.state)
+            if arguments["noise"] == "dropped":
+                print(f"iagan: {path} holds no maps of noise: its images are made without", file=sys.stderr)
+            return found._replace(state=state), _header_of(arguments)
+        return found._replace(state=dict(pggan_layouts.canonical(found.state))), None
+
+
+def _header_of(arguments: Mapping[str, Any]) -> str:
+    return json.dumps({"architecture": StyleGAN2.__name__, "arguments": arguments})
 
 
 def _read(path: Path) -> tuple[Any, Any]:
@@ -289,18 +325,32 @@ def _read(path: Path) -> tuple[Any, Any]:
             raise WeightsError(f"{path} is damaged or not a safetensors file: {reason}") from error
     if start[:1] == b"\x80" and start != TORCH_PICKLE:  # a pickle, but not one of torch
         with _about(path):
-            return read_tensorflow_pickle(path), None
+            return _read_pickle(path)
     try:
         check_archive(path)
     except ValueError as error:
         raise WeightsError(f"{path} is refused: {error}") from error
     try:
-        with torch.serialization.safe_globals([BaseConfig]):
+        # A checkpoint of rosinality's keeps the words of its command, in a plain holder of attributes.
+        with torch.serialization.safe_globals([BaseConfig, argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True), None
     except Exception as error:  # torch raises a different kind for each way in which a file can be broken
         refused = refused_name(error)
         reason = f"wants to build {refused}, which is refused" if refused else "is damaged or no weight file"
         raise WeightsError(f"{path} {reason}: a state dict (torch.save) or a safetensors file is needed") from error
+
+
+def _read_pickle(path: Path) -> tuple[Any, str | None]:
+    """Return the content of a pickle of NVIDIA's networks, and a header where names and shapes do not say all."""
+    content = read_pickle(path)
+    if (modules := stylegan2_layouts.modules_of(content)) is not None:
+        state, arguments = stylegan2_layouts.from_nvidia(modules)
+        return Found(state, "G_ema", averaged=True), _header_of(arguments)
+    if (network := stylegan2_layouts.components_of(content)) is not None:
+        state, arguments = stylegan2_layouts.from_tensorflow(network)
+        averaged = isinstance(content, tuple | list) and len(content) == 3
+        return Found(state, "Gs" if averaged else "G", averaged), _header_of(arguments)
+    return variables_of(content), None
 
 
 def _of_another_network(content: Any) -> dict[str, Tensor]:
@@ -316,7 +366,7 @@ def _about(path: Path) -> Iterator[None]:
     try:
         yield
     except WeightsError as error:
-        raise WeightsError(f"{path} {error}") from error
+        raise WeightsError(f"{path} {printable(str(error))}") from error  # names in a file may be anything
 
 
 def _summary(content: Any) -> str:
@@ -352,7 +402,8 @@ def _recognise(state: Mapping[str, Tensor], path: Path) -> Generator:
     raise WeightsError(
         f"{path} holds another network ({len(shapes)} tensors, the first is {first!r}): known layouts "
         "are BEGAN (l0.weight, l0.bias, l1.weight ...), PGGAN (features.0.conv.weight ..., formatLayer.weight ..., "
-        "4x4/Dense/weight ...), checkpoints of train-prior, and safetensors files written by this package"
+        "4x4/Dense/weight ...), StyleGAN2 (style.1.weight, input.input ..., or NVIDIA's pickles), checkpoints of "
+        "train-prior, and safetensors files written by this package"
     )
 
 
