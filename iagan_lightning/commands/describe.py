@@ -104,7 +104,8 @@ def of_class(kind: Callable[..., Any], prefix: str = "", first: int = 0) -> list
             options += of_class(hint, f"{prefix}{name}.")  # type: ignore[arg-type]  # a class, not an instance
             continue
         default = None if parameter.default is parameter.empty else _plain(parameter.default)
-        option = {"name": prefix + name, "help": helps.get(name, ""), "default": default, **_kinds(hint)}
+        option = {"name": prefix + name, "help": helps.get(name, ""), "default": default}
+        option |= _kinds(hint, parameter.default)
         if parameter.default is parameter.empty:
             option["required"] = True
         options.append(option)
@@ -147,8 +148,8 @@ def _helps(kind: Callable[..., Any]) -> dict[str, str]:
     return helps
 
 
-def _kinds(hint: Any) -> dict[str, Any]:
-    """Return which simple values a type admits, and ``other`` where there is more than that."""
+def _kinds(hint: Any, default: Any) -> dict[str, Any]:
+    """Return which simple values a type (or a default of None) admits, and ``other`` where there is more than that."""
     kinds: list[str] = []
     choices: list[Any] = []
     for part in _parts(hint):
@@ -156,6 +157,7 @@ def _kinds(hint: Any) -> dict[str, Any]:
             choices += get_args(part)
         else:
             kinds.append(SIMPLE.get(part, "other"))
+    kinds += ["null"] * (default is None)
     return {"kinds": [*dict.fromkeys(kinds)]} | ({"choices": choices} if choices else {})
 
 

@@ -92,7 +92,7 @@ def _plain_page(command: str, about: dict[str, Any]) -> str:
 ALL = """\
 --help all      every option, those of Lightning's Trainer too
 --print_config  all options as YAML, to be given with --config FILE
-The beginning of a name is enough where no other option has it."""
+In names a|b stands for one of the two. [ ] holds the default."""
 
 
 def task_page(
