@@ -143,7 +143,7 @@ def for_people(complaint: str, args: Sequence[str]) -> str | None:
         about = load()["commands"].get(command, {}).get("arguments", ())
         plain = {each["name"] for each in about if "nargs" in each}
         names = [name if name in plain else f"--{name.removeprefix('--')}" for name in found[1].split(", ")]
-        return f"{command} needs {' and '.join(names)} (iagan {command} --help)"
+        return f"{command} needs {', '.join(names)} (iagan {command} --help)"
     if found := re.match(r"Invalid option \"(.*)\" for --print_config", complaint):
         return f"--print_config takes skip_default and skip_unset; {found[1]!r} was given"
     if found := re.match(r"Unexpected config: (.*)", complaint, re.DOTALL):
