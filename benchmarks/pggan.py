@@ -1,10 +1,11 @@
-"""Time and peak memory of PGGAN: a forward pass, an evaluation of the latent stage, one of the joint stage; batch 1.
+"""Time and peak memory of PGGAN or StyleGAN2: a forward pass, an evaluation of the latent and of the joint stage.
 
     python benchmarks/pggan.py --resolutions 256 1024 --threads 1 2 --out docs/generators.md
+    python benchmarks/pggan.py --network StyleGAN2 --resolutions 256 512 1024 --out docs/generators.md
 
 Weights are random, which changes neither time nor memory. Each row is a process of its own, because the peak of a
-process never falls; the reconstruction is super-resolution x16 with the paper preset, a few steps of each stage. On a
-GPU (``--device gpu``) the memory is the device's.
+process never falls; the reconstruction is super-resolution x16 of one picture with the paper preset, a few steps of
+each stage. On a GPU (``--device gpu``) the memory is the device's.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ import pytorch_lightning as pl
 import torch
 
 from iagan_lightning import Stage, reconstruct
-from iagan_lightning.generators import PGGAN
+from iagan_lightning.generators import PGGAN, StyleGAN2
 from iagan_lightning.operators import BicubicDownsampling
+
+NETWORKS: dict[str, type[PGGAN | StyleGAN2]] = {"PGGAN": PGGAN, "StyleGAN2": StyleGAN2}
 
 
 class Watch(pl.Callback):
@@ -61,11 +64,11 @@ def peak(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
-def measure(resolution: int, threads: int, steps: int, device: torch.device, checkpointing: bool) -> str:
+def measure(network: str, resolution: int, threads: int, steps: int, device: torch.device, checkpointing: bool) -> str:
     """Return one row of the table."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    G = PGGAN(resolution).eval().to(device)
+    G = NETWORKS[network](resolution).eval().to(device)
     G.checkpointing = checkpointing
     z, seconds = G.sample_latent(1, seed=0).to(device), []
     with torch.no_grad():
@@ -89,17 +92,19 @@ def measure(resolution: int, threads: int, steps: int, device: torch.device, che
 def main() -> None:
     """Measure each row in a process of its own and print the table, or write it into a page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", default="PGGAN", choices=list(NETWORKS))
     parser.add_argument("--resolutions", nargs="+", type=int, default=[1024])
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--steps", type=int, default=5, help="evaluations of each kind; the median counts")
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
-    parser.add_argument("--out", type=Path, help="page with <!-- pggan --> ... <!-- end -->")
+    parser.add_argument("--out", type=Path, help="page with <!-- pggan --> ... <!-- end -->, or stylegan2")
     parser.add_argument("--checkpointing", action="store_true", help="with --row: keep less, compute more")
     parser.add_argument("--row", action="store_true", help="measure here and print one row")
     given = parser.parse_args()
     if given.row:
         device = torch.device("cuda" if given.device == "gpu" else "cpu")
-        print(measure(given.resolutions[0], given.threads[0], given.steps, device, given.checkpointing))
+        size, threads = given.resolutions[0], given.threads[0]
+        print(measure(given.network, size, threads, given.steps, device, given.checkpointing))
         return
     lines = [
         "| pixels | threads | checkpointing | forward s | GB | latent s | GB | joint s | GB |",
@@ -107,7 +112,16 @@ def main() -> None:
     ]
     for resolution, threads, flag in itertools.product(given.resolutions, given.threads, ([], ["--checkpointing"])):
         arguments = ["--resolutions", resolution, "--threads", threads, "--steps", given.steps, *flag]
-        command = [sys.executable, __file__, "--row", *map(str, arguments), "--device", given.device]
+        command = [
+            sys.executable,
+            __file__,
+            "--row",
+            "--network",
+            given.network,
+            *map(str, arguments),
+            "--device",
+            given.device,
+        ]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         lines.append(next(line for line in done.stdout.splitlines() if line.startswith("| ")))
         print(lines[-1], flush=True)
@@ -119,7 +133,7 @@ def main() -> None:
     if given.out:
         from speed import write_block  # here, because imports count in what is measured
 
-        write_block(given.out, "pggan", table)
+        write_block(given.out, given.network.lower(), table)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from importlib import import_module
 
 from iagan_lightning import signals
 from iagan_lightning.deferred import import_torchmetrics
-from iagan_lightning.terminal import drop_output, prepare_streams
+from iagan_lightning.terminal import drop_output, prepare_streams, without_traceback
 
 HELP = """\
 usage: iagan TASK [options]
@@ -155,5 +155,5 @@ def _added(name: str) -> bool:
 
 
 def _refuse(message: str) -> int:
-    print(f"iagan: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"iagan: error: {' '.join(without_traceback(message).split())}", file=sys.stderr)
     return 2

@@ -106,7 +106,7 @@ def read_pixels(source: PictureFile, channels: int = 3, use: Use = "picture") ->
     ========================================  ============================================================
 
     Grey is 0.299 R + 0.587 G + 0.114 B. A kernel is known up to a factor, so that floats and integers of any range are
-    taken as they are. What the EXIF or TIFF orientation says is followed. Of several frames or pages the first is read.
+    taken as they are. What the EXIF or TIFF orientation says is followed. Several frames or pages are refused.
 
     Transparent parts of a picture become white; in a mask they are not measured and in a kernel 0. Colours of a picture
     with an embedded profile are converted to sRGB (relative colorimetric, black point compensated, in 8 bits); a
@@ -128,6 +128,7 @@ def read_pixels(source: PictureFile, channels: int = 3, use: Use = "picture") ->
     dtype = np.dtype(np.float32 if use == "picture" else np.float64)
     try:
         with open_picture(source) as file:
+            _require_one_frame(file)
             inverted = file.format == "TIFF" and _tag(file, 262) == 0  # Pillow sees to this for 8 bits only
             white, curious = white_of(file), _transparent(file)
             picture: Image.Image = ImageOps.exif_transpose(file)
@@ -145,6 +146,26 @@ def read_pixels(source: PictureFile, channels: int = 3, use: Use = "picture") ->
         raise
     except Exception as error:  # Pillow's readers raise a different kind for each way in which a file can be broken
         raise OSError(f"a damaged picture ({type(error).__name__}: {error})") from error
+
+
+def _require_one_frame(picture: Any) -> None:
+    """Raise ValueError for a picture of several frames or pages of which any could be meant.
+
+    Reduced versions of a TIFF's first page are none of them; nor are the layers of a PSD, whose first frame is all of
+    them together, and what a camera hides behind its JPEG.
+    """
+    if picture.format in ("MPO", "PSD") or not getattr(picture, "is_animated", False):
+        return
+    frames = picture.n_frames
+    if picture.format == "TIFF":
+        reduced = []
+        for page in range(frames):
+            picture.seek(page)
+            reduced.append(bool(int(_tag(picture, 254) or 0) & 0b101))  # a smaller version, or a mask
+        picture.seek(0)
+        if reduced.count(False) == 1 and not reduced[0]:
+            return
+    raise ValueError(f"it holds {frames} frames or pages, and one picture is needed: save the right one by itself")
 
 
 def picture_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:

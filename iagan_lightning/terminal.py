@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 from typing import Any
 
@@ -34,6 +35,19 @@ def drop_output() -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, sys.stdout.fileno())
     os.close(nothing)
+
+
+def without_traceback(message: str) -> str:
+    r"""Return what went wrong in a worker of PyTorch's, which puts a traceback in front; other messages as they are.
+
+    Example:
+        >>> without_traceback("Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
+        ...     "last):\n  File \"a.py\", line 1, in f\n    g()\nValueError: a.png is damaged\n")
+        'a.png is damaged'
+    """
+    if "Original Traceback (most recent call last):" not in message:
+        return message
+    return re.split(r"^[A-Za-z_][\w.]*: ", message, flags=re.MULTILINE)[-1].strip()
 
 
 def _patient(stream: Any) -> Any:

@@ -17,6 +17,7 @@ import torch
 from markdown_it import MarkdownIt
 from PIL import Image
 from safetensors.torch import load_file
+from stylegan2_files import nvidia_module, random_tensors, snapshot, write_pickle
 
 from iagan_lightning import plugins
 from iagan_lightning.cli import COMMANDS, HELP, TASKS, main
@@ -190,6 +191,8 @@ def place(tmp_path, monkeypatch):
     torch.manual_seed(0)
     torch.save(BEGAN(32, 4, 8).state_dict(), shared / "weights" / "began64-celeba.pth")
     torch.save(PGGAN(32, (8, 8, 8, 8), 8).state_dict(), place / "weights.pkl")
+    write_pickle(place / "network-snapshot.pkl", snapshot(nvidia_module(random_tensors())))
+    write_pickle(place / "cifar10.pkl", snapshot(nvidia_module(random_tensors(classes=10))))
     for name in ("configs", "benchmarks", "docs"):
         ignored = shutil.ignore_patterns("_build", "pictures", "__pycache__")
         shutil.copytree(ROOT / name, place / name, ignore=ignored)

@@ -267,3 +267,26 @@ def test_every_name_is_a_folder_below_images(files):
 @given(paths)
 def test_one_place_whatever_the_case(path):
     assert same_place(path.upper()) == same_place(path.lower()) or "\udcff" in path
+
+
+def test_names_in_latin_1_and_names_of_our_own_files(tiny_weights, tmp_path, capsys):
+    """All pictures are done, with TensorBoard; the report shows them all, and links to the files as they are called."""
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    pictures.mkdir()
+    for name in (b"caf\xe9.png", b"metrics.json.png", b"error.txt.png", b"below/metrics.json.png"):
+        place = os.path.join(os.fsencode(pictures), name)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with open(place, "wb") as file:
+            Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(file, "PNG")
+    steps = ["--model.latent.steps", "3", "--model.joint.steps", "2", "--trainer.accelerator", "cpu", "--lpips", "none"]
+    words = ["super-resolution", "--data.root", pictures, "--model.generator", tiny_weights, "--out", out, *steps]
+    assert main([str(word) for word in words]) == 0
+    names = ["below/metrics.json", "caf\udce9", "error.txt", "metrics.json"]
+    assert all((out / "images" / name / "metrics.json").is_file() for name in names)
+    runs = {path.parent.relative_to(out / "tensorboard").as_posix() for path in out.rglob("events*")}
+    assert runs == {"below/metrics.json", r"caf\udce9", "error.txt", "metrics.json"}
+    assert main(["report", str(out)]) == 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "images/caf%E9/" in page
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    assert sorted(image["name"] for image in data["images"]) == names

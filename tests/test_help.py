@@ -194,7 +194,7 @@ def completed(*words):
         (["deblurring", "--model", "I"], ["IAGAN", "ILO"]),
         (["inpainting", "--operator.kind", "f"], ["fourier"]),
         (["inpainting", "--trainer.prec"], ["--trainer.precision"]),
-        (["train-prior", "--check"], ["--checkpoint_every"]),
+        (["train-prior", "--checkp"], ["--checkpoint_every"]),
         (["report", "--o"], ["--out"]),
         (["check-operator", "Gr"], ["Grayscale"]),
         (["denoising", "--data.root", "tests/test_he"], []),  # files, which are bash's own part

@@ -28,6 +28,8 @@ def start(tmp_path):
     started = []
 
     def begin(*args, launcher=("-m", "iagan_lightning"), ignore=()):
+        threads = str(torch.get_num_threads())  # sums of one training must be those of another
+
         def prepare():  # whoever runs the tests in the background has SIGINT ignored, and children inherit that
             for number in TELLS:
                 signal.signal(number, signal.SIG_IGN if number in ignore else signal.SIG_DFL)
@@ -35,7 +37,7 @@ def start(tmp_path):
         process = subprocess.Popen(
             [sys.executable, *launcher, *map(str, args)], cwd=tmp_path, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=prepare,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "OMP_NUM_THREADS": threads},
         )  # fmt: skip
         started.append(process)
         return process

@@ -94,10 +94,14 @@ def measured(A, folder, name="0"):
 @pytest.mark.parametrize(
     ("task", "settings", "make"),
     [
-        ("compressed-sensing", [], lambda s: GaussianSensing(s, ratio=0.3)),
         (
             "compressed-sensing",
-            ["--operator.kind", "fourier", "--operator.ratio", "0.5", "--operator.seed", "4"],
+            ["--operator.ratio", "0.3", "--operator.seed", "0", "--operator.design", "dense"],
+            lambda s: GaussianSensing(s, ratio=0.3),
+        ),
+        (
+            "compressed-sensing",
+            ["--operator.kind", "fourier", "--operator", "{ratio: 0.5, seed: 4, design: hermitian}"],
             lambda s: FourierSensing(s, ratio=0.5, seed=4),
         ),
     ],
@@ -190,7 +194,11 @@ def test_an_operator_without_inverse_loses_no_results(run, folder, tmp_path):
         ("compressed-sensing", ["--operator.kind", "radon"], "operator.kind is one of gaussian, fourier"),
         ("compressed-sensing", ["--operator.kind"], "operator.kind is one of gaussian, fourier"),
         ("compressed-sensing", ["--operator.matrix", "nowhere.pt"], "nowhere.pt cannot be read"),
-        ("compressed-sensing", ["--data.measurements", "PICTURES"], "no pictures: give arrays of shape (230,)"),
+        (
+            "compressed-sensing",
+            ["--data.measurements", "PICTURES", "--operator={ratio: 0.3, seed: 0, design: auto}"],
+            "no pictures: give arrays of shape (230,)",
+        ),
         ("deblurring", ["--operator.size", "17"], "kernel of 17 x 17 pixels is larger than the image of 16 x 16"),
         ("deblurring", ["--data.measurements", "SMALL"], "measurements of shape (3, 5, 7) were given"),
         ("inpainting", ["--operator.mask", "SMALL_PICTURE"], "mask has shape (16, 16)"),

@@ -155,6 +155,50 @@ def test_a_grown_generator_begins_with_enlarged_pictures(folder, tmp_path):
     assert load_generator(tmp_path / "large" / "prior.safetensors").image_shape == (3, 64, 64)
 
 
+def test_a_start_says_what_did_not_fit(folder, tmp_path, capsys):
+    assert train(folder, tmp_path / "small", 1) == 0
+    start = ["--model.start", str(tmp_path / "small" / "last.ckpt")]
+    capsys.readouterr()
+    assert train(folder, tmp_path / "fitting", 1, *start) == 0
+    assert "model.start" not in capsys.readouterr().err
+    assert train(folder, tmp_path / "skip", 1, *start, "--model.skip", "true") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "model.start" in line]
+    assert len(said) == 1
+    own = VAEGANTraining(32, 4, 8, skip=True).state_dict()
+    before = state(tmp_path / "small")["state_dict"]
+    left = [key for key in own if key not in before or before[key].shape != own[key].shape]
+    assert 0 < len(left) < len(own)
+    assert f"{len(own) - len(left)} of {len(own)} tensors are taken" in said[0]
+    assert left[0] in said[0]
+
+
+def test_a_start_of_which_nothing_fits_is_refused(folder, tmp_path, capsys):
+    """The critic of any VAE-GAN fits; a start is about the generator."""
+    assert train(folder, tmp_path / "small", 1) == 0
+    start = ["--model.start", str(tmp_path / "small" / "last.ckpt")]
+    capsys.readouterr()
+    wider = ["--model.channels", "8", "--model.latent", "16"]
+    pyramid = ["--model.architecture", "pyramid"]
+    for change, wanted in ((wider, "channels 8, latent 16"), (pyramid, "architecture pyramid")):
+        assert train(folder, tmp_path / "out", 1, *start, *change) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "not one weight tensor of the generator fits" in error
+        assert "holds architecture began, resolution 32, channels 4, latent 8" in error
+        assert wanted in error.partition("expected is a last.ckpt of VAEGANTraining with ")[2]
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_diverging_training_stops(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert train(folder, out, 10, "--model.lr", "1e20", "--checkpoint_every", "1") == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "iagan" in line]
+    assert len(errors) == 1
+    assert "diverged at step" in errors[0]
+    assert "lower --model.lr (1e+20 was given), or cut gradients with --model.clip 1" in errors[0]
+    assert not (out / "last.ckpt").exists()
+
+
 def test_it_learns_its_pictures(folder, tmp_path):
     settings = ["--model.lr", "2e-3", "--model.average", "0.9", "--model.cooldown", "30", "--data.batch_size", "6"]
     settings += ["--model.channels", "16", "--data.mirror", "false", "--model.beta", "0"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentParser
 
+from iagan_lightning.commands.configs import read_config
 from iagan_lightning.commands.messages import for_people
 from iagan_lightning.commands.parsing import readable
 from iagan_lightning.commands.shorthand import find_own_classes, spell_out_kind
@@ -106,8 +107,8 @@ def _operators_of(target: str) -> list[str]:
     if path.suffix not in (".yaml", ".yml"):
         return [target]
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        content = read_config(path)
+    except OSError as error:
         raise ValueError(f"{target} cannot be read as a config: {error}") from error
     parts = list(content.values()) if isinstance(content, dict) and content.keys() <= TASKS.keys() else [content]
     operators = [part.get("operator", part) if isinstance(part, dict) else None for part in parts]

@@ -6,9 +6,9 @@ classes from elsewhere, all but the form of a value.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from iagan_lightning import __version__
 from iagan_lightning.commands.messages import allowed, unknown_option
@@ -63,9 +63,10 @@ def check_words(command: str, args: Sequence[str]) -> None:
         parse_fraction(given["noise_std"] or "")
     if command in (*load()["tasks"], "train-prior"):
         for name in ("data.root", "data.measurements"):
-            if (given.get(name) or "").lower() not in NOTHING and not Path(given[name] or "").exists():
+            path = given.get(name) or ""
+            if path.lower() not in NOTHING and not os.path.exists(os.path.expanduser(path)):
                 what = "folder or file" if command != "train-prior" else "folder or tar file"
-                raise ValueError(f"no such {what}: {given[name]}")
+                raise ValueError(f"no such {what}: {path}")
 
 
 def _fits(option: Option, value: str) -> bool:

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import secrets
 import warnings
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningCLI
 
+from iagan_lightning.commands.configs import check_configs, read_config
 from iagan_lightning.commands.messages import TYPES, for_people, mixture
 from iagan_lightning.methods.trainers import quiet_lightning
 
 CLI = TypeVar("CLI", bound=LightningCLI)
+SEEDS = 2**32  # NumPy takes no others
+
+
+class SeededCLI(LightningCLI):
+    """LightningCLI whose ``--seed_everything true`` is a random seed, as its help says, and a number from then on."""
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Parse, and settle the seed."""
+        super().parse_arguments(parser, args)
+        config = self.config[self.config["subcommand"]] if "subcommand" in self.config else self.config
+        seed = config["seed_everything"]
+        if seed is True:
+            # Processes that Lightning starts run the same command: they take the seed of the one that started them.
+            told = os.environ.get("PL_GLOBAL_SEED") if "LOCAL_RANK" in os.environ else None
+            config["seed_everything"] = int(told) if told else secrets.randbelow(SEEDS)
+        elif not 0 <= seed < SEEDS:
+            raise ValueError(f"seed_everything is true, or a whole number from 0 to {SEEDS - 1}; {seed} was given")
 
 
 def parse(
@@ -32,6 +51,7 @@ def parse(
     Raises:
         ValueError: for arguments that do not parse.
     """
+    check_configs(args)
     try:
         with quiet_lightning(), warnings.catch_warnings():
             # LightningCLI would rather read sys.argv itself; here one main serves users and tests alike.
@@ -87,9 +107,16 @@ def readable(complaint: str) -> str:
     if within:  # settings of a class: what it says, without what it is wrapped in
         if unknown := re.search(r"Option '(.*?)' is not accepted", within[2]):
             return f"{within[1]} has no option --{keys[0]}.{unknown[1]}"
+        if "No module named" in within[2] or "has no attribute" in within[2]:
+            return f"{within[1]}, given for --{keys[0]}, cannot be imported: {' '.join(within[2].split())}"
         complaint = within[2]
     if untyped := re.search(r"Parameter '(\w+)' from '([\w.]+)' does not specify a type", complaint):
         return f"{untyped[2]} does not say of what type {untyped[1]} is: write one, such as {untyped[1]}: int"
+    if taken := re.search(
+        r"expects a function or a callable class: (.*?)\.*\s+Got value: (\S+)$", complaint, re.DOTALL
+    ):
+        reason = "it is no class of operators" if "function that returns" in taken[1] else " ".join(taken[1].split())
+        return f"{taken[2]}, given for --{'.'.join(keys)}, cannot be used: {reason}"
     given = re.search(r"(?:Got|Given) value: (.*?)(?:\. Got value: .*)?$", complaint, re.DOTALL)
     path = re.search(r"Expected a dot import path string: (.*)", complaint)
     if keys and path:
@@ -139,9 +166,9 @@ def own_sections(args: Sequence[str], tasks: Collection[str]) -> list[str]:
 
 
 def _sections(file: str) -> dict[str, Any]:
-    """Return the top level of a YAML file; nothing where it cannot be read, which the parser then says better."""
+    """Return the top level of a YAML file; nothing where there is none, which the parser then says better."""
     try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        content = read_config(file)
+    except OSError:
         return {}
     return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}

@@ -6,14 +6,15 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.func import functional_call
 
+from iagan_lightning.commands.configs import read_config
 from iagan_lightning.commands.messages import for_people
 from iagan_lightning.data.images import to_pillow
 from iagan_lightning.generators import Generator, load_generator
@@ -109,16 +110,12 @@ def _check_weights(folder: Path, generator: Generator) -> None:
             return
 
 
-def _generator_of(folder: Path) -> str:
+def _generator_of(folder: Path) -> str | dict[str, Any]:
     """Return the generator that config.yaml of the run names; a class would run code, so it is not built unasked."""
     for above in folder.absolute().parents:
         if (above / "config.yaml").is_file():
-            try:
-                config = yaml.safe_load((above / "config.yaml").read_text(encoding="utf-8"))
-            except yaml.YAMLError:
-                break
-            generator = _generator_in(config)
-            if isinstance(generator, str):
+            generator = _generator_in(read_config(above / "config.yaml"))
+            if isinstance(generator, str) or (isinstance(generator, dict) and "class_path" not in generator):
                 return generator
             break
     raise ValueError(f"no config.yaml above {folder} names a generator by its name or file: give --generator")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from importlib import import_module
@@ -14,12 +14,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import yaml
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from iagan_lightning.commands.configs import stated_settings
 from iagan_lightning.commands.options import known
 from iagan_lightning.commands.pages import task_page, wanted
-from iagan_lightning.commands.parsing import own_sections, parse
+from iagan_lightning.commands.parsing import SeededCLI, own_sections, parse
 from iagan_lightning.commands.print_config import asks_for_config, print_commented
 from iagan_lightning.commands.shorthand import (
     KINDS,
@@ -108,7 +109,8 @@ class TaskTrainer(pl.Trainer):
             if self.place.rank == 0:
                 write_text(folder.root / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
                 write_text(folder.root / "environment.json", as_json(environment()))
-            companions.start([*self.args, "--out", str(folder.root)], self.place)
+            settled = ["--seed_everything", str(run.seed), "--out", str(folder.root)]
+            companions.start([*self.args, *settled], self.place)
 
         try:
             with companions:
@@ -171,6 +173,7 @@ TASKS = {
 }
 
 OURS = frozenset(TASKS)
+DRAWN = ("ratio", "seed", "design")  # what random operators follow from
 
 OPERATOR = """
 
@@ -191,15 +194,38 @@ def _method(name: str, task: Task) -> Callable[..., None]:
     ) -> None:
         given = (self.config["operator"] or {}).get("init_args") or {}
         operators = Operators(operator, given, task.defaults, task.instead)
-        drawn = operators.defaults and datamodule.alpha != "mask"
-        if task.own and drawn and datamodule.measurements is not None:
-            raise ValueError(f"where is the damage of {datamodule.measurements}? Give {task.own}")
+        if datamodule.measurements is not None:
+            if task.own and operators.defaults and datamodule.alpha != "mask":
+                raise ValueError(f"where is the damage of {datamodule.measurements}? Give {task.own}")
+            class_path = (self.config["operator"] or {}).get("class_path", "")
+            if datamodule.alpha != "mask":
+                _refuse_a_guess(class_path, given, stated_settings(self.args, "operator"), datamodule.measurements)
         self.reconstruct(name, model, datamodule, operators)
 
     defaults = "".join(f" with {key} {value}" for key, value in task.defaults.items())
     run.__doc__ = task.summary + OPERATOR.format(kinds="|".join(KINDS), default=task.operator.__name__ + defaults)
     run.__name__ = name
     return run
+
+
+def _refuse_a_guess(class_path: str, given: Mapping[str, Any], stated: Collection[str], measurements: str) -> None:
+    """Raise ValueError where an operator would be drawn at random for measurements that another one has made.
+
+    Args:
+        class_path: of the operator.
+        given: its settings, defaults filled in.
+        stated: which of them the user gave.
+        measurements: where these lie.
+    """
+    drawn = [key for key in DRAWN if key in given]
+    files = [key for key in ("matrix", "mask", "box") if key in given]
+    if not class_path.startswith("iagan_lightning.") or not files or any(given[key] is not None for key in files):
+        return
+    if missing := [f"--operator.{key}" for key in drawn if key not in stated]:
+        raise ValueError(
+            f"what has made the measurements in {measurements}? Give --operator.{' or --operator.'.join(files)}, or "
+            f"what they were drawn with: {' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} left open"
+        )
 
 
 def add_task(name: str, task: Task) -> None:
@@ -225,7 +251,7 @@ for _name, _task in TASKS.items():
     add_task(_name, _task)
 
 
-class TaskCLI(LightningCLI):
+class TaskCLI(SeededCLI):
     """LightningCLI with the tasks as its subcommands."""
 
     @staticmethod

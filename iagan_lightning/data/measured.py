@@ -10,7 +10,7 @@ from iagan_lightning.operators import LinearOperator, Operator
 from iagan_lightning.safety import PictureFile
 
 
-def measurement_of(picture: Tensor, A: Operator) -> Tensor:
+def from_picture(picture: Tensor, A: Operator) -> Tensor:
     r"""Return y ``(1, *A.measurement_shape)`` of a picture ``(C, h, w)`` in [-1, 1].
 
     A picture in [0, 1] is A applied to an image in [0, 1]; on [-1, 1] that is :math:`2 y - A(1)`.
@@ -22,7 +22,7 @@ def measurement_of(picture: Tensor, A: Operator) -> Tensor:
         >>> from iagan_lightning.operators import BicubicDownsampling
         >>> A = BicubicDownsampling((1, 8, 8), scale=4, padding="zero")  # A(1) is less than 1 at the borders
         >>> x = torch.full((1, 1, 8, 8), 0.5)
-        >>> bool(torch.allclose(measurement_of(A((x + 1) / 2)[0] * 2 - 1, A), A(x)))
+        >>> bool(torch.allclose(from_picture(A((x + 1) / 2)[0] * 2 - 1, A), A(x)))
         True
     """
     if not isinstance(A, LinearOperator):
@@ -56,4 +56,4 @@ def read_measurement(source: PictureFile, A: Operator) -> tuple[Tensor, float]:
             f"a picture of {picture.shape[2]} x {picture.shape[1]} pixels was given as y, and {type(A).__name__} makes "
             f"{width} x {height}: make the operator for it, or bring the picture to that size"
         )
-    return measurement_of(picture, A), quantisation(source)
+    return from_picture(picture, A), quantisation(source)

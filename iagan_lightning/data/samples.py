@@ -17,10 +17,11 @@ from torch import Tensor
 from iagan_lightning.data.folders import ARRAYS, list_pictures
 from iagan_lightning.data.framing import cut_face, require_detector
 from iagan_lightning.data.images import Fit, check_large_enough, fit_image, opaque, quantisation, read_image, shift_rows
-from iagan_lightning.data.measured import measurement_of
+from iagan_lightning.data.measured import from_picture
 from iagan_lightning.data.names import names_of, pair, without_suffix
 from iagan_lightning.operators import BicubicDownsampling, Inpainting, Operator
 from iagan_lightning.operators.files import read_tensor
+from iagan_lightning.operators.measurements import as_measurement, misfit
 from iagan_lightning.safety import picture_size, picture_suffixes
 
 OperatorFactory = Callable[..., Operator]
@@ -205,8 +206,7 @@ class ImageData(pl.LightningDataModule):
             A = operator(image_shape)
             return Measured(A.measure(truth, noise_std, seed=sample.seed), A, truth, face_seen=seen)
         if sample.measurement.suffix.lower() in ARRAYS:
-            y = read_array(sample.measurement)[None]
-            return Measured(y, operator_for(operator, image_shape, tuple(y.shape[1:]), sample.measurement), truth)
+            return Measured(*measurement_of(sample.measurement, image_shape, operator), truth)
         picture, seen = self._picture(sample.measurement, image_shape[0])
         if self.alpha == "mask":
             operator = with_mask(operator, opaque(sample.measurement))
@@ -214,7 +214,7 @@ class ImageData(pl.LightningDataModule):
         if len(picture) != A.measurement_shape[0]:
             picture, seen = self._picture(sample.measurement, A.measurement_shape[0])
         try:
-            y = measurement_of(picture, A)
+            y = from_picture(picture, A)
         except ValueError as error:
             raise ValueError(f"{sample.measurement}: {error}") from None
         return Measured(y, A, truth, quantisation(sample.measurement), seen)
@@ -226,9 +226,20 @@ class ImageData(pl.LightningDataModule):
     def check_measurements(
         self, samples: list[Sample], image_shape: tuple[int, int, int], operator: OperatorFactory
     ) -> None:
-        """Build the operator of each measured picture once, so that misfits show before any work is done."""
+        """Build the operator of each size of picture once, so that misfits show before any work is done.
+
+        Of arrays the first is read: what is wrong with all of them is mostly the same.
+        """
         if self.alpha == "mask":  # settings that leave no room for it
             with_mask(operator, torch.ones(image_shape[1:], dtype=torch.bool))(image_shape)
+        arrays = (sample.measurement for sample in samples if sample.measurement is not None)
+        if (first := next((path for path in arrays if path.suffix.lower() in ARRAYS), None)) is not None:
+            try:
+                read_array(first)
+            except ValueError:  # a damaged file is its own failure
+                pass
+            else:
+                measurement_of(first, image_shape, operator)
         if self.align:  # the sizes are known only when the faces have been found
             return
         seen: set[tuple[int, int]] = set()
@@ -264,12 +275,7 @@ def operator_for(
     A picture is colour or grey as the operator wants it: only its height and width must be those of the measurements.
     """
     is_picture = path.suffix.lower() in picture_suffixes()
-    if len(shape) == 3 and (shape[1] > image_shape[1] or shape[2] > image_shape[2]):
-        raise ValueError(
-            f"{path}: a measurement of {shape[2]} x {shape[1]} pixels is larger than the generator's image of "
-            f"{image_shape[2]} x {image_shape[1]}: choose a generator of a higher resolution, or give the picture "
-            "with --data.root to have it measured"
-        )
+    sized = is_picture or (len(shape) == 3 and shape[0] == image_shape[0])
     A: Operator | None = None
     try:
         A = factory(image_shape)
@@ -278,29 +284,63 @@ def operator_for(
     else:
         if A.measurement_shape[is_picture:] == shape[is_picture:]:
             return A
-        problem = f"measurements of shape {shape} were given, the operator makes {A.measurement_shape}"
+        if not is_picture and not isinstance(A, BicubicDownsampling):
+            return A  # as_measurement tells what does not fit
+        problem = misfit(shape, A.measurement_shape)
         if is_picture and len(A.measurement_shape) != 3:
             problem = (
                 f"the measurements of {type(A).__name__} are no pictures: give arrays of shape {A.measurement_shape} "
                 "as .pt or .npy"
             )
+    if sized and (shape[1] > image_shape[1] or shape[2] > image_shape[2]):
+        raise ValueError(
+            f"{path}: a measurement of {shape[2]} x {shape[1]} pixels is larger than the generator's image of "
+            f"{image_shape[2]} x {image_shape[1]}: choose a generator of a higher resolution, or give the picture "
+            "with --data.root to have it measured"
+        )
     if A is None or isinstance(A, BicubicDownsampling):
         try:
-            return factory(image_shape, size=shape[1:])
+            A = factory(image_shape, size=shape[1:] if sized else image_shape[1:])
+            if sized:
+                return A
+            problem = misfit(shape, (image_shape[0], "height", "width"))
         except TypeError:
             pass  # not a downsampling
         except ValueError as error:
-            problem = str(error)
+            if "argument 'size'" not in str(error):  # that of a run says so in this way
+                problem = str(error) if sized else misfit(shape, (image_shape[0], "height", "width"))
     raise ValueError(f"{path}: {problem}")
+
+
+def measurement_of(path: Path, image_shape: tuple[int, int, int], factory: OperatorFactory) -> tuple[Tensor, Operator]:
+    """Return the measurements in a .pt or .npy file as a batch of one, and their operator.
+
+    Raises:
+        ValueError: for a file that cannot be read, or whose measurements are of another shape or kind than the
+            operator makes.
+    """
+    y = read_array(path)
+    A = operator_for(factory, image_shape, tuple(y.shape), path)
+    try:
+        return as_measurement(y, A)[None], A
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def read_array(path: Path) -> Tensor:
     """Return measurements from a .pt or .npy file as a tensor; nothing in the file is executed.
 
     Raises:
-        ValueError: for a file that holds anything but one numeric array.
+        ValueError: for a file that holds anything but one array of floating-point or complex numbers. Whole numbers
+            are a picture of 0 ... 255 almost surely.
     """
     y = read_tensor(path)
+    if not (y.is_floating_point() or y.is_complex()):
+        kind = str(y.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"{path} holds whole numbers ({kind}); measurements are A(x) of images in [-1, 1]: store them as floats on "
+            "that scale, or give a picture file"
+        )
     return y.to(torch.complex64) if y.is_complex() else y.float()
 
 

@@ -21,7 +21,7 @@ RUN = (
     "images/", "tensorboard/", "settings.json", "config.yaml", "environment.json", "summary.csv", "summary.json",
     "report.html", ".*",
 )  # fmt: skip
-TRAINING = ("samples.png", "tensorboard/", "settings.json", "*.ckpt", "prior.safetensors", "*.json", ".*")
+TRAINING = ("samples.png", "tensorboard/", "settings.json", "*.ckpt", "prior.safetensors", "*.json", "*.csv", ".*")
 IMAGE = ("*.png", "*.pt", "*.json", "*.csv", "*.txt", "*.safetensors", ".*")
 TABLE = ("figure*.png", "figure*.csv", "sheet-*.png", "table.csv", "table.md", "table.tex")
 

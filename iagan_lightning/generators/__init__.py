@@ -12,6 +12,7 @@ from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
 from iagan_lightning.generators.module import ModuleGenerator
 from iagan_lightning.generators.pggan import PGGAN
 from iagan_lightning.generators.pyramid import Pyramid
+from iagan_lightning.generators.stylegan2 import StyleGAN2
 
 __all__ = [
     "BEGAN",
@@ -22,6 +23,7 @@ __all__ = [
     "ModuleGenerator",
     "Prior",
     "Pyramid",
+    "StyleGAN2",
     "WeightsError",
     "bundled_priors",
     "cache_folder",

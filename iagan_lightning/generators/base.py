@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from numbers import Integral
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,54 @@ LatentDistribution = Literal["uniform", "normal"]
 Framing = Literal["tight", "ffhq"]
 
 
+LARGEST = 2**20  # channels or latents: far beyond any network, and its square times 64 is still a number of bytes
+
+
 class WeightsError(ValueError):
     """A weight file that is missing, damaged, or of another network."""
+
+
+def are_sizes(*values: object) -> bool:
+    """Tell whether all are whole numbers that channels or latents can be.
+
+    Example:
+        >>> are_sizes(64, 1), are_sizes(64, 4.0), are_sizes(0), are_sizes(10**12), are_sizes(True)
+        (True, False, False, False, False)
+    """
+    return all(isinstance(n, Integral) and not isinstance(n, bool) and 1 <= int(n) <= LARGEST for n in values)
+
+
+def as_numbers(value: Tensor, whole: bool = False) -> Tensor:
+    """Return a tensor of weights in float32, or as it is where whole numbers are wanted (a count of batches, say).
+
+    Half precision and the floating-point types of 8 bits are exact in float32.
+
+    Raises:
+        ValueError: for numbers of another kind, for values that are not finite, and for a tensor without values.
+
+    Example:
+        >>> as_numbers(torch.tensor([0.5], dtype=torch.float8_e5m2))
+        tensor([0.5000])
+        >>> as_numbers(torch.tensor([3]))
+        Traceback (most recent call last):
+        ...
+        ValueError: holds numbers of type int64 where floating-point ones are needed: convert quantised weights back
+    """
+    kind = str(value.dtype).removeprefix("torch.")
+    if value.is_floating_point() == whole or value.is_complex():
+        need = "whole ones are needed" if whole else "floating-point ones are needed: convert quantised weights back"
+        raise ValueError(f"holds numbers of type {kind} where {need}")
+    if value.is_meta:
+        raise ValueError("holds no values, only a shape (device meta)")
+    if whole:
+        return value
+    try:
+        value = value.float()
+    except RuntimeError as error:  # two numbers packed into one, for example
+        raise ValueError(f"holds numbers of type {kind}, which PyTorch cannot make float32") from error
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError("holds values that are not finite")
+    return value
 
 
 class Generator(nn.Module):
@@ -37,6 +84,8 @@ class Generator(nn.Module):
         checkpointing: whether features are computed again for the gradient to save memory; None where that cannot be.
         framing: how its faces are cut out: ``tight``, filling the picture, ``ffhq``, with hair and shoulders as in
             FFHQ; None where it makes no faces, or nobody said.
+        weights: where in their file its weights were, and whether they are a moving average, in words; empty where they
+            come from no file.
     """
 
     latent_shape: tuple[int, ...]
@@ -45,6 +94,7 @@ class Generator(nn.Module):
     schedule: Literal["began", "pggan"] = "began"
     checkpointing: bool | None = None
     framing: Framing | None = None
+    weights: str = ""
 
     def sample_latent(self, n: int, seed: int = 0) -> Tensor:
         """Return n latents from the training distribution, drawn on the CPU so that every device gets the same.
@@ -81,6 +131,30 @@ class Generator(nn.Module):
         if space not in self.spaces:
             known = ", ".join(self.spaces)
             raise ValueError(f"{type(self).__name__} has the latent spaces {known}; {space!r} was given")
+
+    def chosen(self) -> dict[str, object]:
+        """Return the settings that decide about the images besides the weights, as ``adjust`` takes them."""
+        return {}
+
+    def adjust(self, **settings: Any) -> None:
+        """Change settings that need no other weights; ``framing`` is one of every generator.
+
+        Raises:
+            ValueError: for settings that this generator does not have.
+
+        Example:
+            >>> from iagan_lightning.generators import BEGAN
+            >>> G = BEGAN(resolution=8, channels=2, latent=3)
+            >>> G.adjust(framing="tight")
+            >>> G.framing
+            'tight'
+        """
+        if (framing := settings.pop("framing", self.framing)) not in (None, *get_args(Framing)):
+            raise ValueError(f"framing is {', '.join(get_args(Framing))}; {framing!r} was given")
+        if settings:
+            known = ", ".join([*self.chosen(), "framing"])
+            raise ValueError(f"{type(self).__name__} has the settings {known}; {', '.join(settings)} was given")
+        self.framing = framing
 
     def architecture(self) -> dict[str, object]:
         """Return the constructor arguments that rebuild this network, for the header of a weight file."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iagan_lightning.generators.base import Generator, LatentDistribution
+from iagan_lightning.generators.base import LARGEST, Generator, LatentDistribution, WeightsError, are_sizes
 from iagan_lightning.generators.elu import elu
+
+MOST_BLOCKS = 12  # images of 16,384 pixels
 
 
 class BEGAN(Generator):
@@ -50,8 +54,8 @@ class BEGAN(Generator):
             raise ValueError(f"latent_distribution is uniform or normal; {latent_distribution!r} was given")
         self.blocks = blocks_of(resolution)
         for name, value in (("channels", channels), ("latent", latent)):
-            if value < 1:
-                raise ValueError(f"{name} is at least 1; {value} was given")
+            if not are_sizes(value):
+                raise ValueError(f"{name} is at least 1, a whole number up to {LARGEST:,}; {value!r} was given")
         self.resolution, self.channels, self.latent, self.skip = resolution, channels, latent, skip
         self.latent_shape, self.latent_distribution = (latent,), latent_distribution
         self.image_shape = (3, resolution, resolution)
@@ -106,7 +110,26 @@ class BEGAN(Generator):
 
 def blocks_of(resolution: int) -> int:
     """Return the number of convolution pairs: 4 at 64 pixels, 5 at 128."""
-    blocks = (resolution // 8).bit_length()
-    if resolution < 8 or 8 << (blocks - 1) != resolution:
-        raise ValueError(f"resolution is 8, 16, 32, 64, 128 ...; {resolution} was given")
+    blocks = (resolution // 8).bit_length() if isinstance(resolution, int) else 0
+    if not 0 < blocks <= MOST_BLOCKS or 8 << (blocks - 1) != resolution:
+        raise ValueError(f"resolution is 8, 16, 32, 64, 128 ... {8 << MOST_BLOCKS - 1}; {resolution!r} was given")
     return blocks
+
+
+def recognise(shapes: Mapping[str, tuple[int, ...]]) -> BEGAN | None:
+    """Return a network of the sizes that the shapes of a state dict belong to; None where this is another network.
+
+    Raises:
+        WeightsError: where sizes are impossible.
+    """
+    first = shapes.get("l0.weight", ())
+    if len(first) != 2 or first[0] % 64 or len(shapes.get("l1.weight", ())) != 4:
+        return None
+    numbers = [int(m[1]) for key in shapes if (m := re.fullmatch(r"l(\d{1,3})\.weight", key))]
+    last = max(number for number in numbers if number <= 2 * MOST_BLOCKS + 1)  # what lies beyond is surplus
+    channels, resolution = first[0] // 64, 8 << max((last - 1) // 2 - 1, 0)
+    skip = shapes.get("l3.weight", (0, 0))[1:2] == (2 * channels,)
+    try:
+        return BEGAN(resolution=resolution, channels=channels, latent=first[1], skip=skip)
+    except ValueError as error:
+        raise WeightsError(f"does not fit BEGAN: {error}") from error

@@ -1,49 +1,55 @@
 """Reading and writing generator weights.
 
 Nothing in a weight file is ever executed: safetensors holds only numbers, older files go through PyTorch's restricted
-unpickler, which builds tensors and plain containers, and pickles of TensorFlow networks through one of our own. What
+unpickler, which builds tensors and plain containers, and pickles of NVIDIA's networks through one of our own. What
 network a file holds is read from its header, or recognised from the names and shapes of its tensors.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
-import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from iagan_lightning.generators import mobile_stylegan, pggan_layouts
-from iagan_lightning.generators.base import Framing, Generator, WeightsError
+from iagan_lightning.generators import began, mobile_stylegan, pggan_layouts, pyramid, stylegan2_layouts
+from iagan_lightning.generators.base import Framing, Generator, WeightsError, as_numbers
 from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.catalogue import CATALOGUE, Prior, bundled_priors, cache_folder, fetch_source
+from iagan_lightning.generators.checkpoints import Found, find_network, largest_mapping
+from iagan_lightning.generators.codes import take_standard_normal
 from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
 from iagan_lightning.generators.mobile_stylegan_ir import holds_mobile_stylegan, read_mobile_stylegan
 from iagan_lightning.generators.module import ModuleGenerator, build_generator
+from iagan_lightning.generators.network_pickle import read_pickle
 from iagan_lightning.generators.pggan import PGGAN
 from iagan_lightning.generators.pyramid import Pyramid
-from iagan_lightning.generators.tensorflow_pickle import read_tensorflow_pickle
+from iagan_lightning.generators.stylegan2 import StyleGAN2
+from iagan_lightning.generators.tensorflow_pickle import variables_of
 from iagan_lightning.plugins import load, registered
-from iagan_lightning.safety import check_archive, check_dense, refused_name
+from iagan_lightning.safety import check_archive, check_dense, printable, refused_name
 
 ARCHITECTURES: dict[str, type[Generator]] = {
     "BEGAN": BEGAN,
     "PGGAN": PGGAN,
     "Pyramid": Pyramid,
     "MobileStyleGAN": MobileStyleGAN,
+    "StyleGAN2": StyleGAN2,
 }
 
 HEADER = "iagan_lightning"
+HALF_ENDS = 65504  # largest float16
 TORCH_PICKLE = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how torch.save began before it wrote zip files
 
 
@@ -59,14 +65,16 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Genera
 
     Args:
         source: name of a prior (``iagan priors`` lists them; one that is not here yet is fetched) or of one that
-            another package registers, or path of a safetensors file, of a PyTorch state dict, or of a wheel or a
-            folder with the OpenVINO networks of a MobileStyleGAN, whose architecture is recognised; or a class path
-            with declarations (see ``build_generator``), whose ``weights`` are such a file too.
+            another package registers, or path of a safetensors file, of a PyTorch state dict, of a pickle of NVIDIA's
+            PGGAN or StyleGAN2, or of a wheel or a folder with the OpenVINO networks of a MobileStyleGAN, whose
+            architecture is recognised; or one of these as ``weights`` beside settings (see ``Generator.adjust``), such
+            as the ``label`` of a StyleGAN2 with classes; or a class path with declarations (see ``build_generator``),
+            whose ``weights`` are such a file too.
 
     Raises:
         WeightsError: for a file that is missing or damaged, of an unknown network, or whose tensors do not match; for
             a prior that cannot be fetched.
-        ValueError: for a class path that does not fit.
+        ValueError: for a class path or settings that do not fit.
 
     Example:
         >>> G = load_generator("began64")
@@ -74,15 +82,28 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Genera
         ((3, 64, 64), (64,), 'normal')
     """
     if isinstance(source, Mapping):
-        return _from_class(source)
+        if "class_path" in source or "weights" not in source:
+            return _from_class(source)
+        return _named(source["weights"], {key: value for key, value in source.items() if key != "weights"})
+    return _named(source, {})
+
+
+def _named(source: str | os.PathLike[str], settings: Mapping[str, Any]) -> Generator:
+    """Return the generator of a name or a path with some settings changed."""
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(f"weights is the name of a prior or a file; {source!r} was given")
     if str(source) in registered("generators") and str(source) not in {*CATALOGUE, *bundled_priors()}:
-        return _registered(str(source))
+        generator = _registered(str(source))
+        if settings:
+            generator.adjust(**settings)
+        return generator
     prior = CATALOGUE.get(str(source))
     if prior is not None and prior.fetched:
-        return _cached(prior) or _fetch(prior)
-    generator, _ = _from_file(bundled_priors().get(str(source), Path(source)))
-    generator.framing = prior.framing if prior is not None else generator.framing
-    return generator
+        generator = _cached(prior) or _fetch(prior)
+        generator.adjust(**settings)
+        return generator
+    framing = {} if prior is None else {"framing": prior.framing}
+    return _from_file(bundled_priors().get(str(source), Path(source)), {**framing, **settings})[0]
 
 
 def fetch_prior(name: str) -> Path:
@@ -106,12 +127,20 @@ def fetch_prior(name: str) -> Path:
 
 
 def save_generator(
-    generator: Generator, path: str | os.PathLike[str], training: Mapping[str, Any] | None = None
+    generator: Generator,
+    path: str | os.PathLike[str],
+    training: Mapping[str, Any] | None = None,
+    half: bool = False,
 ) -> None:
-    """Write a generator as safetensors, so that its path alone loads it.
+    """Write a generator as safetensors, whole or not at all, so that its path alone loads it.
 
     The header holds architecture, latent distribution, image shape and value range, and whatever ``training`` says
-    of data and steps. Tensors keep their precision; ``load_generator`` returns float32.
+    of data and steps. Tensors keep their precision unless ``half`` asks for float16; ``load_generator`` returns
+    float32.
+
+    Raises:
+        WeightsError: for a class that cannot be stored, and for values that are not finite, or would not be in float16.
+        OSError: where the file cannot be written.
 
     Example:
         >>> import tempfile, os
@@ -133,18 +162,45 @@ def save_generator(
         "training": dict(training or {}),
     }
     state = {key: value.detach().cpu().contiguous() for key, value in generator.state_dict().items()}
-    save_file(state, path, metadata={HEADER: json.dumps(header)})
+    for key, value in state.items():
+        if not bool(torch.isfinite(value).all()):
+            raise WeightsError(f"{key} holds values that are not finite, and is not stored")
+        if half and value.is_floating_point():
+            state[key] = value.half()
+            if not bool(torch.isfinite(state[key]).all()):
+                largest = float(value.abs().max())
+                raise WeightsError(f"{key} reaches {largest:.4g}, more than half precision holds ({HALF_ENDS:,})")
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:  # not by safetensors, whose files only their owner may read
+            file.write(save(state, metadata={HEADER: json.dumps(header)}))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:  # of a full disk Python does not say which file was to be written
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        part.unlink(missing_ok=True)
 
 
 # Reading -------------------------------------------------------------------------------------------------------
 
 
-def _from_file(path: Path) -> tuple[Generator, Any]:
+def _from_file(path: Path, settings: Mapping[str, Any] | None = None) -> tuple[Generator, Any]:
     """Return the generator whose weights a file holds, and the file's header (None where it has none)."""
-    state, header = _load(path)
+    found, header = _load(path)
     with torch.device("meta"):  # sizes come from the file: nothing is allocated before they are checked
-        generator = _from_header(header, path) if header else _recognise(state, path)
-    _fill(generator, state, path)
+        generator = _from_header(header, path) if header else _recognise(found.state, path)
+    _fill(generator, found.state, path)
+    generator.weights = str(found)
+    if not header:
+        _take_codes(generator, found, path)
+    try:
+        generator.adjust(**(settings or {}))
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from error
     return generator.eval(), header
 
 
@@ -198,8 +254,14 @@ def _from_class(description: Mapping[str, Any]) -> Generator:
     weights = description.get("weights")
     generator = build_generator({key: value for key, value in description.items() if key != "weights"})
     if weights is not None:
-        state, _ = _load(Path(weights))
-        _fill(generator.module if isinstance(generator, ModuleGenerator) else generator, state, Path(weights))
+        network = generator.module if isinstance(generator, ModuleGenerator) else generator
+        found, header = _load(Path(weights), () if type(network) in ARCHITECTURES.values() else network.state_dict())
+        _fill(network, found.state, Path(weights))
+        generator.weights = str(found)
+        if not header:
+            _take_codes(generator, found, Path(weights))
+        if isinstance(generator, StyleGAN2):
+            generator.adjust()
     return generator
 
 
@@ -210,18 +272,43 @@ def _registered(name: str) -> Generator:
     return generator.eval()
 
 
-def _load(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """Return the plain state dict of a file and its header (None where it has none)."""
+def _load(path: Path, wanted: Collection[str] = ()) -> tuple[Found, Any]:
+    """Return the generator's tensors in a file, and the file's header (None where it has none).
+
+    Args:
+        path: of the file.
+        wanted: names of the tensors of a network that is not one of ours.
+    """
     if path.exists() and holds_mobile_stylegan(path):
         with _about(path):
-            return read_mobile_stylegan(path), None
+            return Found(read_mobile_stylegan(path)), None
     if not path.is_file():
         raise WeightsError(
             f"no generator weights at {path}: give the path of a .safetensors or .pth file, or the name of a prior "
             f"({', '.join(CATALOGUE)}; see iagan priors)"
         )
-    state, header = _read(path)
-    return _unwrap(state, path), header
+    content, header = _read(path)
+    with _about(path):
+        found = content if isinstance(content, Found) else Found(content) if header else find_network(content, wanted)
+        if found is None:
+            found = Found(_of_another_network(content))
+        for key, value in found.state.items():
+            try:
+                check_dense(value)
+            except ValueError as error:
+                raise WeightsError(f"cannot be used, {key}: {error}") from error
+        if wanted or header:
+            return found, header
+        if stylegan2_layouts.is_rosinality(found.state):
+            state, arguments = stylegan2_layouts.from_rosinality(found.state)
+            if arguments["noise"] == "dropped":
+                print(f"iagan: {path} holds no maps of noise: its images are made without", file=sys.stderr)
+            return found._replace(state=state), _header_of(arguments)
+        return found._replace(state=dict(pggan_layouts.canonical(found.state))), None
+
+
+def _header_of(arguments: Mapping[str, Any]) -> str:
+    return json.dumps({"architecture": StyleGAN2.__name__, "arguments": arguments})
 
 
 def _read(path: Path) -> tuple[Any, Any]:
@@ -233,17 +320,19 @@ def _read(path: Path) -> tuple[Any, Any]:
             with safe_open(path, framework="pt") as stored:
                 metadata = stored.metadata() or {}
                 return {key: stored.get_tensor(key) for key in stored.keys()}, metadata.get(HEADER)  # noqa: SIM118
-        except SafetensorError as error:
-            raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
+        except (SafetensorError, OSError, KeyError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(printable(str(error)[:300]).split())  # a type of numbers that this PyTorch lacks, say
+            raise WeightsError(f"{path} is damaged or not a safetensors file: {reason}") from error
     if start[:1] == b"\x80" and start != TORCH_PICKLE:  # a pickle, but not one of torch
         with _about(path):
-            return read_tensorflow_pickle(path), None
+            return _read_pickle(path)
     try:
         check_archive(path)
     except ValueError as error:
         raise WeightsError(f"{path} is refused: {error}") from error
     try:
-        with torch.serialization.safe_globals([BaseConfig]):
+        # A checkpoint of rosinality's keeps the words of its command, in a plain holder of attributes.
+        with torch.serialization.safe_globals([BaseConfig, argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True), None
     except Exception as error:  # torch raises a different kind for each way in which a file can be broken
         refused = refused_name(error)
@@ -251,21 +340,24 @@ def _read(path: Path) -> tuple[Any, Any]:
         raise WeightsError(f"{path} {reason}: a state dict (torch.save) or a safetensors file is needed") from error
 
 
-def _unwrap(state: Any, path: Path) -> dict[str, Tensor]:
-    """Return the plain state dict, without the wrappings of training scripts."""
-    for key in ("state_dict", "model", "generator", "g_ema", "avgG", "netG"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-            break
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} holds {_summary(state)}, not a state dict of a generator")
-    for key, value in state.items():
-        try:
-            check_dense(value)
-        except ValueError as error:
-            raise WeightsError(f"{path}, {key}: {error}") from error
-    with _about(path):
-        return dict(pggan_layouts.canonical({re.sub(r"^(module\.)+", "", str(k)): v for k, v in state.items()}))
+def _read_pickle(path: Path) -> tuple[Any, str | None]:
+    """Return the content of a pickle of NVIDIA's networks, and a header where names and shapes do not say all."""
+    content = read_pickle(path)
+    if (modules := stylegan2_layouts.modules_of(content)) is not None:
+        state, arguments = stylegan2_layouts.from_nvidia(modules)
+        return Found(state, "G_ema", averaged=True), _header_of(arguments)
+    if (network := stylegan2_layouts.components_of(content)) is not None:
+        state, arguments = stylegan2_layouts.from_tensorflow(network)
+        averaged = isinstance(content, tuple | list) and len(content) == 3
+        return Found(state, "Gs" if averaged else "G", averaged), _header_of(arguments)
+    return variables_of(content), None
+
+
+def _of_another_network(content: Any) -> dict[str, Tensor]:
+    """Return the tensors of a file without a known network, for telling what it holds instead."""
+    if not (tensors := largest_mapping(content)):
+        raise WeightsError(f"holds {_summary(content)}, not a state dict of a generator")
+    return tensors
 
 
 @contextmanager
@@ -274,12 +366,13 @@ def _about(path: Path) -> Iterator[None]:
     try:
         yield
     except WeightsError as error:
-        raise WeightsError(f"{path} {error}") from error
+        raise WeightsError(f"{path} {printable(str(error))}") from error  # names in a file may be anything
 
 
 def _summary(content: Any) -> str:
     if isinstance(content, Mapping):
-        return f"a dictionary with {', '.join(map(str, list(content)[:3])) or 'nothing'}"
+        keys = (printable(str(key)[:80]) for key in list(content)[:3])
+        return f"a dictionary with {', '.join(keys) or 'nothing'}"
     return f"a {type(content).__name__}"
 
 
@@ -291,51 +384,63 @@ def _from_header(header: str, path: Path) -> Generator:
             raise ValueError(f"framing {framing!r}")
         generator.framing = framing
         return generator
-    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(printable(str(error)[:300]).split())
         raise WeightsError(
-            f"the header of {path} describes no known generator ({error}): known are {', '.join(ARCHITECTURES)}"
+            f"the header of {path} describes no known generator ({reason}): known are {', '.join(ARCHITECTURES)}"
         ) from error
 
 
 def _recognise(state: Mapping[str, Tensor], path: Path) -> Generator:
     """Return an empty network of the layout that the names and shapes belong to."""
     shapes = {key: tuple(value.shape) for key, value in state.items()}
-    first = shapes.get("l0.weight", ())
-    if len(first) == 2 and first[0] % 64 == 0 and len(shapes.get("l1.weight", ())) == 4:
-        last = max(int(m[1]) for key in shapes if (m := re.fullmatch(r"l(\d+)\.weight", key)))
-        channels, resolution = first[0] // 64, 8 << max((last - 1) // 2 - 1, 0)
-        skip = shapes.get("l3.weight", (0, 0))[1:2] == (2 * channels,)
-        return BEGAN(resolution=resolution, channels=channels, latent=first[1], skip=skip)
     with _about(path):
-        network = pggan_layouts.recognise(state) or mobile_stylegan.recognise(shapes)
-        if network is not None:
-            return network
+        for recognise in (began.recognise, pggan_layouts.recognise, pyramid.recognise, mobile_stylegan.recognise):
+            if (network := recognise(shapes)) is not None:
+                return network
+    first = printable(next(iter(shapes))[:80])
     raise WeightsError(
-        f"{path} holds another network ({len(shapes)} tensors, the first is {next(iter(shapes))!r}): known layouts "
+        f"{path} holds another network ({len(shapes)} tensors, the first is {first!r}): known layouts "
         "are BEGAN (l0.weight, l0.bias, l1.weight ...), PGGAN (features.0.conv.weight ..., formatLayer.weight ..., "
-        "4x4/Dense/weight ...) and safetensors files written by this package"
+        "4x4/Dense/weight ...), StyleGAN2 (style.1.weight, input.input ..., or NVIDIA's pickles), checkpoints of "
+        "train-prior, and safetensors files written by this package"
     )
 
 
 def _fill(generator: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Copy the tensors into the network; name whatever is missing, surplus, misshapen or not finite."""
+    """Copy the tensors into the network as float32; name whatever is missing, surplus, misshapen or no such number."""
     wanted = generator.state_dict()
     problems = []
     if missing := [key for key in wanted if key not in state]:
         problems.append(f"missing {_some(missing)}")
     if surplus := [key for key in state if key not in wanted]:
         problems.append(f"surplus {_some(surplus)}")
-    for key in wanted.keys() & state.keys():
+    filled = {}
+    for key in (key for key in wanted if key in state):
         if wanted[key].shape != state[key].shape:
             problems.append(f"{key} has shape {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}")
-        elif not bool(torch.isfinite(state[key]).all()):
-            problems.append(f"{key} holds values that are not finite")
+            continue
+        try:
+            filled[key] = as_numbers(state[key], whole=not wanted[key].is_floating_point())
+        except ValueError as error:
+            problems.append(f"{key} {error}")
     if problems:
         raise WeightsError(f"{path} does not fit {type(generator).__name__}: {'; '.join(sorted(problems)[:4])}")
-    generator.load_state_dict(
-        {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, assign=True
-    )
+    generator.load_state_dict(filled, assign=True)
+
+
+def _take_codes(generator: Generator, found: Found, path: Path) -> None:
+    """Make a generator of codes, from a checkpoint of ``VAEGANTraining``, one of standard normal latents."""
+    if not isinstance(generator, BEGAN | Pyramid) or not {"code_mean", "code_square"} <= found.beside.keys():
+        return
+    try:
+        mean, square = (as_numbers(found.beside[name]) for name in ("code_mean", "code_square"))
+        take_standard_normal(generator, mean, square)
+    except (RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path} holds mean and covariance of codes that do not fit: {error}") from error
+    generator.latent_distribution = "normal"
 
 
 def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+    named = ", ".join(printable(key[:80]) for key in keys[:3])
+    return named + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

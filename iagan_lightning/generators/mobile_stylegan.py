@@ -9,15 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iagan_lightning.generators.base import Framing, Generator, WeightsError
+from iagan_lightning.generators.base import LARGEST, Framing, WeightsError, are_sizes
+from iagan_lightning.generators.style import DEEPEST, SLOPE, StyleGenerator
 
-SLOPE = 0.2  # of the leaky rectifiers below zero
 PUBLISHED = (512, 512, 512, 512, 512, 256, 128, 64)  # channels at 4, 8 ... 512 pixels
-DEEPEST = 64  # layers from z to w
-DRAWS = 20_000  # of w, for its mean and covariance
 
 
-class MobileStyleGAN(Generator):
+class MobileStyleGAN(StyleGenerator):
     r"""Style generator of depthwise separable convolutions that paints Haar coefficients.
 
     Eight linear layers map z to w. From a learned constant of 4 x 4 pixels, each level doubles the size by an inverse
@@ -55,26 +53,26 @@ class MobileStyleGAN(Generator):
         (2, 3, 32, 32)
     """
 
-    latent_distribution = "normal"
     # The weights are folded, not equalised: with 1e-3, PGGAN's learning rate, the first joint steps blow the image up.
     schedule = "began"
     framing: Framing | None = "ffhq"  # what its author trained and published
 
     def __init__(self, channels: Sequence[int] = PUBLISHED, latent: int = 512, mapping: int = 8) -> None:
-        super().__init__()
         widths = list(channels)
-        if not 1 <= len(widths) <= len(PUBLISHED) or min(widths) < 1 or any(width % 4 for width in widths[:-1]):
+        if not 1 <= len(widths) <= len(PUBLISHED) or not are_sizes(*widths) or any(width % 4 for width in widths[:-1]):
             raise ValueError(
-                f"channels are 1 to {len(PUBLISHED)} numbers from 1 on, all but the last multiples of 4; {widths} "
-                "were given"
+                f"channels are 1 to {len(PUBLISHED)} numbers from 1 on, all but the last multiples of 4; "
+                f"{widths[: len(PUBLISHED) + 1]} were given"
             )
-        if latent < 1 or not 1 <= mapping <= DEEPEST:
-            raise ValueError(f"latent is at least 1, mapping 1 to {DEEPEST}; {latent} and {mapping} were given")
-        self.channels, self.latent, self.layer_count = widths, latent, mapping
+        if not are_sizes(latent, mapping) or mapping > DEEPEST:
+            raise ValueError(
+                f"latent is at least 1, a whole number up to {LARGEST:,}, mapping 1 to {DEEPEST}; {latent!r} and "
+                f"{mapping!r} were given"
+            )
+        super().__init__(latent, [latent] * mapping, styles=3 * len(widths) - 1)
+        self.channels, self.layer_count = widths, mapping
         self.resolution = 4 << len(widths)
-        self.latent_shape, self.image_shape = (latent,), (3, self.resolution, self.resolution)
-        self.mapping = nn.ModuleList(nn.Linear(latent, latent) for _ in range(mapping)).requires_grad_(False)
-        self.whitening = Whitening(latent)
+        self.image_shape = (3, self.resolution, self.resolution)
         self.input = nn.Parameter(torch.randn(1, widths[0], 4, 4))
         self.conv1 = Convolution(widths[0], widths[0], 4, latent)
         levels = []
@@ -88,51 +86,12 @@ class MobileStyleGAN(Generator):
         self.layers = nn.ModuleList(levels)
         self.to_img = ToImage(widths[-1], latent)
 
-    @property
-    def spaces(self) -> dict[str, tuple[int, ...]]:
-        """z, w and w+."""
-        return {"z": self.latent_shape, "w": (self.latent,), "w+": (3 * len(self.channels) - 1, self.latent)}
-
-    @property
-    def centred(self) -> frozenset[str]:
-        """All three: 0 in w is the mean of w."""
-        return frozenset(self.spaces)
-
-    def forward(self, latent: Tensor, space: str = "z", to: str = "image") -> Tensor:
-        """Return G(z); or begin with a latent of another space, or end in one that lies on the way."""
-        self.require_space(space)
-        ahead = [*self.spaces, "image"]
-        if to not in ahead[ahead.index(space) :]:
-            raise ValueError(f"from {space} one comes to {', '.join(ahead[ahead.index(space) :])}; {to!r} was given")
-        if to == space:
-            return latent
-        if to != "image":
-            v = self.whitening.whiten(self.map(latent)) if space == "z" else latent
-            return v if to == "w" else self._spread(v)
-        w = self.map(latent) if space == "z" else self.whitening.colour(latent)
-        return self._image(self._spread(w))
-
-    def map(self, z: Tensor) -> Tensor:
-        """Return w itself, not whitened, of z."""
-        return styles_of(z, self._mapping_layers())
-
-    def measure_whitening(self, draws: int = DRAWS) -> None:
-        """Find m, C^(1/2) and its inverse from w of ``draws`` random z."""
-        self.whitening.load_state_dict(whitening_of(self._mapping_layers(), draws))
-
     def architecture(self) -> dict[str, object]:
         """Return the constructor arguments that rebuild this network."""
         return {"channels": self.channels, "latent": self.latent, "mapping": self.layer_count}
 
-    def _mapping_layers(self) -> list[tuple[Tensor, Tensor]]:
-        return [(layer.weight, layer.bias) for layer in self.mapping if isinstance(layer, nn.Linear)]
-
-    def _spread(self, w: Tensor) -> Tensor:
-        """Return w+ of w, one for each modulation; w+ as it is."""
-        return w[:, None].expand(-1, self.spaces["w+"][0], -1) if w.ndim == 2 else w
-
-    def _image(self, styles: Tensor) -> Tensor:
-        """Return the images of w+ that is not whitened."""
+    def _image(self, styles: Tensor, to: str) -> Tensor:
+        """Return the images of w+ that is not whitened; no space lies behind it."""
         first, *inner, last = styles.unbind(1)
         x = self.conv1(self.input.expand(len(styles), -1, -1, -1), first)
         parts = [part for level in self.layers for part in level.children()]
@@ -140,28 +99,6 @@ class MobileStyleGAN(Generator):
             x = part(x, w)
         image: Tensor = self.to_img(x, last)
         return image
-
-
-class Whitening(nn.Module):
-    r"""The affine map between w and v, :math:`w = m + C^{1/2} v`."""
-
-    mean: Tensor
-    root: Tensor
-    inverse: Tensor
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("root", torch.eye(size))
-        self.register_buffer("inverse", torch.eye(size))
-
-    def colour(self, v: Tensor) -> Tensor:
-        """Return w of v, ``(..., size)``."""
-        return v @ self.root + self.mean
-
-    def whiten(self, w: Tensor) -> Tensor:
-        """Return v of w, ``(..., size)``."""
-        return (w - self.mean) @ self.inverse
 
 
 class Modulated(nn.Module):
@@ -254,34 +191,6 @@ def inverse_haar(x: Tensor) -> Tensor:
     upper, lower, plus, minus = low + lh, low - lh, hl + hh, hl - hh
     pixels = torch.stack((upper + plus, upper - plus, lower + minus, lower - minus), 2)
     return F.pixel_shuffle(pixels.flatten(1, 2) * 0.5, 2)
-
-
-def styles_of(z: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return w of z ``(n, latent)`` by the weights and biases of the mapping's layers."""
-    w = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
-    for weight, bias in layers:
-        w = F.leaky_relu(F.linear(w, weight, bias), SLOPE) * 2**0.5
-    return w
-
-
-@torch.no_grad()
-def whitening_of(layers: Sequence[tuple[Tensor, Tensor]], draws: int = DRAWS) -> dict[str, Tensor]:
-    """Return what ``Whitening`` holds, for the w of a mapping: mean, root and inverse.
-
-    Directions in which w hardly varies count as if they varied by a millionth of the most variable one.
-
-    Args:
-        layers: weight ``(latent, latent)`` and bias ``(latent,)`` of each layer.
-        draws: how many z to draw, with a fixed seed.
-    """
-    z = torch.randn(draws, len(layers[0][1]), generator=torch.Generator().manual_seed(0))
-    w = torch.cat([styles_of(part, layers) for part in z.to(layers[0][0]).split(2000)]).double()
-    mean = w.mean(0)
-    away = w - mean
-    values, vectors = torch.linalg.eigh(away.T @ away / (draws - 1))
-    spread = values.clamp(min=max(float(values[-1]) * 1e-12, torch.finfo(values.dtype).tiny)).sqrt()
-    parts = {"mean": mean, "root": (vectors * spread) @ vectors.T, "inverse": (vectors / spread) @ vectors.T}
-    return {name: part.float() for name, part in parts.items()}
 
 
 def recognise(shapes: Mapping[str, tuple[int, ...]]) -> MobileStyleGAN | None:

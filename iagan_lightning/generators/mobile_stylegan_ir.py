@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.generators.base import WeightsError
-from iagan_lightning.generators.mobile_stylegan import whitening_of
 from iagan_lightning.generators.openvino_ir import MOST_NUMBERS, MOST_XML, Graph
+from iagan_lightning.generators.style import WIDEST, whitening_of
 
 NETWORKS = "MappingNetwork", "SynthesisNetwork"
-WIDEST = 2048  # latents, for which w is drawn to be whitened
 
 
 def holds_mobile_stylegan(path: Path) -> bool:

@@ -103,12 +103,15 @@ def build_generator(description: Mapping[str, Any]) -> Generator:
         )
     try:
         kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # importing a module of somebody's own runs it
         raise ValueError(f"no generator class {path}: {error}") from error
     try:
         network = kind(**arguments)
-    except TypeError as error:
-        raise ValueError(f"{path} cannot be built from {arguments}: {error}") from error
+    except ValueError:
+        raise
+    except Exception as error:  # a class of somebody's own can raise whatever it likes
+        reason = " ".join(f"{'' if isinstance(error, TypeError) else f'{type(error).__name__}: '}{error}".split())
+        raise ValueError(f"{path} cannot be built from {arguments}: {reason}") from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"{path} makes a {type(network).__name__}; an nn.Module is needed")
     if isinstance(network, Generator):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from iagan_lightning.generators.base import Generator
+from iagan_lightning.generators.base import LARGEST, Generator, are_sizes
 
 HIGHEST = 1024
 SLOPE = 0.2  # of the leaky rectifier below zero
@@ -66,8 +66,11 @@ class PGGAN(Generator):
         widths = [min(512, 16384 // (4 << level)) for level in range(levels)] if channels is None else list(channels)
         if len(widths) != levels:
             raise ValueError(f"{resolution} pixels take {levels} numbers of channels; {len(widths)} were given")
-        if min(widths) < 1 or latent < 1:
-            raise ValueError(f"channels and latent are at least 1; {widths} and {latent} were given")
+        if not are_sizes(*widths, latent):
+            raise ValueError(
+                f"channels and latent are at least 1, whole numbers up to {LARGEST:,}; {widths} and {latent!r} were "
+                "given"
+            )
         self.resolution, self.channels, self.latent, self.positional_bias = resolution, widths, latent, positional_bias
         self.latent_shape, self.image_shape = (latent,), (3, resolution, resolution)
         layers = []
@@ -162,7 +165,7 @@ def normalise_pixels(x: Tensor) -> Tensor:
 
 def levels_of(resolution: int) -> int:
     """Return how many resolutions there are from 4 x 4 up to this one: 9 at 1024."""
-    levels = (resolution // 4).bit_length()
-    if not 4 <= resolution <= HIGHEST or 4 << (levels - 1) != resolution:
-        raise ValueError(f"resolution of a PGGAN is 4, 8, 16 ... {HIGHEST}; {resolution} was given")
+    levels = (resolution // 4).bit_length() if isinstance(resolution, int) else 0
+    if not levels or not 4 <= resolution <= HIGHEST or 4 << (levels - 1) != resolution:
+        raise ValueError(f"resolution of a PGGAN is 4, 8, 16 ... {HIGHEST}; {resolution!r} was given")
     return levels

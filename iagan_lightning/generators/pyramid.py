@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iagan_lightning.generators.base import Generator
+from iagan_lightning.generators.base import LARGEST, Generator, WeightsError, are_sizes
+from iagan_lightning.generators.began import MOST_BLOCKS
 from iagan_lightning.generators.elu import elu
 
 
@@ -67,9 +68,10 @@ class Pyramid(Generator):
     def __init__(self, widths: Sequence[int] = (192, 192, 128, 64, 32), latent: int = 256, start: int = 64) -> None:
         super().__init__()
         self.widths, self.latent, self.start = tuple(widths), latent, start
-        if not self.widths or min(*self.widths, latent, start) < 1:
+        if not 1 <= len(self.widths) <= MOST_BLOCKS or not are_sizes(*self.widths, latent, start):
             raise ValueError(
-                f"widths, latent and start are numbers from 1 on; {list(widths)}, {latent} and {start} were given"
+                f"widths, latent and start are numbers from 1 on, whole ones up to {LARGEST:,}, and widths at most "
+                f"{MOST_BLOCKS} of them; {list(widths)[: MOST_BLOCKS + 1]}, {latent!r} and {start!r} were given"
             )
         self.latent_shape, self.latent_distribution = (latent,), "normal"
         self.resolution = 8 << (len(self.widths) - 1)
@@ -97,3 +99,20 @@ class Pyramid(Generator):
     def architecture(self) -> dict[str, object]:
         """Return the constructor arguments that rebuild this network."""
         return {"widths": list(self.widths), "latent": self.latent, "start": self.start}
+
+
+def recognise(shapes: Mapping[str, tuple[int, ...]]) -> Pyramid | None:
+    """Return a network of the sizes that the shapes of a state dict belong to; None where this is another network.
+
+    Raises:
+        WeightsError: where sizes are missing or impossible.
+    """
+    if not {"linear.weight", "blocks.0.shortcut.weight"} <= shapes.keys():
+        return None
+    blocks = sum(f"blocks.{block}.shortcut.weight" in shapes for block in range(MOST_BLOCKS))
+    try:
+        widths = [shapes[f"blocks.{block}.shortcut.weight"][0] for block in range(blocks)]
+        outgoing, latent = shapes["linear.weight"]
+        return Pyramid(widths, latent, start=outgoing // 64)
+    except (IndexError, KeyError, ValueError) as error:
+        raise WeightsError(f"does not fit Pyramid: {error}") from error

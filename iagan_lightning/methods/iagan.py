@@ -29,9 +29,9 @@ class IAGAN(CSGM):
 
     Args:
         generator: a Generator, or a prior's name (faces128, began64, ffhq1024: iagan priors), a file of weights
-            (.safetensors or a PyTorch state dict), or a class_path with init_args and, for a class that is no
-            Generator, latent_shape, latent_distribution and value_range; weights names its file. It is
-            copied, never changed.
+            (.safetensors, a PyTorch state dict, a pickle of NVIDIA's), either of these as weights beside settings
+            (label, noise, framing), or a class_path with init_args and, for a class that is no Generator,
+            latent_shape, latent_distribution and value_range; weights names its file. It is copied, never changed.
         preset: ``fast``, or ``paper`` for the published schedule. Fills what ``latent`` and ``joint`` leave open.
         latent, joint: settings of the two stages.
         memory_format: ``channels_last`` is faster for convolutions, ``contiguous`` is PyTorch's plain layout.

@@ -30,6 +30,7 @@ from iagan_lightning.methods.seeds import derived_seed
 from iagan_lightning.methods.settings import FitSettings
 from iagan_lightning.methods.stacking import call_stacked
 from iagan_lightning.operators import Operator
+from iagan_lightning.operators.measurements import join_parts, likely_matter, wrong_kind
 from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.optim import BatchedLBFGS
 
@@ -189,11 +190,17 @@ class TestTimeModule(pl.LightningModule):
                 f"the generator makes images of shape {self.image_shape}, the operator takes "
                 f"{operator.image_shape}: give both the same image_shape"
             )
+        y = join_parts(y, operator, axis=1)
         if tuple(y.shape[1:]) != operator.measurement_shape or len(y) == 0:
+            alone = "for one image add a batch axis: y[None]"
+            single = not len(y) or tuple(y.shape) == operator.measurement_shape
+            matter = "" if single else likely_matter(tuple(y.shape[1:]), operator.measurement_shape, axis=1)
             raise ValueError(
                 f"y must have shape (batch, {', '.join(map(str, operator.measurement_shape))}); "
-                f"{tuple(y.shape)} was given (for one image add a batch axis: y[None])"
+                f"{tuple(y.shape)} was given ({matter or alone})"
             )
+        if reason := wrong_kind(y.is_complex(), operator):
+            raise ValueError(f"y: {reason}")
         for level in (noise_std, quantisation):
             if level is not None:
                 check_noise_std(level)

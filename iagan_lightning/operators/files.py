@@ -27,12 +27,12 @@ def read_tensor(source: Tensor | str | os.PathLike[str]) -> Tensor:
     if isinstance(source, Tensor):
         return source
     if isinstance(source, np.ndarray):
-        return torch.from_numpy(source)
+        return _from_numpy(source)
     path = Path(source)
     try:
         if path.suffix.lower() == ".npy":
             # Mapped first: a header that promises more than the file holds is found out before memory is taken.
-            return torch.from_numpy(np.array(np.load(path, mmap_mode="r", allow_pickle=False)))
+            return _from_numpy(np.load(path, mmap_mode="r", allow_pickle=False))
         check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         if isinstance(content, Tensor):
@@ -44,6 +44,11 @@ def read_tensor(source: Tensor | str | os.PathLike[str]) -> Tensor:
     if not isinstance(content, Tensor):
         raise ValueError(f"{path} holds a {type(content).__name__}; one tensor is needed")
     return content
+
+
+def _from_numpy(array: np.ndarray) -> Tensor:
+    """Return a copy of an array, in this machine's byte order and C's order of axes."""
+    return torch.from_numpy(np.array(array, array.dtype.newbyteorder("="), order="C"))
 
 
 def read_picture(source: Tensor | str | os.PathLike[str], use: Use = "mask") -> Tensor:
@@ -68,7 +73,10 @@ def read_kernel(source: Tensor | str | os.PathLike[str]) -> Tensor:
     Raises:
         ValueError: for a file that cannot be read, and for a picture whose values have no positive sum.
     """
-    kernel = read_picture(source, "kernel").double()
+    kernel = read_picture(source, "kernel")
+    if kernel.is_complex():
+        raise ValueError(f"a kernel is real; {source} holds complex numbers")
+    kernel = kernel.double()
     if isinstance(source, Tensor | np.ndarray) or Path(source).suffix.lower() in (".pt", ".npy"):
         return kernel
     if not kernel.sum() > 0:

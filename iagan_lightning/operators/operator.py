@@ -62,6 +62,7 @@ class Operator(nn.Module):
             raise ValueError(f"image_shape is (channels, height, width), all at least 1; {image_shape} was given")
         self.image_shape = (int(image_shape[0]), int(image_shape[1]), int(image_shape[2]))
         self._measurement_shape: tuple[int, ...] | None = None
+        self._complex_valued: bool | None = None
         self._kept: dict[str, tuple[torch.dtype, torch.device, Any, Any]] = {}
 
     # What a subclass writes ------------------------------------------------------------------------------------
@@ -192,6 +193,15 @@ class Operator(nn.Module):
                 device = next((b.device for b in self.buffers()), None)
                 self._measurement_shape = tuple(self(torch.zeros(1, *self.image_shape, device=device)).shape[1:])
         return self._measurement_shape
+
+    @property
+    def complex_valued(self) -> bool:
+        """Whether measurements are complex; found by one forward call."""
+        if self._complex_valued is None:
+            device = next((b.device for b in self.buffers()), None)
+            with torch.no_grad():
+                self._complex_valued = self(torch.zeros(1, *self.image_shape, device=device)).is_complex()
+        return self._complex_valued
 
     @property
     def num_measurements(self) -> int:

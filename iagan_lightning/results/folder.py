@@ -166,8 +166,8 @@ class OutputFolder:
             return None
 
     def tensorboard(self, name: str) -> Path:
-        """Return the TensorBoard run of an image."""
-        return self.root / "tensorboard" / name
+        """Return the TensorBoard run of an image; TensorBoard reads only names in UTF-8, others are written out."""
+        return self.root / "tensorboard" / name.encode("utf-8", "backslashreplace").decode()
 
     def is_done(self, name: str) -> bool:
         """Tell whether an image is finished."""

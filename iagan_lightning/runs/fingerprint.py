@@ -102,4 +102,5 @@ def describe(generator: Generator) -> dict[str, Any]:
         "class": type(network).__name__,
         "latent_distribution": generator.latent_distribution,
         "value_range": list(value_range),
+        **({"chosen": chosen} if (chosen := generator.chosen()) else {}),
     }

@@ -46,6 +46,10 @@ class RunOptions:
     quiet: bool = False
     json: bool = False
 
+    def __post_init__(self) -> None:
+        if self.tensorboard < 0:
+            raise ValueError(f"tensorboard is a number of images, 0 or more; {self.tensorboard} was given")
+
     @property
     def level(self) -> float | None:
         """The noise level as a number; None where it is unknown."""

@@ -29,6 +29,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from iagan_lightning import signals
 
 COMPANION = "IAGAN_COMPANION"  # tells a process that one of ours has started it, and its place
+# As python -m does, but that no file of the working folder stands in for a module of Python: random.py, say.
+START = "import sys; sys.path[:] = filter(None, sys.path); from iagan_lightning.cli import main; sys.exit(main())"
 PATIENCE = 20.0  # seconds that processes may take to end when all images are finished
 IMPATIENCE = 5.0  # when the run is ended: whoever asked for that does not wait long, and what is not done is not lost
 
@@ -138,7 +140,7 @@ class Companions:
         for local_rank in range(1, place.local_size):
             told = f"{local_rank} {place.size} {place.since}"
             environment = {**os.environ, "PYTHONPATH": path, COMPANION: told}
-            command = [sys.executable, "-m", "iagan_lightning", *args]
+            command = [sys.executable, "-c", START, *args]
             with signals.held():  # none is started that nobody knows of
                 self.processes.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
 

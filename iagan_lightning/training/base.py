@@ -14,7 +14,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from iagan_lightning.generators import BEGAN, Pyramid, save_generator
+from iagan_lightning.generators import BEGAN, Pyramid, WeightsError, save_generator
+
+LOOK_EVERY = 50  # steps after which a device is asked for values, which makes it wait
+NEVER = 2**62
+
+
+class DivergenceError(ValueError):
+    """A training whose losses or weights are no finite numbers any more."""
 
 
 class PriorTraining(pl.LightningModule, ABC):
@@ -32,6 +39,8 @@ class PriorTraining(pl.LightningModule, ABC):
     """
 
     method: str
+    calming = ""  # what else helps, besides a lower learning rate, when a training diverges
+    first_bad: Tensor
 
     def __init__(self, generator: BEGAN | Pyramid, average: float) -> None:
         super().__init__()
@@ -41,6 +50,7 @@ class PriorTraining(pl.LightningModule, ABC):
         self.seed = 0
         self.generator = generator
         self.averaged = copy.deepcopy(generator).requires_grad_(False)
+        self.register_buffer("first_bad", torch.tensor(NEVER), persistent=False)  # step with a loss that is not finite
 
     def setup(self, stage: str) -> None:
         """Bring all weights into the layout in which convolutions are fastest, before the optimisers see them."""
@@ -75,10 +85,43 @@ class PriorTraining(pl.LightningModule, ABC):
             kept.detach().lerp_(new.detach(), 1 - decay)
 
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        """Log now and then; a value read every step would make the device wait."""
+        """Log now and then, and stop a training that diverges; a value read every step would make the device wait."""
         step = self.global_step
-        if self.logger is not None and step % 50 == 0:
+        if not outputs:
+            return
+        losses = torch.stack([value.detach().to(self.first_bad.device, torch.float32) for value in outputs.values()])
+        self.first_bad.copy_(torch.where(losses.isfinite().all(), self.first_bad, self.first_bad.clamp(max=step)))
+        if step % LOOK_EVERY == 0 or self.first_bad.device.type == "cpu":
+            self.check_losses()
+        if self.logger is not None and step % LOOK_EVERY == 0:
             self.logger.log_metrics({name: float(value) for name, value in outputs.items()}, step=step)
+
+    def check_losses(self) -> None:
+        """Raise DivergenceError where a loss of an earlier step was not finite, in any process."""
+        first = self.first_bad.clone()
+        if _distributed():
+            dist.all_reduce(first, op=dist.ReduceOp.MIN)
+        if int(first) != NEVER:
+            raise self.diverged("its losses are not finite", int(first))
+
+    def check_weights(self) -> None:
+        """Raise DivergenceError where a weight or what an optimiser remembers of it is not finite."""
+        for name, value in self.named_parameters():
+            if not bool(value.isfinite().all()):
+                raise self.diverged(f"{name} is not finite")
+        for name, buffer in self.named_buffers():  # the lowest M begins at infinity
+            if bool(buffer.isnan().any()):
+                raise self.diverged(f"{name} is not a number")
+        for optimizer in self.trainer.optimizers:
+            for state in optimizer.state.values():  # squares overflow first, and then Adam stands still
+                if not all(bool(value.isfinite().all()) for value in state.values() if isinstance(value, Tensor)):
+                    raise self.diverged("its gradients are too large")
+
+    def diverged(self, reason: str, step: int | None = None) -> DivergenceError:
+        """Return the error of a training that has diverged at a step, this one if none is given."""
+        step = self.global_step if step is None else step
+        rate = f" ({self.hparams['lr']} was given)" if "lr" in self.hparams else ""
+        return DivergenceError(f"the training diverged at step {step}: {reason}; lower --model.lr{rate}{self.calming}")
 
     @torch.no_grad()
     def prior(self) -> BEGAN | Pyramid:
@@ -86,13 +129,19 @@ class PriorTraining(pl.LightningModule, ABC):
         return copy.deepcopy(self.averaged).cpu().eval()
 
     def save(self, path: str | Path, data: str, half: bool = True) -> None:
-        """Write the prior with everything that ``load_generator`` and a reader need in the header."""
+        """Write the prior with everything that ``load_generator`` and a reader need in the header.
+
+        Raises:
+            DivergenceError: for weights that are not finite, or too large for half precision; nothing is written.
+        """
         settings = {key: value for key, value in self.hparams.items() if not key.startswith("_")}
         if settings.get("start"):  # a prior travels: no folders of the machine that made it
             settings["start"] = "/".join(Path(settings["start"]).parts[-2:])
         note = {"method": self.method, "data": data, "steps": self.global_step, "settings": settings}
-        network = self.prior()
-        save_generator(network.half() if half else network, path, training=note)
+        try:
+            save_generator(self.prior(), path, training=note, half=half)
+        except WeightsError as error:
+            raise self.diverged(str(error)) from error
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

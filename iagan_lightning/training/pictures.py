@@ -1,16 +1,13 @@
-"""Training pictures from a folder or a tar file, in an order that depends on the step alone.
-
-Step s always sees the same pictures, flipped or not in the same way: a run that was killed and resumed at step s goes
-on as if nothing had happened.
-"""
+"""The data of a training: pictures from a folder or a tar file, looked at before the first step, in a fixed order."""
 
 from __future__ import annotations
 
-import io
+import contextlib
+import multiprocessing
 import sys
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -18,121 +15,22 @@ import torch
 from PIL import Image
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from iagan_lightning.data.folders import BROKEN, EMPTY, OURS, LeftOut, list_pictures, reason_left_out
-from iagan_lightning.data.images import fit_image, read_image
-from iagan_lightning.data.written import written_in_tar
-from iagan_lightning.safety import picture_suffixes
 from iagan_lightning.signals import leave_to_parent
+from iagan_lightning.training.order import Places, StepSampler
+from iagan_lightning.training.picture_set import PictureError, PictureSet
+from iagan_lightning.training.record import (
+    Entry,
+    match,
+    note_bad,
+    read_bad,
+    read_pictures,
+    with_reasons,
+    write_pictures,
+)
 
-
-class PictureSet(Dataset):
-    """Pictures of a folder or of an uncompressed tar file, ``(3, size, size)`` as uint8.
-
-    Args:
-        root: folder or .tar file; only members with the ending of a picture are used, and no hidden or empty ones.
-        size: height and width; larger pictures are cropped at the centre and shrunk.
-
-    Raises:
-        ValueError: where there is nothing to read.
-    """
-
-    def __init__(self, root: str, size: int) -> None:
-        self.root, self.size = Path(root), size
-        self.members: list[tuple[str, int, int]] = []
-        self.paths: list[Path] = []
-        if not self.root.exists():
-            raise ValueError(f"no such folder or tar file: {root}")
-        if self.root.is_dir():
-            listing = list_pictures(root)
-            self.paths, self.left_out = list(listing.files.values()), listing.left_out
-            return
-        left = LeftOut(root)
-        try:
-            with tarfile.open(self.root, "r:") as archive:
-                ours = written_in_tar(archive)
-                for folder in dict.fromkeys(ours.values()):
-                    left.add(OURS, folder)
-                for member in archive:
-                    if member.isdir() or member.name in ours:
-                        continue
-                    reason = reason_left_out(member.name, picture_suffixes()) or (
-                        BROKEN if not member.isfile() else EMPTY if not member.size else None
-                    )
-                    if reason is None:
-                        self.members.append((member.name, member.offset_data, member.size))
-                    else:
-                        left.add(reason, member.name)
-        except tarfile.TarError as error:
-            raise ValueError(f"{root} is neither a folder nor an uncompressed tar file: {error}") from error
-        self.left_out = str(left)
-        if not len(self):
-            raise left.nothing(picture_suffixes())
-
-    def __len__(self) -> int:
-        """Return the number of pictures."""
-        return len(self.paths) or len(self.members)
-
-    def __getitem__(self, key: tuple[int, bool]) -> Tensor:
-        """Return picture number ``key[0]``, mirrored where ``key[1]`` is True."""
-        index, mirrored = key
-        name = str(self.paths[index]) if self.paths else self.members[index][0]
-        try:
-            x = fit_image(read_image(self.paths[index] if self.paths else self._member(index)), (self.size, self.size))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"training picture {name}: {error}") from error
-        x = ((x + 1) * 127.5).round().to(torch.uint8)
-        return x.flip(-1) if mirrored else x
-
-    def _member(self, index: int) -> io.BytesIO:
-        _, offset, size = self.members[index]
-        with self.root.open("rb") as file:
-            file.seek(offset)
-            return io.BytesIO(file.read(size))
-
-
-class StepSampler(Sampler):
-    """Endless batches of (index, mirrored): batch s is a function of the seed, s and the process alone.
-
-    Args:
-        length: number of pictures.
-        batch_size: pictures per step and process.
-        seed: of the order.
-        start: first step.
-        rank, world: this process and how many there are; they share out each epoch's order.
-        mirror: mirror every other picture, at random.
-    """
-
-    def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        seed: int,
-        start: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        mirror: bool = True,
-    ) -> None:
-        self.length, self.batch_size, self.seed, self.start = length, batch_size, seed, start
-        self.rank, self.world, self.mirror = rank, world, mirror
-
-    def __iter__(self) -> Iterator[list[tuple[int, bool]]]:
-        """Return the batches from ``start`` on."""
-        epoch, order, flips = -1, np.empty(0, int), np.empty(0, bool)
-        step = self.start
-        while True:
-            first = (step * self.world + self.rank) * self.batch_size
-            batch = []
-            for position in range(first, first + self.batch_size):
-                if position // self.length != epoch:
-                    epoch = position // self.length
-                    random = np.random.default_rng([self.seed, epoch])
-                    order, flips = random.permutation(self.length), random.random(self.length) < 0.5
-                place = position % self.length
-                batch.append((int(order[place]), bool(flips[place]) and self.mirror))
-            yield batch
-            step += 1
+__all__ = ["PictureSet", "StepSampler", "TrainingPictures", "sample_sheet"]
 
 
 class TrainingPictures(pl.LightningDataModule):
@@ -143,38 +41,161 @@ class TrainingPictures(pl.LightningDataModule):
         batch_size: pictures per step and device.
         mirror: also show pictures mirrored.
         workers: processes that read pictures; 0 reads them in the training process.
+        skip_bad: leave out pictures that are damaged, too small or of a kind that is not read, and say which; otherwise
+            they are an error.
+        accept_changes: go on with other pictures than those that the training began with.
     """
 
-    def __init__(self, root: str, batch_size: int = 16, mirror: bool = True, workers: int = 0) -> None:
+    def __init__(
+        self,
+        root: str,
+        batch_size: int = 16,
+        mirror: bool = True,
+        workers: int = 0,
+        skip_bad: bool = False,
+        accept_changes: bool = False,
+    ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size is at least 1; {batch_size} was given")
         self.root, self.batch_size, self.mirror, self.workers = root, batch_size, mirror, workers
+        self.skip_bad, self.accept_changes = skip_bad, accept_changes
         self.seed = 0
         self.size = 64
-        self._pictures: PictureSet | None = None
+        self.bad: dict[str, str] = {}
+        self._places: Places | None = None
+        self._began: list[Entry] = []
 
-    def open(self, size: int, seed: int) -> PictureSet:
-        """List the pictures; errors show before any work is done."""
+    def open(self, size: int, seed: int, out: Path | None = None) -> Places:
+        """Look at all pictures, so that errors show before any work is done.
+
+        Args:
+            size: height and width that the generator needs.
+            seed: of the order.
+            out: folder of a training; one that was begun before decides about the order.
+
+        Raises:
+            ValueError: naming the pictures that are bad, and those that the training did not begin with.
+        """
         self.size, self.seed = size, seed
-        self._pictures = PictureSet(self.root, size)
-        if self._pictures.left_out and getattr(rank_zero_only, "rank", 0) == 0:
-            print(f"iagan: {self._pictures.left_out}", file=sys.stderr)
-        return self._pictures
+        pictures = self._list()
+        known = read_bad(out) if out is not None else {}
+        found = [pictures.inspect(number, whole=name in known) for number, name in enumerate(pictures.names)]
+        self.bad = {entry.name: reason for entry, reason in found if reason is not None}
+        if self.bad and not self.skip_bad:
+            raise ValueError(
+                f"{len(self.bad)} of {len(pictures)} pictures in {self.root} cannot be used "
+                f"({with_reasons(self.bad)}): take them out, or leave them out with --data.skip_bad true"
+            )
+        good = [number for number, (_, reason) in enumerate(found) if reason is None]
+        if not good:
+            raise ValueError(f"none of the pictures in {self.root} can be used ({with_reasons(self.bad)})")
+        if self.bad:
+            _tell(f"{len(self.bad)} bad pictures are left out of {self.root} ({with_reasons(self.bad)})")
+        now = [found[number][0] for number in good]
+        numbers: list[int | None] = list(range(len(now)))
+        self._began = (read_pictures(out) if out is not None else None) or now
+        if self._began is not now:
+            numbers, changed = match(self._began, now, {**known, **self.bad})
+            if changed and not self.accept_changes:
+                raise ValueError(
+                    f"{out} was begun with other pictures than {self.root} holds: {changed}. Bring them back, choose "
+                    "another --out, or go on with those that are there with --data.accept_changes true"
+                )
+            if changed:
+                _tell(f"{out} goes on with other pictures: {changed}")
+                self._began, numbers = now, list(range(len(now)))
+        self._places = Places(
+            pictures, [None if number is None else good[number] for number in numbers], self.skip_bad, out
+        )
+        return self._places
+
+    def keep(self, out: Path) -> None:
+        """Write down which pictures the training began with, and which are bad."""
+        if read_pictures(out) != self._began:
+            write_pictures(out, self._began)
+        note_bad(out, self.bad)
+        if self._places is not None:
+            self._places.out = out  # where those are noted that turn out to be bad later
+
+    def check(self, size: int) -> dict[str, str]:
+        """Decode every picture and return those that cannot be used, and why."""
+        self.size = size
+        pictures = self._list()
+        looks = DataLoader(
+            _Looks(pictures), batch_size=None, num_workers=self._processes(), worker_init_fn=leave_to_parent
+        )
+        return {entry.name: reason for entry, reason in looks if reason is not None}
 
     def train_dataloader(self) -> DataLoader:
         """Return an endless loader that begins at the Trainer's present step."""
-        pictures = self._pictures or self.open(self.size, self.seed)
+        places = self._places or self.open(self.size, self.seed)
         trainer = self.trainer
         assert trainer is not None
         sampler = StepSampler(
-            len(pictures), self.batch_size, self.seed, trainer.global_step, trainer.global_rank, trainer.world_size,
+            len(places), self.batch_size, self.seed, trainer.global_step, trainer.global_rank, trainer.world_size,
             self.mirror,
         )  # fmt: skip
         return DataLoader(
-            pictures, batch_sampler=sampler, num_workers=self.workers, pin_memory=torch.cuda.is_available(),
+            places, batch_sampler=sampler, num_workers=self._processes(), collate_fn=_arrays,
             worker_init_fn=leave_to_parent,
         )  # fmt: skip
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Return the batch as a tensor; what could not be read stops the training between two steps."""
+        if isinstance(batch, PictureError):
+            if self._places is not None and self._places.out is not None:
+                with contextlib.suppress(OSError):
+                    note_bad(self._places.out, {batch.name: batch.reason})
+            raise batch
+        return torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
+
+    def _list(self) -> PictureSet:
+        pictures = PictureSet(self.root, self.size)
+        if pictures.left_out:
+            _tell(pictures.left_out)
+        return pictures
+
+    def _processes(self) -> int:
+        """Return how many processes read pictures: none where the system cannot let them talk to each other."""
+        if not self.workers:
+            return 0
+        try:
+            multiprocessing.Lock()  # lies in /dev/shm
+        except (ImportError, OSError) as error:
+            _tell(
+                f"--data.workers {self.workers} is not possible here, where processes cannot share memory ({error}); "
+                "pictures are read in the training process"
+            )
+            return 0
+        return self.workers
+
+
+class _Looks(Dataset):
+    """What is found when each picture is decoded."""
+
+    def __init__(self, pictures: PictureSet) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[Entry, str | None]:
+        return self.pictures.inspect(index, whole=True)
+
+
+def _arrays(items: Sequence[Tensor | PictureError]) -> np.ndarray | PictureError:
+    """Return a batch as it goes from process to process: by a pipe, since tensors need room in /dev/shm."""
+    for item in items:
+        if isinstance(item, PictureError):
+            return item
+    return np.stack([item.numpy() for item in items if isinstance(item, Tensor)])
+
+
+def _tell(line: str) -> None:
+    """Say something once, whatever the number of processes."""
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        print(f"iagan: {line}", file=sys.stderr)
 
 
 def sample_sheet(images: Tensor, columns: int) -> Image.Image:

@@ -7,17 +7,23 @@ features of a fixed network, which costs next to nothing.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from iagan_lightning.generators import BEGAN, Pyramid
 from iagan_lightning.generators.began import blocks_of
+from iagan_lightning.generators.codes import root_of_covariance, take_standard_normal
 from iagan_lightning.results.lpips import lpips_network
+from iagan_lightning.safety import check_archive
 from iagan_lightning.training.base import PriorTraining, mean_over_processes
+from iagan_lightning.training.record import some
 
 Architecture = Literal["began", "pyramid"]
 
@@ -118,6 +124,7 @@ class VAEGANTraining(PriorTraining):
     """
 
     method = "VAE-GAN"
+    calming = ", or cut gradients with --model.clip 1"
 
     code_mean: Tensor
     code_square: Tensor
@@ -272,13 +279,7 @@ class VAEGANTraining(PriorTraining):
     @torch.no_grad()
     def prior(self) -> BEGAN | Pyramid:
         """Return the averaged generator for standard normal z: the layers that z enters get ``code_mean + root z``."""
-        network = super().prior()
-        mean, root = self.code_mean.cpu().double(), self._root().cpu().double()
-        for layer in network.latent_layers:
-            weight = layer.weight.double()
-            layer.bias.add_((weight @ mean).float())
-            layer.weight.copy_(weight @ root)
-        return network
+        return take_standard_normal(super().prior(), self.code_mean, self.code_square)
 
     def _varied(self, x: Tensor) -> Tensor:
         """Return pictures in [-1, 1], all moved by up to two pixels, each in its own light."""
@@ -297,19 +298,50 @@ class VAEGANTraining(PriorTraining):
 
     def _root(self) -> Tensor:
         """Return a square root of the codes' covariance."""
-        covariance = self.code_square.double() - torch.outer(self.code_mean.double(), self.code_mean.double())
-        eigenvalues, vectors = torch.linalg.eigh(covariance)
-        return vectors * eigenvalues.clamp(min=0).sqrt()
+        try:
+            return root_of_covariance(self.code_mean, self.code_square)
+        except torch.linalg.LinAlgError as error:
+            raise self.diverged("the covariance of its codes has no root", self.global_step + 1) from error
 
     def _take(self, start: str) -> None:
+        """Take over what fits of another training's checkpoint, and say what did not.
+
+        Raises:
+            ValueError: for a file that is no checkpoint, or of which no tensor of the generator fits.
+        """
         try:
-            state = torch.load(start, map_location="cpu", weights_only=True)["state_dict"]
+            check_archive(Path(start))
+            stored = torch.load(start, map_location="cpu", weights_only=True)
+            state, settings = dict(stored["state_dict"]), dict(stored.get("hyper_parameters", {}))
+            if not all(isinstance(value, Tensor) for value in state.values()):
+                raise ValueError("it holds more than tensors")
         except Exception as error:  # torch raises a different kind for each way in which a file can be broken
             raise ValueError(f"model.start is a last.ckpt of train-prior; {start} cannot be read: {error}") from error
+        for key, value in state.items():
+            if bool(value.isnan().any()):
+                raise ValueError(f"model.start is of a training that diverged: {key} in {start} is not a number")
         if isinstance(self.generator, BEGAN):
             self._grow(self.generator, state)
         own = self.state_dict()
         fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+        if not any(key.startswith("generator.") and value.dim() > 1 for key, value in fitting.items()):
+            # A bias of three colours fits always.
+            names = ("architecture", "resolution", "channels", "latent", "skip")
+            theirs = ", ".join(f"{name} {settings[name]}" for name in names if name in settings)
+            wanted = ", ".join(f"{name} {self.hparams[name]}" for name in names)
+            if isinstance(self.generator, BEGAN):
+                wanted += f", or resolution {self.hparams['resolution'] // 2}"
+            raise ValueError(
+                f"model.start: not one weight tensor of the generator fits in {start}, which holds "
+                f"{theirs or some(list(state)[:3]) or 'nothing'}; expected is a last.ckpt of VAEGANTraining with "
+                f"{wanted}"
+            )
+        if (left := [key for key in own if key not in fitting]) and getattr(rank_zero_only, "rank", 0) == 0:
+            print(
+                f"iagan: model.start: {len(fitting)} of {len(own)} tensors are taken from {start}; as new begin "
+                + some(left),
+                file=sys.stderr,
+            )
         self.load_state_dict(fitting, strict=False)
 
     def _grow(self, generator: BEGAN, state: dict[str, Tensor]) -> None:

@@ -119,7 +119,7 @@ def _records(folder: Path) -> dict[str, dict[str, Any]]:
         raise ValueError(f"no such folder: {folder} (give the --out of a run)")
     out, images = OutputFolder(folder), folder / "images"
     records = {}
-    for path in sorted(images.rglob("metrics.json")):
+    for path in sorted(path for path in images.rglob("metrics.json") if path.is_file()):  # an image can be called so
         name = path.parent.relative_to(images).as_posix()
         try:
             record = out.metrics(name)
@@ -140,7 +140,7 @@ def _run(folder: Path, label: str, records: dict[str, dict[str, Any]], page: Pat
     failed = [
         {"name": path.parent.relative_to(folder / "images").as_posix(), "reason": (_text(path).splitlines() or [""])[0]}
         for path in sorted((folder / "images").rglob("error.txt"))
-        if not (path.parent / "metrics.json").is_file()
+        if path.is_file() and not (path.parent / "metrics.json").is_file()
     ]
     first = next(iter(records.values()))
     totals = [record.get("seconds", {}).get("total") for record in records.values()]
@@ -331,7 +331,7 @@ def _link(path: Path, page: Path) -> str:
         relative = os.path.relpath(path.resolve(), page.resolve().parent)
     except ValueError:  # another drive
         return path.resolve().as_uri()
-    return quote(Path(relative).as_posix())
+    return quote(os.fsencode(Path(relative).as_posix()))  # whatever bytes its name has
 
 
 def _noise(record: dict[str, Any]) -> str:

@@ -31,4 +31,5 @@ def render(data: dict[str, Any], title: str, version: str) -> str:
     page = (here / "page.html").read_text(encoding="utf-8")
     # In one pass over the template: what a part contains is never taken for a place of another.
     pieces = page.split("@@")
-    return "".join(parts.get(piece, piece) if index % 2 else piece for index, piece in enumerate(pieces))
+    whole = "".join(parts.get(piece, piece) if index % 2 else piece for index, piece in enumerate(pieces))
+    return whole.encode("utf-8", "backslashreplace").decode()  # names of files can be in another encoding
