@@ -374,7 +374,7 @@ def test_bad_words(capsys):
         (["get"], "iagan priors get NAME"),
         (["list", "began64"], "iagan priors get NAME"),
         (["get", "nowhere"], "there is no prior 'nowhere': known are began64, faces64, faces128, ffhq1024"),
-        (["fetch"], "invalid choice: 'fetch'"),
+        (["fetch"], "action is one of list, get; 'fetch' was given"),
     ):
         assert main(["priors", *words]) == 2
         error = capsys.readouterr().err
