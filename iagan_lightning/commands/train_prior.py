@@ -6,8 +6,10 @@ import errno
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from iagan_lightning.commands.options import known
 from iagan_lightning.commands.pages import wanted
 from iagan_lightning.commands.parsing import SeededCLI, parse
 from iagan_lightning.commands.print_config import asks_for_config, print_commented
+from iagan_lightning.methods.trainers import quiet_lightning
 from iagan_lightning.results.files import read_json, write_picture
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.runs.sharing import lock
@@ -61,6 +64,20 @@ class Keep(Callback):
         """Write when it is time."""
         if trainer.global_step % self.every == 0:
             self._write(trainer, pl_module)
+            if trainer.is_global_zero:
+                self._tell(trainer, outputs)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to measure time."""
+        self._began = time.perf_counter(), trainer.global_step
+
+    def _tell(self, trainer: pl.Trainer, losses: Any) -> None:
+        """Say how far the training is, how long it will still take, and how it goes."""
+        start, first = self._began
+        step, steps = trainer.global_step, trainer.max_steps
+        left = timedelta(seconds=round((time.perf_counter() - start) / (step - first) * (steps - step)))
+        values = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items() if value.ndim == 0)
+        print(f"step {step:,} of {steps:,}, about {left} left: {values}", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the final state."""
@@ -123,6 +140,7 @@ def run_train_prior(args: Sequence[str]) -> int:
     defaults = {
         "logger": False,
         "enable_checkpointing": False,
+        "enable_model_summary": False,
         "use_distributed_sampler": False,
         "enable_progress_bar": sys.stderr.isatty(),
         "max_epochs": -1,
@@ -218,7 +236,8 @@ def _train(
     try:
         if trainer.is_global_zero:
             data.keep(out)
-        with _failing_quietly():
+        with _failing_quietly(), quiet_lightning(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec")  # Lightning's own affair with PyTorch
             trainer.fit(model, datamodule=data, ckpt_path=checkpoint and checkpoint.path)
     except PictureError as error:
         raise ValueError(

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iagan_lightning.generators.base import WeightsError, are_sizes
 from iagan_lightning.generators.mobile_stylegan import (
     PUBLISHED,
     Convolution,
@@ -16,6 +17,9 @@ from iagan_lightning.generators.mobile_stylegan import (
     Up,
     inverse_haar,
 )
+
+JOINT = 5  # pixels across the filter that joins the blocks of the head
+CHANGE = "change."  # before the name of a weight that follows the head
 
 
 class ReducedMobileStyleGAN(MobileStyleGAN):
@@ -26,8 +30,8 @@ class ReducedMobileStyleGAN(MobileStyleGAN):
     that size: of the Haar coefficients that they would enlarge by, they go on with the low band, which is the mean of
     what they would have made. What is lost are the details that would have met a nonlinearity before they were averaged
     away. A linear head gives most of them back: from the features of all these levels, the last ones with their
-    neighbours, it makes the twelve Haar coefficients of the picture, and is fitted to the large picture's means by
-    least squares (``fit_head``).
+    neighbours, it makes the twelve Haar coefficients of the picture, and a filter of 5 x 5 pixels joins their blocks.
+    Both are fitted to the large picture's means by least squares (``iagan_lightning.training.heads``).
 
     Args:
         channels, latent, mapping: as of the whole network.
@@ -51,7 +55,7 @@ class ReducedMobileStyleGAN(MobileStyleGAN):
     ) -> None:
         super().__init__(channels, latent, mapping)
         allowed = [4 << level for level in range(1, len(self.channels))]
-        if pixels not in allowed:
+        if pixels not in allowed or not are_sizes(pixels):
             raise ValueError(
                 f"pixels is one of {', '.join(map(str, allowed))} for a network of {self.resolution}; {pixels!r} was "
                 "given"
@@ -67,6 +71,10 @@ class ReducedMobileStyleGAN(MobileStyleGAN):
     def architecture(self) -> dict[str, object]:
         """Return the constructor arguments that rebuild this network."""
         return {**super().architecture(), "pixels": self.resolution}
+
+    def styles(self, v: Tensor) -> Tensor:
+        """Return w+ that is not whitened, ``(n, layers, latent)``, of a latent of w or w+."""
+        return self._spread(self.whitening.colour(v))
 
     def _reduced_convolutions(self) -> Iterator[Convolution]:
         for level in self.layers[self.grown :]:
@@ -102,7 +110,7 @@ class ReducedMobileStyleGAN(MobileStyleGAN):
 
 
 class Head(Modulated):
-    """Twelve Haar coefficients of a colour image, linear in features, and an inverse Haar transform.
+    """Twelve Haar coefficients of a colour image, linear in features, an inverse Haar transform, and a filter.
 
     Args:
         features: channels of all levels that do not grow.
@@ -115,11 +123,14 @@ class Head(Modulated):
         self.around = nn.Parameter(torch.zeros(12, channels, 3, 3))
         self.across = nn.Parameter(torch.zeros(12, features, 1, 1))
         self.bias = nn.Parameter(torch.zeros(12))
+        self.filter = nn.Parameter(nn.init.dirac_(torch.empty(3, 3, JOINT, JOINT)))
+        self.offset = nn.Parameter(torch.zeros(3))
 
     def forward(self, features: Tensor, last: Tensor, w: Tensor) -> Tensor:
         """Return the image, twice the size of the features."""
         coefficients = F.conv2d(self.modulate(last, w), self.around, padding=1) + F.conv2d(features, self.across)
-        return inverse_haar(coefficients + self.bias[:, None, None])
+        image = inverse_haar(coefficients + self.bias[:, None, None])
+        return F.conv2d(image, self.filter, self.offset, padding=JOINT // 2)
 
 
 def reduce(whole: MobileStyleGAN, pixels: int, head: Mapping[str, Tensor] | None = None) -> ReducedMobileStyleGAN:
@@ -128,76 +139,25 @@ def reduce(whole: MobileStyleGAN, pixels: int, head: Mapping[str, Tensor] | None
     Args:
         whole: the network, which is not changed.
         pixels: of the images.
-        head: ``around``, ``across`` and ``bias`` as ``fit_head`` returns them; zero when left out.
+        head: parameters of the head by name, and ``change.NAME`` for weights of the levels that do not grow and follow
+            it a little; a head that makes nothing when left out.
+
+    Raises:
+        WeightsError: for a head of another network.
     """
     G = ReducedMobileStyleGAN(**whole.architecture(), pixels=pixels)  # type: ignore[arg-type]
-    state = {name: value for name, value in whole.state_dict().items() if name not in ("to_img.weight", "to_img.bias")}
-    own = G.state_dict()
+    state, own = whole.state_dict(), G.state_dict()
+    del state["to_img.weight"], state["to_img.bias"]
     for name, value in state.items():
         if name.endswith(".noise") and value.shape != own[name].shape:
             state[name] = F.adaptive_avg_pool2d(value, own[name].shape[-2:])
-    for name in ("around", "across", "bias"):
+    for name, _ in G.to_img.named_parameters(recurse=False):
         state[f"to_img.{name}"] = own[f"to_img.{name}"] if head is None else head[name].float()
-    G.load_state_dict(state)
+    for name in (name for name in head or {} if name.startswith(CHANGE)):
+        state[name.removeprefix(CHANGE)] = state[name.removeprefix(CHANGE)] + (head or {})[name].float()
+    try:
+        G.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f"the head for {pixels} pixels belongs to another network: {error}") from error
     G.framing = whole.framing
     return G.eval()
-
-
-@torch.no_grad()
-def fit_head(whole: MobileStyleGAN, pixels: int, samples: int, share: float = 1.0, seed: int = 0) -> dict[str, Tensor]:
-    """Return the head that comes nearest, in the mean square, to the means of blocks of the whole network's pictures.
-
-    Half of the samples are drawn as in training; the others lie nearer to the mean of w, where searches begin.
-
-    Args:
-        whole: the network.
-        pixels: of the images.
-        samples: pictures to make.
-        share: of their pixels, drawn at random, that are used.
-        seed: of samples and pixels.
-    """
-    G = reduce(whole, pixels)
-    draw, sums = torch.Generator().manual_seed(seed), torch.zeros(())
-    for number in range(samples):
-        v = draw_style(whole, draw, nearer=bool(number % 2))
-        features = _design(G, v)
-        wanted = haar(F.avg_pool2d(whole(v, space="w"), whole.resolution // pixels)).flatten(2)[0]
-        rows = torch.cat((features, wanted))
-        kept = torch.randperm(rows.shape[1], generator=draw)[: max(1, round(share * rows.shape[1]))]
-        sums = sums + (rows[:, kept] @ rows[:, kept].T).double()
-    size = len(sums) - 12
-    ridge = 1e-6 * sums.diagonal()[:size].diag()
-    weights = torch.linalg.solve(sums[:size, :size] + ridge, sums[:size, size:]).T.float()
-    around = 9 * whole.channels[-1]
-    return {
-        "around": weights[:, :around].reshape(12, -1, 3, 3).contiguous(),
-        "across": weights[:, around:-1, None, None].contiguous(),
-        "bias": weights[:, -1].contiguous(),
-    }
-
-
-def draw_style(whole: MobileStyleGAN, draw: torch.Generator, nearer: bool = False) -> Tensor:
-    """Return a random whitened w ``(1, latent)``; ``nearer`` to the mean by a factor of .4 to 1.1."""
-    v = whole(torch.randn(1, *whole.latent_shape, generator=draw), to="w")
-    return v * (0.4 + 0.7 * torch.rand((), generator=draw)) if nearer else v
-
-
-def haar(image: Tensor) -> Tensor:
-    """Return the coefficients of which ``inverse_haar`` makes an image.
-
-    Example:
-        >>> x = torch.rand(2, 3, 4, 6)
-        >>> bool(torch.allclose(inverse_haar(haar(x)), x, atol=1e-6))
-        True
-    """
-    a, b, c, d = F.pixel_unshuffle(image, 2).unflatten(1, (-1, 4)).unbind(2)
-    details = torch.stack((a + b - c - d, a - b + c - d, a - b - c + d), 2)
-    return torch.cat((a + b + c + d, details.flatten(1, 2)), 1) / 2
-
-
-def _design(G: ReducedMobileStyleGAN, v: Tensor) -> Tensor:
-    """Return all that the head's coefficients are linear in, ``(size, pixels)``, with a row of ones."""
-    styles = G._spread(G.whitening.colour(v))
-    features, last = G.features(styles)
-    around = F.unfold(G.to_img.modulate(last, styles[:, -1]), 3, padding=1)[0]
-    return torch.cat((around, features.flatten(2)[0], torch.ones_like(around[:1])))
