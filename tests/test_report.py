@@ -472,3 +472,6 @@ def test_many_images_are_made_as_they_are_needed(outs, visit, tmp_path):
     assert loaded(page, "#detail img") > 0
     sizes = page.locator("#detail .slider img").evaluate_all("all => all.map(e => [e.naturalWidth, e.src.slice(0, 5)])")
     assert sizes == [[160, "file:"]] * 2
+    page.keyboard.press("Escape")
+    page.set_viewport_size({"width": 390, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "wider than a phone"

@@ -67,9 +67,7 @@ def comparison_sheet(
     return sheet
 
 
-def fitting_font(
-    texts: Iterable[str], width: int, largest: int = 10
-) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def fitting_font(texts: Iterable[str], width: int, largest: int = 10) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Return the font in which each of the texts is no wider than ``width``, up to width / ``largest`` high."""
     texts = list(texts)
     sizes = range(max(width // largest, 8), 8, -1)
