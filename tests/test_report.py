@@ -45,6 +45,7 @@ def visit(browser):
     complaints, contexts = [], []
 
     def visit(path, width=1280, **settings):
+        settings = {"reduced_motion": "reduce", **settings}
         context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **settings)
         contexts.append(context)
         page = context.new_page()
@@ -473,5 +474,14 @@ def test_many_images_are_made_as_they_are_needed(outs, visit, tmp_path):
     sizes = page.locator("#detail .slider img").evaluate_all("all => all.map(e => [e.naturalWidth, e.src.slice(0, 5)])")
     assert sizes == [[160, "file:"]] * 2
     page.keyboard.press("Escape")
+    page.locator("nav a", has_text="Images").click()
+    page.locator("article").nth(9).scroll_into_view_if_needed()
+    page.locator("article").nth(9).locator("figure button").first.click()
+    place = page.evaluate("scrollY")
+    page.go_back()
+    page.locator("#detail").wait_for(state="hidden")
+    page.wait_for_timeout(300)
+    assert page.evaluate("scrollY") == place, "back at the picture, not at the head of the section"
     page.set_viewport_size({"width": 390, "height": 900})
+    page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "wider than a phone"

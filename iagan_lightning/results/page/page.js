@@ -486,6 +486,7 @@ function addressOf({ number, index, kind }) {
   if (kind !== METHOD) words.set("picture", kind);
   return `#${words}`;
 }
+let left = null; // where the list was when a picture was opened from it
 function fromAddress() {
   const words = new URLSearchParams(location.hash.slice(1));
   const number = data.images.findIndex((image) => image.name === words.get("image"));
@@ -498,13 +499,20 @@ function open(number, index = 0, kind = METHOD) {
   if (!data.images[number].runs[index]) index = data.images[number].runs.findIndex(Boolean);
   const place = { number, index, kind };
   if (dialog.open) history.replaceState(history.state, "", addressOf(place));
-  else history.pushState({ opened: true }, "", addressOf(place));
+  else {
+    left = scrollY;
+    history.pushState({ opened: true }, "", addressOf(place));
+  }
   show(place);
 }
 function follow() {
   const place = fromAddress();
-  if (place) show(place);
-  else if (dialog.open) dialog.close();
+  if (place) { show(place); return; }
+  if (dialog.open) dialog.close();
+  // A browser that goes back goes to the section of an earlier click, too: the list stays where it was instead.
+  const top = left;
+  left = null;
+  if (top !== null) requestAnimationFrame(() => scrollTo({ top, behavior: "instant" }));
 }
 function show(place) {
   const { number, index, kind } = current = place;
