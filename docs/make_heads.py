@@ -1,6 +1,6 @@
 """Fit the heads with which ffhq1024 makes its pictures at 128, 256 and 512 pixels, and judge them.
 
-    python docs/make_heads.py --pixels 128 --samples 200 --steps 300
+    python docs/make_heads.py --pixels 128 --samples 100
 
 Writes iagan_lightning/priors/heads/ffhqPIXELS.safetensors in half precision, and prints PSNR against the means of
 blocks of the large picture, on latents that were never seen, and how much energy there is at the highest frequency and
@@ -21,17 +21,16 @@ from torch import Tensor
 from iagan_lightning.generators import MobileStyleGAN, load_generator
 from iagan_lightning.generators.catalogue import CATALOGUE
 from iagan_lightning.generators.mobile_stylegan_reduced import ReducedMobileStyleGAN, reduce
-from iagan_lightning.training.heads import Pair, fit_head, follow, head_of, pairs
+from iagan_lightning.training.heads import Pair, fit_head, head_of, pairs
 
 UNSEEN = 1_000_000  # seed of the latents to judge by
 
 
 def main() -> None:
-    """Fit, follow, fit again, and judge."""
+    """Fit, judge and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pixels", type=int, required=True, choices=[128, 256, 512])
-    parser.add_argument("--samples", type=int, default=200, help="pictures to fit to")
-    parser.add_argument("--steps", type=int, default=0, help="in which weights follow the head")
+    parser.add_argument("--samples", type=int, default=100, help="pictures to fit to")
     parser.add_argument("--share", type=float, default=0.25, help="of the pixels, for the coefficients")
     parser.add_argument("--judged", type=int, default=32, help="pictures to judge by")
     given = parser.parse_args()
@@ -43,11 +42,7 @@ def main() -> None:
         G = reduce(whole, given.pixels).requires_grad_(False)
         fit_head(G, store, given.share)
         judge(G, unseen, "fitted")
-        if given.steps:
-            follow(G, store.forever(), given.steps)
-            fit_head(G, store, given.share)
-            judge(G, unseen, f"after {given.steps} steps")
-    head = {name: value.half().contiguous() for name, value in head_of(G, whole).items()}
+    head = {name: value.half().contiguous() for name, value in head_of(G).items()}
     path = CATALOGUE[f"ffhq{given.pixels}"].head
     path.parent.mkdir(exist_ok=True)
     save_file(head, path)
@@ -71,11 +66,6 @@ class Store:
         for v, x in torch.load(self.path, weights_only=True):
             yield v, x.float() / 127.5
 
-    def forever(self) -> Iterator[Pair]:
-        """Return them again and again."""
-        while True:
-            yield from self()
-
 
 @torch.no_grad()
 def judge(G: ReducedMobileStyleGAN, unseen: list[Pair], when: str) -> None:
@@ -92,11 +82,11 @@ def judge(G: ReducedMobileStyleGAN, unseen: list[Pair], when: str) -> None:
 
 
 def bands(image: Tensor) -> Tensor:
-    """Return the mean energy near the highest frequency and near half of it."""
+    """Return the mean energy at the highest frequency and at half of it, across or down."""
     power = torch.fft.fft2(image).abs().square().mean((0, 1))
     cycles = torch.fft.fftfreq(image.shape[-1]).abs()
     highest = torch.maximum(cycles[:, None], cycles)
-    return torch.stack([power[(highest - place).abs() <= 0.02].mean() for place in (0.5, 0.25)])
+    return torch.stack([power[highest == place].mean() for place in (0.5, 0.25)])
 
 
 if __name__ == "__main__":

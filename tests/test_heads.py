@@ -25,7 +25,8 @@ from iagan_lightning.generators.mobile_stylegan import SeparableConvolution
 from iagan_lightning.generators.mobile_stylegan_reduced import reduce
 from iagan_lightning.methods.stacking import call_stacked
 from iagan_lightning.operators import BicubicDownsampling
-from iagan_lightning.training.heads import fit_head, follow, follows, head_of, pairs
+from iagan_lightning.training import heads
+from iagan_lightning.training.heads import fit_head, haar, head_of, pairs
 
 SIZES = {"channels": (16, 16, 16, 8, 4), "latent": 6, "mapping": 2}  # 128 pixels
 
@@ -96,25 +97,21 @@ def test_no_other_head_is_nearer_to_what_it_was_fitted_to(whole):
         weight.copy_(before)
 
 
-def test_weights_follow_the_head_and_are_stored_as_changes(whole):
-    G, made = reduce(whole, 16).requires_grad_(False), data(whole, 16, 4)
-    fit_head(G, made)
-    before = decibels(G, list(made()))
+def test_flat_parts_have_no_grid(whole):
+    """Errors that are the same all over a block are kept small, at the price of a little in the mean square."""
+    with_weight, without = (reduce(whole, 64).requires_grad_(False) for _ in range(2))
+    made = data(whole, 64)
+    fit_head(with_weight, made)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heads, "WEIGHT", 0.0)
+        fit_head(without, made)
 
-    def forever():
-        while True:
-            yield from made()
+    def even(G):
+        errors = [haar(G(v, space="w") - x) for v, x in made()]
+        return float(torch.cat([F.avg_pool2d(error, 8) for error in errors]).square().mean())
 
-    follow(G, forever(), 40)
-    assert decibels(G, list(made())) > before + 0.02
-    assert not any(p.requires_grad for p in G.parameters())
-    head = head_of(G, whole)
-    changed = {name.removeprefix("change.") for name in head if name.startswith("change.")}
-    assert changed == {name for name, _ in G.named_parameters() if follows(G, name)}
-    assert {name.split(".")[1] for name in changed} == {"1", "2", "3"}
-    again = reduce(whole, 16, head)
-    z = torch.randn(2, 6, generator=torch.Generator().manual_seed(2))
-    assert torch.allclose(again(z), G(z), atol=1e-5)
+    assert even(with_weight) < 0.7 * even(without)
+    assert decibels(with_weight, list(made())) > decibels(without, list(made())) - 0.5
 
 
 def test_it_is_a_generator_like_the_others(whole, tmp_path):
@@ -165,7 +162,7 @@ def priors(tmp_path, monkeypatch):
     whole = load_generator(wheel)
     G = reduce(whole, 16).requires_grad_(False)
     fit_head(G, data(whole.requires_grad_(False), 16))
-    save_file(head_of(G, whole), CATALOGUE["small"].head)
+    save_file(head_of(G), CATALOGUE["small"].head)
     return G
 
 
@@ -194,13 +191,13 @@ def test_another_head_makes_it_anew(priors, capsys):
 @pytest.mark.parametrize("pixels", [128, 256, 512])
 def test_the_heads_that_are_bundled_fit_the_published_network(pixels):
     path = CATALOGUE[f"ffhq{pixels}"].head
-    assert path.stat().st_size < 400_000
+    assert path.stat().st_size < 100_000
     head = load_file(path)
     with torch.device("meta"):
         own = ReducedMobileStyleGAN(pixels=pixels).state_dict()
-    assert {f"to_img.{name}" for name in head if not name.startswith("change.")} == {
+    assert {f"to_img.{name}" for name in head} == {
         name for name in own if name.startswith("to_img.") and ".modulation." not in name
     }
     for name, value in head.items():
         assert value.isfinite().all()
-        assert value.shape == own[name.removeprefix("change.") if "change." in name else f"to_img.{name}"].shape
+        assert value.shape == own[f"to_img.{name}"].shape

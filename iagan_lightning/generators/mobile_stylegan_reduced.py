@@ -19,7 +19,6 @@ from iagan_lightning.generators.mobile_stylegan import (
 )
 
 JOINT = 5  # pixels across the filter that joins the blocks of the head
-CHANGE = "change."  # before the name of a weight that follows the head
 
 
 class ReducedMobileStyleGAN(MobileStyleGAN):
@@ -139,8 +138,7 @@ def reduce(whole: MobileStyleGAN, pixels: int, head: Mapping[str, Tensor] | None
     Args:
         whole: the network, which is not changed.
         pixels: of the images.
-        head: parameters of the head by name, and ``change.NAME`` for weights of the levels that do not grow and follow
-            it a little; a head that makes nothing when left out.
+        head: its parameters by name; one that makes nothing when left out.
 
     Raises:
         WeightsError: for a head of another network.
@@ -153,8 +151,6 @@ def reduce(whole: MobileStyleGAN, pixels: int, head: Mapping[str, Tensor] | None
             state[name] = F.adaptive_avg_pool2d(value, own[name].shape[-2:])
     for name, _ in G.to_img.named_parameters(recurse=False):
         state[f"to_img.{name}"] = own[f"to_img.{name}"] if head is None else head[name].float()
-    for name in (name for name in head or {} if name.startswith(CHANGE)):
-        state[name.removeprefix(CHANGE)] = state[name.removeprefix(CHANGE)] + (head or {})[name].float()
     try:
         G.load_state_dict(state)
     except RuntimeError as error:
