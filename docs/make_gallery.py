@@ -31,7 +31,8 @@ HEAD = """\
 # Examples
 
 Short scripts in `examples/`, each with what it printed and made
-([make_gallery.py](make_gallery.py) ran them, on {machine}). On two idle cores none takes longer than about a minute.
+([make_gallery.py](make_gallery.py) ran them, on {machine}, which had other work too). `...` stands for the table
+that Lightning draws of a network.
 """
 
 

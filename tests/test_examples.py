@@ -112,3 +112,19 @@ def test_scripts_run_as_they_stand(script, tmp_path, request):
     gains = [float(number) for number in re.findall(r"(\d+\.\d\d)\b(?= dB)", done.stdout)]
     if script.stem in ("own_operator", "own_prior"):
         assert gains[-1] > gains[0] + 5, done.stdout
+
+
+def test_the_first_hour_on_the_page_is_the_one_of_its_script():
+    """What it shows as typed and written is what the script runs; the script ends where a command fails."""
+    spec = importlib.util.spec_from_file_location("make_first_hour", ROOT / "docs" / "make_first_hour.py")
+    script = importlib.util.module_from_spec(spec)
+    sys.modules["make_first_hour"] = script  # dataclasses look there
+    spec.loader.exec_module(script)
+    page = (ROOT / "docs" / "first_hour.md").read_text(encoding="utf-8")
+    typed = [command.format(root="iagan-lightning/") for step in script.STEPS for command in step.commands]
+    assert re.findall(r"^\$ (.*)$", page, re.MULTILINE) == typed
+    for step in script.STEPS:
+        assert f"\n## {step.title}\n" in page
+        assert all(content in page for content in step.files.values())
+    assert str(ROOT) not in page
+    assert script.trim("\n".join(map(str, range(50))), 4) == "0\n1\n...\n48\n49"

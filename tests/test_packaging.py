@@ -1,5 +1,6 @@
 """The package as it is installed, not as it lies in the checkout."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -54,8 +55,8 @@ def test_what_is_built_runs_without_the_repository(kind, tmp_path):
     assert "--model.generator" in done.stdout
     # The main job as a newcomer runs it: from any folder, with the bundled prior and pictures, without a network.
     offline = (
-        "import socket, sys; socket.socket.connect = None; import iagan_lightning; from iagan_lightning.cli import main;"
-        "print(iagan_lightning.__file__); sys.exit(main())"
+        "import socket, sys; socket.socket.connect = None; import iagan_lightning; "
+        "from iagan_lightning.cli import main; print(iagan_lightning.__file__); sys.exit(main())"
     )
     job = [own / "python", "-c", offline, "super-resolution", "--lpips", "none"]
     done = subprocess.run(job, cwd=tmp_path, env={"PATH": ""}, **SEEN)
@@ -72,10 +73,9 @@ def test_what_is_built_runs_without_the_repository(kind, tmp_path):
 def build(kind, folder):
     """Build a wheel, or an sdist, of a copy of the checkout, with setuptools of PyPI."""
     source = folder / "source"
-    leave_out = shutil.ignore_patterns(
-        ".git", "*.egg-info", "build", "dist", ".venv", "__pycache__", ".*_cache", "runs"
-    )
-    shutil.copytree(ROOT, source, ignore=leave_out)
+    packed = ("iagan_lightning", "callbacks", "tests", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+    leave_out = {path.name for path in ROOT.iterdir()} - {*packed}
+    shutil.copytree(ROOT, source, ignore=lambda folder, names: leave_out & {*names} if folder == str(ROOT) else ())
     if kind == "wheel":
         subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source], check=True)
     else:
@@ -104,7 +104,7 @@ def test_no_module_needs_an_extra():
         "[importlib.import_module(name) for name in found]\n"
         "print(len(found), *(name for name in names if name in sys.modules))"
     )
-    done = python("-c", code, cwd=ROOT, PYTHONPATH=str(ROOT))
+    done = python("-c", code, cwd=ROOT, PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     assert done.returncode == 0, done.stderr
     number, *taken = done.stdout.split()
     assert int(number) > 100
