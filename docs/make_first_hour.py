@@ -81,14 +81,16 @@ STEPS = [
         keeps=4,
     ),
     Step(
-        "The main job", "Two bundled portraits, made small and enlarged again.", ["iagan super-resolution --out first"]
+        "The main job",
+        "Two bundled portraits, made small and enlarged again.",
+        ["iagan super-resolution --lpips squeeze --out first"],
     ),
     Step(
         "A picture of one's own",
         "A small one; here it is made of a portrait.",
         [
             "python own.py",
-            "iagan super-resolution --data.measurements my-pictures --model.generator faces64 --out mine",
+            "iagan super-resolution --data.measurements my-pictures --model.generator faces64 --lpips none --out mine",
         ],
         {"own.py": OWN},
     ),
@@ -97,14 +99,14 @@ STEPS = [
         "Half of the rows are hidden. First the check, then a run.",
         [
             "iagan check-operator blinds.Blinds",
-            "iagan inpainting --operator blinds.Blinds --model.generator faces64 --out blinds",
+            "iagan inpainting --operator blinds.Blinds --model.generator faces64 --lpips none --out blinds",
         ],
         {"blinds.py": BLINDS},
     ),
     Step(
         "A method of one's own",
         "A third fit behind the two of IAGAN.",
-        ["iagan super-resolution --model polished.Polished --model.generator began64 --out polished"],
+        ["iagan super-resolution --model polished.Polished --model.generator began64 --lpips none --out polished"],
         {"polished.py": POLISHED},
     ),
     Step(
@@ -115,9 +117,9 @@ STEPS = [
     ),
     Step(
         "Two runs compared",
-        "The same pictures with the smaller prior, then one page for both.",
+        "IAGAN with the same prior, then one page that has it beside the method above.",
         [
-            "iagan super-resolution --model.generator began64 --out second --quiet true",
+            "iagan super-resolution --model.generator began64 --lpips none --out second --quiet true",
             "iagan report polished second --out both.html",
             "ls -s both.html",
         ],
@@ -135,6 +137,7 @@ lines that are left out.
 def trim(text: str, keeps: int) -> str:
     """Return the first and last lines where there are too many, without what a terminal would have drawn over."""
     lines = [line.rsplit("\r", 1)[-1].rstrip().replace(str(ROOT), "iagan-lightning") for line in text.splitlines()]
+    lines = [line for line in lines if not line.startswith("Looking in ")]  # where this machine has its packages
     lines = [re.sub(r"(?<=.{140}).+", " ...", line) for line in lines if line]
     if len(lines) <= keeps:
         return "\n".join(lines)
@@ -161,7 +164,7 @@ def show(step: Step, folder: Path, environment: dict[str, str]) -> str:
         if done.returncode:
             raise SystemExit(f"{typed}\n{done.stdout}\nexit status {done.returncode}")
         seconds = time.perf_counter() - started
-        seen = trim(done.stdout, step.keeps)
+        seen = trim(done.stdout.replace(str(folder), "~"), step.keeps)
         shown = command.format(root="iagan-lightning/")
         parts.append(f"```console\n$ {shown}\n{seen}{chr(10) * bool(seen)}```\n\n{seconds:.0f} seconds.\n")
     return "\n".join(parts)
