@@ -1,30 +1,41 @@
-"""One TensorBoard run per image: curves over all fits, images on the way, the final comparison."""
+"""One TensorBoard run per image: curves over all fits, images on the way, the final comparison.
+
+TensorBoard sorts its groups by name and opens the first two: the names below put the curves first, then what a result
+came to, then pictures on the way.
+"""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
 from iagan_lightning.callbacks.curves import curve_point, is_point
+from iagan_lightning.callbacks.result_writer import finished
 from PIL import Image
 
 from iagan_lightning.data.images import to_pillow
+from iagan_lightning.methods.fit import Fit, nothing
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule
 from iagan_lightning.results.folder import OutputFolder
-from iagan_lightning.results.sheet import sheet_of
+from iagan_lightning.results.registry import METRICS
+from iagan_lightning.results.sheet import TITLES, sheet_of
 
-CELL = 128  # of the final comparison: small, because TensorBoard shows pictures in narrow cards
+CELL, COLUMNS = 128, 4  # of the final comparison: TensorBoard shrinks what is wider than a narrow card, captions too
+CURVES = ("objective", "psnr", "residual")
 
 
 class TensorBoardImages(pl.Callback):
     """Write ``OUT/tensorboard/NAME/events...`` for each image.
 
-    Tags: ``objective``, ``residual``, ``psnr`` (with the truth) and ``stage`` (from 0, the first fit, to 1, the last)
-    over all evaluations, ``image/csgm`` and ``image/iagan`` while they form, ``final/comparison``, and
-    ``final/METHOD/METRIC``. The HPARAMS tab compares runs: settings of all fits beside the final metrics.
+    Tags: ``curve/objective``, ``curve/residual``, ``curve/psnr`` (with the truth) and ``curve/stage`` (from 0, the
+    first fit, to 1, the last) over all evaluations; ``final/comparison`` and ``final/METHOD/METRIC``; ``image/csgm``
+    and ``image/iagan`` while they form; ``result/METRIC``, evaluations and seconds of the result that is offered;
+    ``stage/FIT/CURVE``, a dot where a fit ends. The tab CUSTOM SCALARS has these dots on their curves, HPARAMS compares
+    runs: the settings of ``compared`` beside ``result/METRIC``.
 
     Args:
         out: folder of the run.
@@ -48,6 +59,8 @@ class TensorBoardImages(pl.Callback):
 
             self._close()
             self._writers = [FileWriter(str(self.out.tensorboard(name))) for name in module.names]
+            for writer in self._writers:
+                writer.add_summary(layout(), 0)
             self._steps = self._written = 0
         self._points = 0
 
@@ -62,11 +75,11 @@ class TensorBoardImages(pl.Callback):
 
     def _write(self, module: TestTimeModule, step: int, pictured: bool) -> None:
         curves, images = curve_point(module)
-        values = {tag: curve.tolist() for tag, curve in curves.items()}
+        values = {f"curve/{tag}": curve.tolist() for tag, curve in curves.items()}
         tag = f"image/{module.current.result or module.stage}"
         place = module.fits.index(module.current) / max(len(module.fits) - 1, 1)
         for index, writer in enumerate(self._writers):
-            scalars = {name: curve[index] for name, curve in values.items()} | {"stage": place}
+            scalars = {name: curve[index] for name, curve in values.items()} | {"curve/stage": place}
             pictures = {tag: to_pillow(images[index])} if pictured else {}
             writer.add_summary(summary(scalars, pictures), step)
         self._written = step
@@ -74,24 +87,25 @@ class TensorBoardImages(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write where the fit ended; after the last one the comparison and the final metrics; close the files."""
         module = require_method(pl_module, self)
-        if self._writers and self._written < self._steps - 1:
-            self._write(module, self._steps - 1, pictured=False)
+        if self._writers and self._steps:
+            if self._written < self._steps - 1:
+                self._write(module, self._steps - 1, pictured=False)
+            ends = {f"stage/{module.stage}/{tag}": curve.tolist() for tag, curve in curve_point(module)[0].items()}
+            for index, writer in enumerate(self._writers):
+                writer.add_summary(summary({tag: values[index] for tag, values in ends.items()}, {}), self._steps - 1)
         if not module.is_last:
             return
-        from torch.utils.tensorboard.summary import hparams
-
         for index, writer in enumerate(self._writers):
-            metrics = module.metrics[index] if module.metrics else {}
-            results = {method: images[index].cpu() for method, images in module.results.items()}
-            truth = None if module.truth is None else module.truth[index].cpu()
-            picture = module.operator.picture(module.y[index])
-            sheet = sheet_of(results, truth, picture, metrics, module.titles, CELL)
-            finals = {f"final/{method}/{name}": value for method, row in metrics.items() for name, value in row.items()}
-            # Of the columns that each run could declare, TensorBoard believes the first run's: it finds all by itself.
-            _, start, end = hparams(settings_of(module), {})
-            whole = summary(finals, {"final/comparison": sheet})
-            whole.MergeFrom(start)
-            whole.MergeFrom(end)
+            done = finished(module, index)
+            record = done.record()
+            sheet = sheet_of(done.results, done.truth, done.measurement, done.metrics, done.titles, CELL, COLUMNS)
+            finals = {f"final/{method}/{key}": x for method, row in done.metrics.items() for key, x in row.items()}
+            offered = {key: x for key, x in done.metrics.get(record["offered"], {}).items() if key in METRICS}
+            spent = {"evaluations": sum(done.evaluations.values()), "seconds": sum(done.seconds.values())}
+            results = {f"result/{key}": x for key, x in {**offered, **spent}.items()}
+            whole = summary(finals | results, {"final/comparison": sheet})
+            method = (TITLES | done.titles).get(record["offered"], record["offered"])
+            whole.MergeFrom(comparison(module, method, offered.keys()))
             writer.add_summary(whole, self._steps)
         self._close()
 
@@ -125,6 +139,65 @@ def summary(scalars: dict[str, float], pictures: dict[str, Image.Image]) -> Any:
         image = Summary.Image(width=picture.width, height=picture.height, **encoded)
         values.append(Summary.Value(tag=tag, image=image))
     return Summary(value=values)
+
+
+def layout() -> Any:
+    """Return what the tab CUSTOM SCALARS shows: each curve with a dot where a fit ended; the same in every run."""
+    from torch.utils.tensorboard.summary import custom_scalars
+
+    charts = {tag: ["Multiline", [f"^curve/{tag}$", f"^stage/.+/{tag}$"]] for tag in CURVES}
+    return custom_scalars({"curves, with a mark where a stage ends": charts})
+
+
+def comparison(module: TestTimeModule, method: str, measured: Collection[str]) -> Any:
+    """Return what the tab HPARAMS takes of a run: its settings, and which columns to show.
+
+    Args:
+        module: the method, with its plan.
+        method: what the offered result is called.
+        measured: its metrics.
+    """
+    from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb
+    from torch.utils.tensorboard.summary import hparams
+
+    few = {"method": method, **compared(module)}
+    # TensorBoard takes the columns of all runs from the first: metrics are declared that only others may have. Three
+    # networks for LPIPS would be three columns, two of them empty.
+    columns = [key for key in METRICS if key in measured or not key.startswith("lpips")]
+    titles = {key: f"{METRICS[key].title} {METRICS[key].unit}".strip() for key in columns}
+    whole = hparams_config_pb(
+        [HParam(key) for key in few],
+        [Metric(f"result/{key}", display_name=titles.get(key, key)) for key in [*columns, "evaluations", "seconds"]],
+    )
+    _, start, end = hparams(few | settings_of(module), {})
+    whole.MergeFrom(start)
+    whole.MergeFrom(end)
+    return whole
+
+
+def compared(module: TestTimeModule) -> dict[str, str | float | bool]:
+    """Return the few settings by which runs are compared, under names that every method has.
+
+    What each fit has of its own is one text, in the order of the fits: ``lbfgs, adam``.
+    """
+    fits = [fit for fit in module.fits if fit.result is not None]
+
+    def each(setting: Callable[[Fit], Any]) -> str:
+        return ", ".join(str(setting(fit)) for fit in fits)
+
+    def rates(fit: Fit) -> str:
+        """Return Adam's rate of the latent, and after a stroke that of the weights, where they are used."""
+        used = [] if fit.space is None else [f"{fit.settings.lr:g}"]
+        used += [] if fit.adapts is nothing else [f"{fit.settings.lr_weights:g}"]
+        return "/".join(used) if fit.settings.optimizer == "adam" else "none"
+
+    return {
+        **{key: value for key, value in settings_of(module).items() if "/" not in key},
+        "optimizer": each(lambda fit: fit.settings.optimizer),
+        "steps": each(lambda fit: fit.settings.steps),
+        "lr": each(rates),
+        "stop": each(lambda fit: fit.settings.stop),
+    }
 
 
 def settings_of(module: TestTimeModule) -> dict[str, str | float | bool]:

@@ -48,7 +48,7 @@ def make(run):
         server.configure(argv=["", "--logdir", str(Path(run) / "tensorboard"), "--port", "0"])
         url = server.launch()
         page = browser.new_page(viewport={"width": 1280, "height": 1310})
-        page.goto(f"{url}?tagFilter=%5E(image/iagan%7Cobjective%7Cpsnr%7Cstage)%24#timeseries")
+        page.goto(f"{url}?tagFilter=%5E(curve/.*%7Cfinal/comparison)%24#timeseries")
         page.wait_for_timeout(8000)  # the page says nowhere that it is complete
         page.get_by_label("Close side pane").click()
         page.wait_for_timeout(8000)

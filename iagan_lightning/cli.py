@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from iagan_lightning import __version__, signals
+from iagan_lightning import signals
+from iagan_lightning.deferred import import_torchmetrics
 from iagan_lightning.terminal import drop_output, prepare_streams, without_traceback
 
 HELP = """\
@@ -34,12 +35,13 @@ tasks:
   check-operator      is your operator linear, are its adjoint and pseudo-inverse right
   rebuild             an image again, from what --save weights kept of it
 
-  iagan TASK --help             the options of a task
+  iagan TASK --help             the options of a task or command; --help all has the rest
   iagan TASK --print_config     all options as YAML, for --config FILE
 
 options:
-  --help, -h    this text
-  --version     the version
+  --help, -h           this text
+  --version            the versions that decide about numbers
+  --completion SHELL   completion of commands, options and choices: eval "$(iagan --completion bash)", or zsh
 
 exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad arguments,
              130 interrupted by Ctrl-C, 143 ended by SIGTERM: the same command goes on
@@ -82,11 +84,11 @@ def _run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(HELP, end="")
         return 0 if args else 2
-    if args[0] == "--version":
-        print(f"iagan {__version__}")
-        return 0
-    if args[0] not in COMMANDS and not _added(args[0]):
-        return _refuse(f"unknown task {args[0]!r}: choose one of {', '.join(COMMANDS)} (iagan --help)")
+    try:
+        if _answered(args[0], args[1:]):
+            return 0
+    except ValueError as error:
+        return _refuse(str(error))
     # Waiting threads of OpenMP spin for milliseconds by default; where other programs want the cores too, that makes
     # every operation several times slower. Read when PyTorch is loaded, which has not happened yet.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
@@ -103,9 +105,37 @@ def _run(args: list[str]) -> int:
         return _refuse(str(error))
 
 
+def _answered(word: str, others: list[str]) -> bool:
+    """Print what is asked for where that needs no heavy import, and tell whether that was all.
+
+    Raises:
+        ValueError: for words that cannot be.
+    """
+    from iagan_lightning.commands import completion, front, messages, pages
+
+    option, _, value = word.partition("=")
+    if option == "--version":
+        print(front.versions())
+    elif option == "--completion":
+        print(completion.completion(value or (others or [""])[0], COMMANDS), end="")
+    elif word not in COMMANDS:
+        if not _added(word):
+            hint = messages.meant(word, COMMANDS) or f": choose one of {', '.join(COMMANDS)}"
+            raise ValueError(f"unknown task {word!r}{hint} (iagan --help)")
+        return False
+    elif (text := pages.page_of(word, others)) is not None:
+        print(text, end="")
+    else:
+        front.check_words(word, others)
+        return False
+    return True
+
+
 def _command(word: str) -> Callable[[list[str]], int]:
     """Import what a word runs: tasks share a module, each other command has its own."""
     name = word.replace("-", "_") if word in COMMANDS and word not in TASKS else "task"
+    if name in ("task", "train_prior", "reproduce", "check_operator"):  # on Lightning, which wants TorchMetrics
+        import_torchmetrics()
     module = import_module(f"iagan_lightning.commands.{'tasks' if name == 'task' else name}")
     run: Callable[[list[str]], int] = getattr(module, f"run_{name}")
     return run

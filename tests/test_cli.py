@@ -181,7 +181,7 @@ def test_noise_of_unknown_level(command, pictures, tmp_path):
     assert set(content["objective"]) == {"latent", "joint"}
     events = EventAccumulator(str(tmp_path / "out" / "tensorboard" / "a"))
     events.Reload()
-    stages = [event.value for event in events.Scalars("stage")]
+    stages = [event.value for event in events.Scalars("curve/stage")]
     assert stages == sorted(stages)
     assert set(stages) == {0.0, 0.5, 1.0}
 
@@ -201,16 +201,25 @@ def test_tensorboard_holds_both_stages(command, pictures, tmp_path):
     for name in names:
         events = EventAccumulator(str(runs / name))
         events.Reload()
-        methods = record(tmp_path / "out", name)["methods"]
+        content = record(tmp_path / "out", name)
+        methods, offered = content["methods"], content["methods"][content["offered"]]
         final = {f"final/{method}/{key}": value for method, row in methods.items() for key, value in row.items()}
+        final |= {f"result/{key}": offered[key] for key in ("psnr", "ssim", "residual")}
+        final |= {"result/evaluations": 10, "result/seconds": content["seconds"]["total"]}
         assert {"final/iagan_bp/psnr", "final/naive/residual"} <= set(final)
-        assert set(events.Tags()["scalars"]) == {"objective", "residual", "psnr", "stage", *final}
+        curves = {f"curve/{tag}" for tag in ("objective", "residual", "psnr", "stage")}
+        ends = {f"stage/{fit}/{tag}" for fit in ("latent", "joint") for tag in ("objective", "residual", "psnr")}
+        assert set(events.Tags()["scalars"]) == {*curves, *ends, *final}
         assert set(events.Tags()["images"]) == {"image/csgm", "image/iagan", "final/comparison"}
-        stages = [(event.step, event.value) for event in events.Scalars("stage")]
+        stages = [(event.step, event.value) for event in events.Scalars("curve/stage")]
         points = [0, 1, 2, 3, 5, 6, 7, 8, 9]
         assert stages == [(step, float(step >= 6)) for step in points]
         for tag in ("objective", "residual", "psnr"):
-            assert [event.step for event in events.Scalars(tag)] == points
+            curve = {event.step: event.value for event in events.Scalars(f"curve/{tag}")}
+            assert list(curve) == points
+            for fit, end in (("latent", 5), ("joint", 9)):
+                marks = [(event.step, event.value) for event in events.Scalars(f"stage/{fit}/{tag}")]
+                assert marks == [(end, curve[end])], "one dot on the curve, where the stage ends"
         assert {tag: events.Scalars(tag)[-1].value for tag in final} == pytest.approx(final, rel=1e-5)
         for tag, steps, size in (
             ("image/csgm", [0, 5], (16, 16)),  # pictures on the way, with every fourth point
@@ -224,6 +233,39 @@ def test_tensorboard_holds_both_stages(command, pictures, tmp_path):
                     picture.load()
                     assert picture.size == (event.width, event.height)
                     assert size in (None, picture.size)
+
+
+def test_tensorboard_shows_curves_first(command, pictures, tmp_path):
+    """TensorBoard sorts groups by name and opens the first two; stages are marked on their curves."""
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+    command("--data.root", pictures)
+    layouts = set()
+    for name in ("a", "b", "below/c"):
+        events = EventAccumulator(str(tmp_path / "out" / "tensorboard" / name)).Reload()
+        tags = [*events.Tags()["scalars"], *events.Tags()["images"]]
+        assert sorted({tag.partition("/")[0] for tag in tags})[:2] == ["curve", "final"]
+        layouts.update(tensor.tensor_proto.string_val[0] for tensor in events.Tensors("custom_scalars__config__"))
+    (layout,) = map(Layout.FromString, layouts)  # one for all runs, or each would add charts of its own
+    drawn = {chart.title: chart.multiline.tag for category in layout.category for chart in category.chart}
+    assert set(drawn) == {"objective", "psnr", "residual"}
+    for title, patterns in drawn.items():
+        shown = {tag for tag in tags if any(re.match(pattern, tag) for pattern in patterns)}
+        assert shown == {f"curve/{title}", f"stage/latent/{title}", f"stage/joint/{title}"}
+
+
+def test_captions_are_legible_in_a_card_of_tensorboard(command, pictures, tmp_path):
+    """A card is some 280 pixels wide, and shrinks what is wider: capitals stay seven pixels high."""
+    command("--data.root", pictures, "--data.limit", "1")
+    events = EventAccumulator(str(tmp_path / "out" / "tensorboard" / "a")).Reload()
+    with Image.open(io.BytesIO(events.Images("final/comparison")[0].encoded_image_string)) as sheet:
+        dark = np.asarray(sheet.convert("L")) < 100
+        below = dark[136:, :][: sheet.height // 2 - 136]  # under the first row of pictures
+        rows = np.flatnonzero(below[:, : sheet.width // 4].any(1))
+        assert sheet.width <= 560
+    letters = np.diff(rows, prepend=rows[0] - 2) > 1
+    heights = np.diff([*np.flatnonzero(letters), len(rows)])
+    assert heights.max() * 280 / sheet.width >= 7
 
 
 def test_tensorboard_runs_only_for_the_first_images(command, pictures, tmp_path):
@@ -252,13 +294,25 @@ def test_tensorboard_compares_settings_and_final_metrics(command, pictures, tmp_
     assert levels == {"one/tensorboard/a": 0.0, "two/tensorboard/a": pytest.approx(0.1)}
     for name, row in rows.items():
         assert row.hparams["latent/steps"].number_value == 6
+        assert (row.hparams["steps"].string_value, row.hparams["preset"].string_value) == ("6, 4", "fast")
         metrics = {value.name.tag: value.value for value in row.metric_values}
-        methods = record(tmp_path / "runs" / name.split("/")[0], "a")["methods"]
-        for method, final in methods.items():
-            for key, value in final.items():
-                assert metrics[f"final/{method}/{key}"] == pytest.approx(value, rel=1e-5)
-    assert "iagan_bp" in record(tmp_path / "runs" / "one", "a")["methods"]
-    assert "residual_sigma" in record(tmp_path / "runs" / "two", "a")["methods"]["iagan"]
+        content = record(tmp_path / "runs" / name.split("/")[0], "a")
+        offered = content["methods"][content["offered"]]
+        for key in {"psnr", "ssim", "residual", "residual_sigma"} & offered.keys():
+            assert metrics[f"result/{key}"] == pytest.approx(offered[key], rel=1e-5)
+        assert metrics["result/evaluations"] == 10
+    methods = {name: row.hparams["method"].string_value for name, row in rows.items()}
+    assert methods == {"one/tensorboard/a": "IAGAN-BP", "two/tensorboard/a": "IAGAN"}
+    assert "residual_sigma" not in record(tmp_path / "runs" / "one", "a")["methods"]["iagan_bp"]
+    assert "result/residual_sigma" in {value.name.tag for value in rows["two/tensorboard/a"].metric_values}
+    # The columns: a dozen or so, whatever else the events hold.
+    found = context.experiment_from_metadata(
+        RequestContext(), "", True, context.hparams_metadata(RequestContext(), ""), []
+    )
+    columns = [info.name for info in found.hparam_infos]
+    assert columns == ["lr", "method", "noise_std", "operator", "optimizer", "preset", "steps", "stop"]
+    results = [info.name.tag.removeprefix("result/") for info in found.metric_infos]
+    assert results == ["psnr", "ssim", "residual", "residual_sigma", "evaluations", "seconds"]
 
 
 def test_a_hint_where_the_prior_cannot_show_a_picture(command, pictures, tiny, tmp_path, capsys):
@@ -609,10 +663,12 @@ def test_top_level_words(capsys):
 
 
 def test_help_and_print_config_exit_with_zero(capsys, tiny_weights):
-    for flag in ("--help", "--print_config"):
-        with pytest.raises(SystemExit) as stop:
-            main(["super-resolution", "--model.generator", str(tiny_weights), flag])
-        assert stop.value.code == 0
+    words = ["super-resolution", "--model.generator", str(tiny_weights)]
+    assert main([*words, "--help"]) == 0
+    assert main([*words, "--help", "all"]) == 0
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--print_config"])
+    assert stop.value.code == 0
     assert "noise_std: 0.0" in capsys.readouterr().out
 
 

@@ -342,7 +342,7 @@ def test_each_image_has_steps_of_its_own_in_tensorboard(y, tiny, tmp_path):
     for name in ("a", "b"):
         fitted(IAGAN(tiny, "paper", **SHORT), y[:1], board, names=[name])
         events = EventAccumulator(str(tmp_path / "tensorboard" / name)).Reload()
-        steps = [event.step for event in events.Scalars("objective")]
+        steps = [event.step for event in events.Scalars("curve/objective")]
         assert (steps[0], steps[-1]) == (0, 13)
 
 

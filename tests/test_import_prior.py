@@ -25,7 +25,7 @@ def test_bad_input(tmp_path, tiny_weights, capsys):
         ([tmp_path / "text.pth", "--out", tmp_path / "a.safetensors"], "no weight file"),
         ([tiny_weights, "--out", tmp_path / "a.pth"], "ending in .safetensors"),
         ([tiny_weights, "--out", tmp_path / "nowhere" / "a.safetensors"], "nowhere"),
-        ([tiny_weights], "required: out"),
+        ([tiny_weights], "import-prior needs --out"),
     ):
         assert main(["import-prior", *map(str, arguments)]) == 2
         error = capsys.readouterr().err

@@ -373,8 +373,11 @@ def test_bad_words(capsys):
     for words, message in (
         (["get"], "iagan priors get NAME"),
         (["list", "began64"], "iagan priors get NAME"),
-        (["get", "nowhere"], "there is no prior 'nowhere': known are began64, faces64, faces128, ffhq1024"),
-        (["fetch"], "invalid choice: 'fetch'"),
+        (
+            ["get", "nowhere"],
+            "there is no prior 'nowhere': known are began64, faces64, faces128, ffhq128",
+        ),
+        (["fetch"], "action is one of list, get; 'fetch' was given"),
     ):
         assert main(["priors", *words]) == 2
         error = capsys.readouterr().err

@@ -45,6 +45,7 @@ def visit(browser):
     complaints, contexts = [], []
 
     def visit(path, width=1280, **settings):
+        settings = {"reduced_motion": "reduce", **settings}
         context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **settings)
         contexts.append(context)
         page = context.new_page()
@@ -253,6 +254,89 @@ def test_one_image(outs, visit):
     assert not dialog.is_visible()
 
 
+def test_the_address_names_the_open_picture(outs, visit, tmp_path):
+    """Opening is one step of the history: back closes, forward opens again, a link opens the same picture."""
+    path = tmp_path / "both.html"
+    assert main(["report", str(outs / "exact"), str(outs / "noisy"), "--out", str(path)]) == 0
+    page = visit(path)
+    dialog = page.locator("#detail")
+    page.get_by_role("button", name=f"{NAMES[1]}, CSGM", exact=True).first.click()
+    first = page.url
+    page.get_by_label("Run", exact=True).select_option("1")
+    page.get_by_label("Right picture").select_option("iagan")
+    linked = page.url
+    assert linked != first
+    dialog.get_by_label("Next image").click()
+    assert page.url != linked
+    page.go_back()
+    assert not dialog.is_visible()
+    assert "#" not in page.url
+    page.go_forward()
+    assert dialog.is_visible()
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    page.wait_for_function("location.hash === ''")
+
+    other = visit(path)
+    other.goto(linked)
+    other.reload()
+    assert other.locator("#detail h3").first.inner_text() == NAMES[1]
+    assert other.get_by_label("Run", exact=True).input_value() == "1"
+    assert other.get_by_label("Right picture").input_value() == "iagan"
+    other.get_by_label("Close").click()
+    other.wait_for_function("location.hash === ''")
+    other.evaluate("name => { location.hash = new URLSearchParams({ image: name }); }", HOSTILE)
+    assert other.locator("#detail h3").first.inner_text() == HOSTILE
+    other.evaluate("location.hash = 'image=of+another+run'")
+    other.locator("#detail").wait_for(state="hidden")
+    assert other.evaluate("window.hacked") is None
+
+
+def test_one_image_by_the_keyboard(outs, visit):
+    assert main(["report", str(outs / "exact")]) == 0
+    page = visit(outs / "exact" / "report.html")
+    opener = page.get_by_role("button", name="a, IAGAN", exact=True)
+    opener.focus()
+    page.keyboard.press("Enter")
+    names = []
+    page.get_by_label("Next image").focus()
+    for _ in NAMES:
+        names.append(page.locator("#detail h3").first.inner_text())
+        page.keyboard.press("Enter")  # the button keeps the focus from image to image
+    assert sorted(names) == sorted(NAMES)
+    assert page.locator("#detail h3").first.inner_text() == names[0]
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#detail h3").first.inner_text() == names[-1]
+
+    zoomed = page.locator("#detail .compare .cell:not(.whole):not(.error) img").first
+    before = zoomed.evaluate("e => e.style.transformOrigin")
+    page.get_by_label("Place of the detail").focus()
+    page.keyboard.press("ArrowRight")
+    assert zoomed.evaluate("e => e.style.transformOrigin") != before
+    assert page.locator("#detail h3").first.inner_text() == names[-1], "the arrows belong to what has the focus"
+    page.keyboard.press("Escape")
+    assert not page.locator("#detail").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_nothing_that_axe_complains_of(outs, visit, tmp_path, width, scheme):
+    """Names, alternative texts, headings, contrast and the keyboard, for the page and for an open picture."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe: pip install '.[test]'").Axe()
+    path = tmp_path / "both.html"
+    assert main(["report", str(outs / "exact"), str(outs / "noisy"), "--out", str(path)]) == 0
+    assert main(["report", str(outs / "exact")]) == 0
+    for file in (path, outs / "exact" / "report.html"):
+        page = visit(file, width, color_scheme=scheme)
+        for picture in (False, True):
+            if picture:
+                page.locator("article figure button").last.click()
+                loaded(page, "#detail img")
+            found = axe.run(page)
+            assert len(found.response["passes"]) > 10
+            assert found.response["violations"] == [], found.generate_report()
+
+
 def test_errors_are_dark_where_there_are_none(outs, visit, tmp_path):
     """The error map is made by the browser: of a picture that is the truth it is black, of its opposite bright."""
     run = tmp_path / "run"
@@ -389,3 +473,15 @@ def test_many_images_are_made_as_they_are_needed(outs, visit, tmp_path):
     assert loaded(page, "#detail img") > 0
     sizes = page.locator("#detail .slider img").evaluate_all("all => all.map(e => [e.naturalWidth, e.src.slice(0, 5)])")
     assert sizes == [[160, "file:"]] * 2
+    page.keyboard.press("Escape")
+    page.locator("nav a", has_text="Images").click()
+    page.locator("article").nth(9).scroll_into_view_if_needed()
+    page.locator("article").nth(9).locator("figure button").first.click()
+    place = page.evaluate("scrollY")
+    page.go_back()
+    page.locator("#detail").wait_for(state="hidden")
+    page.wait_for_timeout(300)
+    assert page.evaluate("scrollY") == place, "back at the picture, not at the head of the section"
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "wider than a phone"

@@ -1,11 +1,13 @@
 """The commands of all tasks: truths and measurements of one's own, masks, kinds, bad input, check-operator."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import user_operator
 from PIL import Image
 
 from iagan_lightning.cli import TASKS as NAMES
@@ -251,6 +253,56 @@ def test_check_operator(capsys, tmp_path):
 def test_check_operator_finds_mistakes(capsys, target, failing):
     assert main(["check-operator", target, "--image_shape", "[1,8,8]"]) == 1
     assert f"FAIL  {failing}: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("target", "first", "where", "hint", "unclear"),
+    [
+        ("WrongAdjoint", "adjoint (dot test)", "WrongAdjoint.adjoint", "leave adjoint out", 5),
+        ("Twice", "adjoint (dot test)", "Twice.adjoint", "yours is 2 times what", 5),
+        ("NotLinear", "linear", "NotLinear.forward", "no offset", 5),
+        ("Noisy", "same again", "Noisy.forward", "drawn once, in __init__", 10),
+        ("MixesBatch", "batch = one by one", "MixesBatch.forward", "axis 0", 0),
+        ("NoInverse", "A A+ A = A", 'raise RuntimeError("conjugate gradients would', "", 3),
+        ("Raises", "shapes", 'raise IndexError("out of range")', "", 0),
+    ],
+)
+def test_check_operator_names_the_cause_once(capsys, target, first, where, hint, unclear):
+    """What follows from it is no verdict of its own, the place is the user's, and the example call can be made."""
+    assert main(["check-operator", f"user_operator.{target}", "--image_shape", "[1,8,8]"]) == 1
+    printed = capsys.readouterr().out
+    assert [line[6:].partition(": ")[0] for line in printed.splitlines() if line.startswith("FAIL")] == [first]
+    assert f"mend{' first' * bool(unclear)}: {first}\n" in printed
+    place = re.search(r"  where: (.*), line (\d+): (.*)", printed)
+    assert place[1].endswith("user_operator.py") and where in place[3]
+    source = (Path(__file__).parent / "user_operator.py").read_text().splitlines()[int(place[2]) - 1]
+    assert where.rpartition(".")[2] in source
+    assert hint in printed
+    listed = re.search(r"not to be judged before .* holds: (.*)", printed)
+    assert len(listed[1].replace("-projection, float32", "").split(", ")) == unclear if unclear else listed is None
+    assert printed.endswith("1 check failed\n")
+    call = [line.strip() for line in printed.splitlines() if line.startswith("  A = ")]
+    made = {"torch": torch, target: getattr(user_operator, target)}
+    exec(call[0], made)
+    assert made["x"].shape == (2, 1, 8, 16)
+
+
+def test_check_operator_judges_apart_what_is_apart(capsys):
+    """A pseudo-inverse of one's own that has nothing to do with the adjoint is judged whatever that is."""
+    assert main(["check-operator", "user_operator.WrongTwice", "--image_shape", "[1,8,8]"]) == 1
+    printed = capsys.readouterr().out
+    assert "FAIL  adjoint (dot test): " in printed and "FAIL  A A+ A = A: " in printed
+    assert "mend first: adjoint (dot test)" in printed and printed.endswith("2 checks failed\n")
+
+
+def test_check_operator_tells_of_rectangular_images(capsys):
+    """An operator that is right on square images may take no others, and that is told, not held against it."""
+    assert main(["check-operator", "Identity"]) == 0
+    assert "ok    rectangular: shapes, linearity and dot test hold for images of (3, 32, 64)" in capsys.readouterr().out
+    assert main(["check-operator", "user_operator.Masked", "--operator.kind_of_mask", "row"]) == 0
+    printed = capsys.readouterr().out
+    assert "      rectangular: square images only" in printed and "y = x * self.mask" in printed
+    assert printed.endswith("all checks hold\n")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +46,16 @@ def final_state(out):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(value, b[key]) for key, value in a.items())
+
+
+def test_a_training_says_how_far_it_is_and_nothing_else(folder, tmp_path):
+    command = [sys.executable, "-m", "iagan_lightning", *train(folder, tmp_path / "out", 4, "--checkpoint_every", "2")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    first, last = done.stderr.splitlines()
+    number = r"-?\d+(\.\d+)?(e-?\d+)?"
+    assert re.fullmatch(rf"step 2 of 4, about 0:00:\d\d left: \w+ {number}(, \w+ {number})*", first)
+    assert last.startswith("step 4 of 4, about 0:00:00 left: ")
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["prior after 4 steps", "samples"]
 
 
 def test_the_prior_loads_by_its_path(folder, tmp_path, capsys):

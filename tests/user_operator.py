@@ -28,6 +28,19 @@ class WrongAdjoint(LinearOperator):
         return y.cumsum(-1)
 
 
+class Twice(LinearOperator):
+    def forward(self, x):
+        return x.roll(1, -1) / 2
+
+    def adjoint(self, y):
+        return y.roll(-1, -1)
+
+
+class WrongTwice(WrongAdjoint):
+    def pseudo_inverse(self, y, noise_std=0.0):
+        return 2 * y
+
+
 class Noisy(LinearOperator):
     def forward(self, x):
         return x + 0.01 * torch.randn_like(x)

@@ -9,15 +9,12 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from iagan_lightning.commands.messages import for_people
 from iagan_lightning.generators import WeightsError, load_generator, save_generator
 
 
-def run_import_prior(args: Sequence[str]) -> int:
-    """Convert a weight file and return the exit status.
-
-    Raises:
-        ValueError: for arguments that do not parse, and for files that hold no known generator.
-    """
+def parser() -> ArgumentParser:
+    """Return the parser of the command's arguments."""
     parser = ArgumentParser(
         prog="iagan import-prior",
         description="Recognise a generator's weights, convert them without executing anything, and say what they are.",
@@ -30,10 +27,19 @@ def run_import_prior(args: Sequence[str]) -> int:
     settings = "of the generator, such as {label: 3, noise: optimised} of a StyleGAN2, or {framing: ffhq}"
     parser.add_argument("--settings", type=dict[str, Any], default={}, help=settings)
     parser.add_argument("--note", type=str, default="", help="what the header says about the training data")
+    return parser
+
+
+def run_import_prior(args: Sequence[str]) -> int:
+    """Convert a weight file and return the exit status.
+
+    Raises:
+        ValueError: for arguments that do not parse, and for files that hold no known generator.
+    """
     try:
-        given = parser.parse_args(list(args))
+        given = parser().parse_args(list(args))
     except argparse.ArgumentError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(for_people(str(error), ["import-prior", *args]) or str(error)) from error
     out = Path(given.out)
     if out.suffix != ".safetensors":
         raise ValueError(f"--out is a file ending in .safetensors; {out} was given")

@@ -15,11 +15,11 @@ from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningCLI
 
 from iagan_lightning.commands.configs import check_configs, read_config
+from iagan_lightning.commands.messages import TYPES, for_people, mixture
 from iagan_lightning.methods.trainers import quiet_lightning
 
 CLI = TypeVar("CLI", bound=LightningCLI)
 SEEDS = 2**32  # NumPy takes no others
-TYPES = {"int": "a whole number", "float": "a number", "str": "text", "list": "a list", "NoneType": "null"}
 
 
 class SeededCLI(LightningCLI):
@@ -67,6 +67,9 @@ def parse(
                 **settings,
             )
     except argparse.ArgumentError as error:
+        words = [*prog.split()[1:], *args]  # the command's name first
+        if (plain := for_people(str(error), words)) is not None:
+            raise ValueError(plain) from error
         task = f"{args[0]}." if args else ""  # a subcommand's keys carry its name, its options do not
         raise ValueError(readable(str(error).replace(task, "--") if task else str(error))) from error
     except ValueError as error:
@@ -134,7 +137,7 @@ def own_sections(args: Sequence[str], tasks: Collection[str]) -> list[str]:
     They come first: whatever is given for the task alone has the last word.
 
     Raises:
-        ValueError: for a file with sections of which none is for the task.
+        ValueError: for a file with sections of which none is for the task, and for one with options beside sections.
 
     Example:
         >>> own_sections(["denoising", "--config", "mine.yaml", "--json", "true"], ["denoising"])
@@ -150,7 +153,10 @@ def own_sections(args: Sequence[str], tasks: Collection[str]) -> list[str]:
             continue
         file = file if equals else next(words, "")
         sections = _sections(file)
-        if not sections or not set(sections) <= set(tasks):
+        named = [section for section in sections if section in tasks]
+        if named and (plain := [key for key in sections if key not in tasks]):
+            raise ValueError(mixture(file, named, plain, args[0] if args[0] in named else named[0]))
+        if not named:
             own += ["--config", file]
         elif args[0] not in sections:
             raise ValueError(f"{file} has sections for {', '.join(sections)}, but none for {args[0]}")

@@ -7,10 +7,23 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
 
+from iagan_lightning.commands.messages import for_people
 from iagan_lightning.generators import CATALOGUE, fetch_prior
 from iagan_lightning.plugins import registered
 
 COLUMNS = ("name", "pixels", "framing", "MB", "here", "from", "licence")
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the command's arguments."""
+    parser = ArgumentParser(
+        prog="iagan priors",
+        description="List the priors that have names; or, with get NAME, fetch one now instead of on first use.",
+        exit_on_error=False,
+    )
+    parser.add_argument("action", nargs="?", choices=["list", "get"], default="list", help="list (the default) or get")
+    parser.add_argument("names", nargs="*", type=str, help="with get: which")
+    return parser
 
 
 def run_priors(args: Sequence[str]) -> int:
@@ -19,17 +32,10 @@ def run_priors(args: Sequence[str]) -> int:
     Raises:
         ValueError: for arguments that do not parse, unknown names, and priors that cannot be fetched.
     """
-    parser = ArgumentParser(
-        prog="iagan priors",
-        description="List the priors that have names; or, with get NAME, fetch one now instead of on first use.",
-        exit_on_error=False,
-    )
-    parser.add_argument("action", nargs="?", choices=["list", "get"], default="list", help="list (the default) or get")
-    parser.add_argument("names", nargs="*", type=str, help="with get: which")
     try:
-        given = parser.parse_args(list(args))
+        given = parser().parse_args(list(args))
     except argparse.ArgumentError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(for_people(str(error), ["priors", *args]) or str(error)) from error
     if (given.action == "get") != bool(given.names):
         raise ValueError(f"iagan priors lists them, iagan priors get NAME fetches one: {', '.join(CATALOGUE)}")
     for name in given.names:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from iagan_lightning.commands.configs import read_config
+from iagan_lightning.commands.messages import for_people
 from iagan_lightning.data.images import to_pillow
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.results.files import read_json, write_picture, write_tensors
@@ -57,12 +58,8 @@ def rebuild(path: str | os.PathLike[str], generator: Generator) -> Tensor:
     return functional_call(generator, adapted, stored[f"{fit}.z"][None].to(next(iter(weights.values()))), options)
 
 
-def run_rebuild(args: Sequence[str]) -> int:
-    """Rebuild the image of a folder and return the exit status.
-
-    Raises:
-        ValueError: for arguments that do not parse, and for folders without weights.
-    """
+def parser() -> ArgumentParser:
+    """Return the parser of the command's arguments."""
     parser = ArgumentParser(
         prog="iagan rebuild",
         description="Make the image of the last fit again from the weights that --save weights kept.",
@@ -71,10 +68,19 @@ def run_rebuild(args: Sequence[str]) -> int:
     parser.add_argument("folder", type=str, help="OUT/images/NAME")
     parser.add_argument("--generator", type=str | None, default=None, help="name or file; by default the run's")
     parser.add_argument("--to", type=str | None, default=None, help=".png or .pt; FOLDER/rebuilt.png by default")
+    return parser
+
+
+def run_rebuild(args: Sequence[str]) -> int:
+    """Rebuild the image of a folder and return the exit status.
+
+    Raises:
+        ValueError: for arguments that do not parse, and for folders without weights.
+    """
     try:
-        given = parser.parse_args(list(args))
+        given = parser().parse_args(list(args))
     except argparse.ArgumentError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(for_people(str(error), ["rebuild", *args]) or str(error)) from error
     folder = Path(given.folder)
     to = Path(given.to or folder / "rebuilt.png")
     if to.suffix not in (".png", ".pt"):

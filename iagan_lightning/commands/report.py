@@ -9,17 +9,14 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from iagan_lightning import __version__
+from iagan_lightning.commands.messages import for_people
 from iagan_lightning.results.files import write_text
 from iagan_lightning.results.page.collect import collect
 from iagan_lightning.results.page.render import render
 
 
-def run_report(args: Sequence[str]) -> int:
-    """Write the page and return the exit status.
-
-    Raises:
-        ValueError: for arguments that do not parse, and folders without results.
-    """
+def parser() -> ArgumentParser:
+    """Return the parser of the command's arguments."""
     parser = ArgumentParser(
         prog="iagan report",
         description="Write the results of a run, or of several beside each other, as one HTML page for any browser.",
@@ -29,10 +26,19 @@ def run_report(args: Sequence[str]) -> int:
     parser.add_argument(
         "--out", type=str, help="HTML file to write; report.html, in OUT for one run, here for several, by default"
     )
+    return parser
+
+
+def run_report(args: Sequence[str]) -> int:
+    """Write the page and return the exit status.
+
+    Raises:
+        ValueError: for arguments that do not parse, and folders without results.
+    """
     try:
-        given = parser.parse_args(list(args))
+        given = parser().parse_args(list(args))
     except argparse.ArgumentError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(for_people(str(error), ["report", *args]) or str(error)) from error
     folders = [Path(folder) for folder in given.folders]
     page = Path(given.out) if given.out else (folders[0] if len(folders) == 1 else Path()) / "report.html"
     if page.suffix.lower() not in (".html", ".htm"):

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, get_args
 
 import torch
 
+from iagan_lightning.commands.messages import for_people
 from iagan_lightning.commands.tasks import run_task
 from iagan_lightning.data.samples import ImageData
 from iagan_lightning.generators import load_generator
@@ -39,7 +40,7 @@ command goes on where it stopped; with a higher --limit it adds images.
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"reproduce: {message}")
+        raise ValueError(for_people(message, ["reproduce"]) or f"reproduce: {message}")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -48,9 +49,14 @@ def spell_out_kind(args: Sequence[str]) -> list[str]:
         place = spelled.index("--operator.kind")
         kind = spelled[place + 1] if place + 1 < len(spelled) else ""
         if kind not in KINDS:
-            raise ValueError(f"operator.kind is one of {', '.join(KINDS)}; {kind!r} was given")
+            raise ValueError(f"operator.kind is one of {', '.join(KINDS)}; {kind!r} was given{_meant(kind)}")
         spelled[place : place + 2] = ["--operator", KINDS[kind]]
     return spelled
+
+
+def _meant(kind: str) -> str:
+    near = difflib.get_close_matches(kind, KINDS, n=1)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def spell_out_flags(args: Sequence[str]) -> list[str]:

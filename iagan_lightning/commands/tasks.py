@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from iagan_lightning.commands.configs import stated_settings
+from iagan_lightning.commands.options import known
+from iagan_lightning.commands.pages import task_page, wanted
 from iagan_lightning.commands.parsing import SeededCLI, own_sections, parse
+from iagan_lightning.commands.print_config import asks_for_config, print_commented
 from iagan_lightning.commands.shorthand import (
     KINDS,
     find_own_classes,
@@ -294,14 +298,50 @@ def run_task(args: Sequence[str]) -> int:
     """
     find_own_classes()
     words = spell_out_method(own_sections(spell_out_flags(spell_out_kind(args)), TASKS))
-    if {"-h", "--help"} & set(words):  # the parser knows the method's own options only when asked for them by name
-        with suppress(SystemExit):
-            _parse(words)
-        method = [word for before, word in pairwise(words) if before == "--model"][-1]
-        words = [*words[:1], "--model.help", method]
+    if asked := wanted(args):
+        return _help(words, asked)
+    if asks_for_config(words):
+        about = known(args[0] if args[0] in OURS else "denoising", args[1:])
+        print_commented(lambda: _parse(words), list(about.options.values()))
     cli = _parse(words)
     assert isinstance(cli.trainer, TaskTrainer)
     return cli.trainer.exit_status
+
+
+def _help(words: Sequence[str], asked: str) -> int:
+    """Print the options of a task with a method or an operator that is not ours, or everything there is."""
+    method, operator = (
+        [word for before, word in pairwise(words) if before == option] for option in ("--model", "--operator")
+    )
+    if asked == "all":  # the parser knows the method's own options only when asked for them by name
+        for last in (["--help"], ["--model.help", method[-1]]):
+            with suppress(SystemExit):
+                _parse([word for word in words if word not in ("-h", "--help", "--help=all", "all")] + last)
+        return 0
+    from iagan_lightning.commands import describe
+
+    task = TASKS[words[0]]
+    kind = _class(method[-1], "iagan_lightning")
+    of = _class(operator[-1], "iagan_lightning.operators") if operator else task.operator
+    page = task_page(
+        words[0], describe.of_task(task), kind.__name__, describe.of_class(kind, "model."), of.__name__,
+        describe.of_operator(of),
+    )  # fmt: skip
+    print(page, end="")
+    return 0
+
+
+def _class(name: str, home: str) -> Any:
+    """Return the class of a name, ours without its module.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    module, _, short = name.rpartition(".")
+    try:
+        return getattr(import_module(module or home), short)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name} cannot be imported: {error}") from error
 
 
 def _parse(words: Sequence[str]) -> TaskCLI:

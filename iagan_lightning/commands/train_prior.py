@@ -6,21 +6,28 @@ import errno
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from jsonargparse import ArgumentParser
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 
 from iagan_lightning import signals
+from iagan_lightning.commands.options import known
+from iagan_lightning.commands.pages import wanted
 from iagan_lightning.commands.parsing import SeededCLI, parse
+from iagan_lightning.commands.print_config import asks_for_config, print_commented
+from iagan_lightning.methods.trainers import quiet_lightning
 from iagan_lightning.results.files import read_json, write_picture
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.runs.sharing import lock
@@ -57,6 +64,20 @@ class Keep(Callback):
         """Write when it is time."""
         if trainer.global_step % self.every == 0:
             self._write(trainer, pl_module)
+            if trainer.is_global_zero:
+                self._tell(trainer, outputs)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to measure time."""
+        self._began = time.perf_counter(), trainer.global_step
+
+    def _tell(self, trainer: pl.Trainer, losses: Any) -> None:
+        """Say how far the training is, how long it will still take, and how it goes."""
+        start, first = self._began
+        step, steps = trainer.global_step, trainer.max_steps
+        left = timedelta(seconds=round((time.perf_counter() - start) / (step - first) * (steps - step)))
+        values = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items() if value.ndim == 0)
+        print(f"step {step:,} of {steps:,}, about {left} left: {values}", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the final state."""
@@ -86,16 +107,21 @@ class Keep(Callback):
             trainer.logger.experiment.add_image("samples", np.asarray(sheet), step, dataformats="HWC")
 
 
+def add_options(parser: ArgumentParser) -> None:
+    """Add the options of a training run that belong to neither model, data nor Trainer."""
+    parser.add_argument("--out", type=str, help="folder of the run; with the same one again training goes on")
+    parser.add_argument("--steps", type=int, default=100_000, help="steps in all, those before a resume included")
+    parser.add_argument("--checkpoint_every", type=int, default=1000, help="steps between two checkpoints")
+    parser.add_argument("--check", type=bool, default=False, help="decode all pictures, name bad ones, and end")
+    parser.add_argument("--note", type=str, default="", help="what the prior's header says about its data")
+
+
 class TrainPriorCLI(SeededCLI):
     """LightningCLI with the folder, the number of steps and the notes of a training run."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options that belong to neither model, data nor Trainer."""
-        parser.add_argument("--out", type=str, help="folder of the run; with the same one again training goes on")
-        parser.add_argument("--steps", type=int, default=100_000, help="steps in all, those before a resume included")
-        parser.add_argument("--checkpoint_every", type=int, default=1000, help="steps between two checkpoints")
-        parser.add_argument("--check", type=bool, default=False, help="decode all pictures, name bad ones, and end")
-        parser.add_argument("--note", type=str, default="", help="what the prior's header says about its data")
+        add_options(parser)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the Trainer; several devices need to know that each backward pass reaches only some of the weights."""
@@ -114,15 +140,25 @@ def run_train_prior(args: Sequence[str]) -> int:
     defaults = {
         "logger": False,
         "enable_checkpointing": False,
+        "enable_model_summary": False,
         "use_distributed_sampler": False,
         "enable_progress_bar": sys.stderr.isatty(),
         "max_epochs": -1,
     }
-    args = ["--model", "BEGANTraining", *args]  # unless another follows; as a default it would leave its own settings
-    cli = parse(
-        TrainPriorCLI, PriorTraining, TrainingPictures, args, "iagan train-prior", run=False,
-        subclass_mode_model=True, trainer_defaults=defaults,
-    )  # fmt: skip
+    words = list(args)
+    if wanted(words):  # of a class from elsewhere, or everything there is
+        words = [word for word in words if word not in ("-h", "--help", "--help=all", "all")] + ["--help"]
+    args = ["--model", "BEGANTraining", *words]  # unless another follows; as a default it would leave its own settings
+
+    def parsed() -> TrainPriorCLI:
+        return parse(
+            TrainPriorCLI, PriorTraining, TrainingPictures, args, "iagan train-prior", run=False,
+            subclass_mode_model=True, trainer_defaults=defaults,
+        )  # fmt: skip
+
+    if asks_for_config(words):
+        print_commented(parsed, list(known("train-prior", words).options.values()))
+    cli = parsed()
     config, model, data = cli.config, cli.model, cli.datamodule
     assert isinstance(model, PriorTraining)
     assert isinstance(data, TrainingPictures)
@@ -200,7 +236,8 @@ def _train(
     try:
         if trainer.is_global_zero:
             data.keep(out)
-        with _failing_quietly():
+        with _failing_quietly(), quiet_lightning(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec")  # Lightning's own affair with PyTorch
             trainer.fit(model, datamodule=data, ckpt_path=checkpoint and checkpoint.path)
     except PictureError as error:
         raise ValueError(

@@ -9,6 +9,7 @@ from iagan_lightning.generators.catalogue import CATALOGUE, Prior, bundled_prior
 from iagan_lightning.generators.files import fetch_prior, load_generator, save_generator
 from iagan_lightning.generators.layers import full_resolution_weights
 from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
+from iagan_lightning.generators.mobile_stylegan_reduced import ReducedMobileStyleGAN
 from iagan_lightning.generators.module import ModuleGenerator
 from iagan_lightning.generators.pggan import PGGAN
 from iagan_lightning.generators.pyramid import Pyramid
@@ -23,6 +24,7 @@ __all__ = [
     "ModuleGenerator",
     "Prior",
     "Pyramid",
+    "ReducedMobileStyleGAN",
     "StyleGAN2",
     "WeightsError",
     "bundled_priors",

@@ -35,6 +35,7 @@ class Prior:
         file: name of the file that is fetched; empty for a bundled prior.
         sha256: of that file.
         requirement: by which the package index knows the file.
+        whole: name of the prior of more pixels that it is made from, with a head that is bundled.
     """
 
     name: str
@@ -46,11 +47,17 @@ class Prior:
     file: str = ""
     sha256: str = ""
     requirement: str = ""
+    whole: str = ""
 
     @property
     def fetched(self) -> bool:
         """Whether it is fetched on first use; the others are bundled."""
-        return bool(self.file)
+        return bool(self.file or self.whole)
+
+    @property
+    def head(self) -> Path:
+        """The file of its head, where it is made from another prior."""
+        return BUNDLED / "heads" / f"{self.name}.safetensors"
 
     @property
     def path(self) -> Path | None:
@@ -66,6 +73,12 @@ CATALOGUE = {
         Prior("began64", 64, "tight", _CELEBA, "bundled", 1_128_974),
         Prior("faces64", 64, "tight", _CELEBA, "bundled", 6_632_998),
         Prior("faces128", 128, "tight", _CELEBA, "bundled", 6_757_190),
+        *(
+            Prior(
+                f"ffhq{pixels}", pixels, "ffhq", "as ffhq1024", "ffhq1024, reduced here", 40_440_000, whole="ffhq1024"
+            )
+            for pixels in (128, 256, 512)
+        ),
         Prior(
             "ffhq1024",
             1024,

@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from iagan_lightning.generators import began, mobile_stylegan, pggan_layouts, pyramid, stylegan2_layouts
@@ -31,6 +31,7 @@ from iagan_lightning.generators.checkpoints import Found, find_network, largest_
 from iagan_lightning.generators.codes import take_standard_normal
 from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
 from iagan_lightning.generators.mobile_stylegan_ir import holds_mobile_stylegan, read_mobile_stylegan
+from iagan_lightning.generators.mobile_stylegan_reduced import ReducedMobileStyleGAN, reduce
 from iagan_lightning.generators.module import ModuleGenerator, build_generator
 from iagan_lightning.generators.network_pickle import read_pickle
 from iagan_lightning.generators.pggan import PGGAN
@@ -45,6 +46,7 @@ ARCHITECTURES: dict[str, type[Generator]] = {
     "PGGAN": PGGAN,
     "Pyramid": Pyramid,
     "MobileStyleGAN": MobileStyleGAN,
+    "ReducedMobileStyleGAN": ReducedMobileStyleGAN,
     "StyleGAN2": StyleGAN2,
 }
 
@@ -222,12 +224,12 @@ def _cached(prior: Prior) -> Generator | None:
 def _fetch(prior: Prior) -> Generator:
     """Return a prior from its source, and leave it in the cache folder."""
     path = cache_folder() / f"{prior.name}.safetensors"
-    size = f"{prior.size / 1e6:.0f} MB"
-    print(f"iagan: fetching {prior.name} ({size}, {prior.origin}) into {path.parent}", file=sys.stderr)
+    doing, size = "making" if prior.whole else "fetching", f"{prior.size / 1e6:.0f} MB"
+    print(f"iagan: {doing} {prior.name} ({size}, {prior.origin}) into {path.parent}", file=sys.stderr)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{prior.name}-") as folder:
-            generator, _ = _from_file(fetch_source(prior, Path(folder)))
+            generator = _reduced(prior) if prior.whole else _from_file(fetch_source(prior, Path(folder)))[0]
             generator.framing = prior.framing
             part = Path(folder) / path.name
             about = {"data": prior.origin, "licence": prior.licence, **_seal(generator, prior)}
@@ -246,7 +248,15 @@ def _seal(generator: Generator, prior: Prior) -> dict[str, str]:
     digest = hashlib.sha256()
     for name, value in sorted(generator.state_dict().items()):
         digest.update(name.encode() + value.contiguous().numpy().tobytes())
-    return {"source": prior.sha256, "tensors": digest.hexdigest()}
+    source = hashlib.sha256(prior.head.read_bytes()).hexdigest() if prior.whole else prior.sha256
+    return {"source": source, "tensors": digest.hexdigest()}
+
+
+def _reduced(prior: Prior) -> Generator:
+    """Return a prior that is made from one of more pixels, which is fetched if need be."""
+    whole = load_generator(prior.whole)
+    assert isinstance(whole, MobileStyleGAN)
+    return reduce(whole, prior.pixels, load_file(prior.head))
 
 
 def _from_class(description: Mapping[str, Any]) -> Generator:

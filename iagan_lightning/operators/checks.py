@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from iagan_lightning.operators.linear import LinearOperator
+from iagan_lightning.operators.operator import Operator
 
 
 class Verdict(NamedTuple):
-    """One line: what was checked, whether it holds (None: only told), and the figure."""
+    """One line: what was checked, whether it holds (None: only told), and the figure.
+
+    Where it does not hold, also which earlier failure explains it (until that is mended, nothing can be said), the line
+    of the user's code, and what usually helps.
+    """
 
     check: str
     passed: bool | None
     detail: str
+    follows: str = ""
+    where: str = ""
+    hint: str = ""
+
+
+# What a check builds upon, and what usually is the matter where it fails and they do not.
+SAME, LINEAR, ADJOINT, BATCH, INVERSE = "same again", "linear", "adjoint (dot test)", "batch = one by one", "A A+ A = A"
+UPON: dict[str, tuple[str, ...]] = {
+    LINEAR: (SAME,),
+    ADJOINT: (SAME, LINEAR),
+    "gradient": (SAME, ADJOINT),
+    BATCH: (SAME,),
+    INVERSE: (SAME, LINEAR, ADJOINT, BATCH),
+    "A+ A A+ = A+": (SAME, LINEAR, ADJOINT, BATCH, INVERSE),
+    "A A+ and A+ A symmetric": (SAME, LINEAR, ADJOINT, BATCH, INVERSE),
+    "back-projection, float32": (SAME, LINEAR, ADJOINT, BATCH, INVERSE),
+    "float32 beside float64": (SAME,),
+    "bfloat16 autocast": (SAME,),
+    "GPU": (SAME,),
+}
+METHOD = {ADJOINT: "adjoint", INVERSE: "pseudo_inverse", "A+ A A+ = A+": "pseudo_inverse"}  # of others it is forward
+HINTS = {
+    SAME: "random numbers are drawn once, in __init__, not each time that forward is called",
+    LINEAR: "forward may only add and multiply by constants: no offset, clamp, rounding, normalisation or power of x",
+    "gradient": "forward goes through PyTorch alone, without detach, NumPy, item() or writing into x",
+    BATCH: "an image may not depend on the others: no mean, norm, index or roll over axis 0",
+    INVERSE: "leave pseudo_inverse out, and it comes from conjugate gradients",
+    "A+ A A+ = A+": "pseudo_inverse has to return the image of least norm; leave it out, and it does",
+    "A A+ and A+ A symmetric": "pseudo_inverse has to return the image of least norm; leave it out, and it does",
+    "float32 beside float64": "keep constants in float64 and take them as self.constant(name, x), as precise as x",
+}
 
 
 def check_operator(A: LinearOperator, seed: int = 0) -> Iterator[Verdict]:
@@ -47,15 +85,106 @@ def check_operator(A: LinearOperator, seed: int = 0) -> Iterator[Verdict]:
         ("bfloat16 autocast", _autocast),
         ("GPU", _gpu),
     ]
+    failed: list[Verdict] = []
     for name, check in checks:
-        try:
-            verdict = check(A, _Draw(A, seed))
-        except Exception as error:  # a user's operator can raise whatever it likes
-            yield Verdict(name, False, " ".join(f"{type(error).__name__}: {error}".split()))
-            if name == "shapes":
-                return  # nothing else could be said
-        else:
-            yield verdict._replace(check=name)
+        verdict = _judge(A, name, check, seed)
+        if verdict.passed is False:
+            verdict = verdict._replace(follows=_cause(A, verdict, failed))
+            failed.append(verdict)
+        yield verdict
+        if failed and name == "shapes":
+            return  # nothing else could be said
+
+
+def check_rectangular(build: Callable[[tuple[int, int, int]], Operator], A: LinearOperator) -> Iterator[Verdict]:
+    """Tell whether an operator of square images also takes images that are twice as wide; it need not.
+
+    Args:
+        build: makes the operator for an image shape; ValueError where there is none.
+        A: the operator that has passed the other checks.
+
+    Example:
+        >>> from iagan_lightning.operators import Identity
+        >>> [verdict.detail for verdict in check_rectangular(Identity, Identity((3, 8, 8)))]
+        ['shapes, linearity and dot test hold for images of (3, 8, 16) too']
+    """
+    channels, height, width = A.image_shape
+    if height != width:
+        return
+    shape = (channels, height, 2 * width)
+    try:
+        wide = build(shape)
+    except ValueError as error:
+        yield Verdict("rectangular", None, f"there is none for images of {shape}: {error}")
+        return
+    assert isinstance(wide, LinearOperator)
+    for name, check in (("shapes", _shapes), (LINEAR, _linear), (ADJOINT, _adjoint)):
+        verdict = _judge(wide, name, check, 0)
+        if verdict.passed is False:
+            where = f" ({verdict.where})" if verdict.where else ""
+            detail = f"square images only, unless width and height have changed places: for {shape} {name} fails"
+            yield Verdict("rectangular", None, f"{detail}, {verdict.detail}{where}")
+            return
+    yield Verdict("rectangular", True, f"shapes, linearity and dot test hold for images of {shape} too")
+
+
+def _judge(A: LinearOperator, name: str, check: Callable[[LinearOperator, _Draw], Verdict], seed: int) -> Verdict:
+    try:
+        verdict = check(A, _Draw(A, seed))
+    except Exception as error:  # a user's operator can raise whatever it likes
+        detail = " ".join(f"{type(error).__name__}: {error}".split())
+        return Verdict(name, False, detail, where=_raised_at(error) or _written_at(A, name))
+    verdict = verdict._replace(check=name)
+    if verdict.passed is not False:
+        return verdict
+    return verdict._replace(
+        where=_written_at(A, name), hint=_adjoint_hint(A) if name == ADJOINT else HINTS.get(name, "")
+    )
+
+
+def _cause(A: LinearOperator, verdict: Verdict, failed: Sequence[Verdict]) -> str:
+    """Return the first failure that explains another one; the same exception as an earlier one does too."""
+    for before in failed:
+        upon = before.check in UPON.get(verdict.check, ())
+        own = before.check == ADJOINT and type(A).pseudo_inverse is not LinearOperator.pseudo_inverse
+        if (upon and not (own and verdict.check != "gradient")) or before.detail == verdict.detail:
+            return before.follows or before.check
+    return ""
+
+
+def _adjoint_hint(A: LinearOperator) -> str:
+    if type(A).adjoint is LinearOperator.adjoint:
+        return HINTS["gradient"]
+    y = _Draw(A, 0).y()
+    given, right = A.adjoint(y), LinearOperator.adjoint(A, y)
+    factor = _inner(right, given) / max(_inner(right, right), 1e-300)
+    scaled = f"yours is {factor:.6g} times" if _relative(given, factor * right) < 1e-6 else "yours is not"
+    return f"{scaled} what automatic differentiation of forward gives: leave adjoint out, and it is taken"
+
+
+def _raised_at(error: Exception) -> str:
+    """Return the line of the user's code in which an exception began."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    return f"{_near(frames[-1].filename)}, line {frames[-1].lineno}: {frames[-1].line}" if frames else ""
+
+
+def _written_at(A: LinearOperator, name: str) -> str:
+    """Return where the user's method that a check is about is written; forward where the class has no such method."""
+    for method in (METHOD.get(name, "forward"), "forward"):
+        code = getattr(getattr(type(A), method), "__code__", None)
+        if code is not None and _is_users(code.co_filename):
+            return f"{_near(code.co_filename)}, line {code.co_firstlineno}: {type(A).__name__}.{method}"
+    return ""
+
+
+def _near(file: str) -> str:
+    """Return a file as seen from the working folder, where it lies in there."""
+    return str(Path(file).relative_to(Path.cwd())) if Path(file).is_relative_to(Path.cwd()) else file
+
+
+def _is_users(file: str) -> bool:
+    own = (str(Path(__file__).parent.parent), str(Path(torch.__file__).parent))
+    return not file.startswith((*own, "<frozen"))
 
 
 @torch.no_grad()

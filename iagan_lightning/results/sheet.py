@@ -28,9 +28,13 @@ CELL, MARGIN = 192, 8
 
 
 def comparison_sheet(
-    pictures: dict[str, Tensor], captions: dict[str, str], cell: int = CELL, titles: dict[str, str] | None = None
+    pictures: dict[str, Tensor],
+    captions: dict[str, str],
+    cell: int = CELL,
+    titles: dict[str, str] | None = None,
+    columns: int | None = None,
 ) -> Image.Image:
-    """Return one row of pictures with a caption under each.
+    """Return one row of pictures, or several, with a caption under each.
 
     Args:
         pictures: images ``(C, h, w)`` in [-1, 1] by name, in the order of the row; smaller ones are enlarged in
@@ -38,27 +42,35 @@ def comparison_sheet(
         captions: a line for some of the names, shown after the title.
         cell: width and height of a picture in pixels.
         titles: what to call some of the names instead of their usual titles.
+        columns: pictures side by side, at most; where rows are filled evenly fewer. Captions then have two lines and
+            larger letters, for a sheet that is shown small. None puts all into one row.
     """
     called = TITLES | (titles or {})
-    texts = {name: " ".join(filter(None, (called.get(name, name), captions.get(name)))) for name in pictures}
-    font = fitting_font(texts.values(), cell)
-    sheet = Image.new("RGB", (len(pictures) * (cell + MARGIN) + MARGIN, cell + cell // 8 + 2 * MARGIN), "white")
+    texts = {
+        name: ("\n" if columns else " ").join(filter(None, (called.get(name, name), captions.get(name))))
+        for name in pictures
+    }
+    rows = -(-len(pictures) // columns) if columns else 1
+    across = -(-len(pictures) // rows)
+    font = fitting_font((line for text in texts.values() for line in text.split("\n")), cell, 6 if columns else 10)
+    high = cell + (cell * 7 // 16 if columns else cell // 8) + 2 * MARGIN
+    sheet = Image.new("RGB", (across * (cell + MARGIN) + MARGIN, rows * high), "white")
     draw = ImageDraw.Draw(sheet)
-    for column, (name, image) in enumerate(pictures.items()):
-        left = MARGIN + column * (cell + MARGIN)
+    for place, (name, image) in enumerate(pictures.items()):
+        left, top = MARGIN + place % across * (cell + MARGIN), MARGIN + place // across * high
         picture = to_pillow(image).convert("RGB")
         enlarge = cell / max(picture.size)
         size = (round(picture.width * enlarge), round(picture.height * enlarge))
         picture = picture.resize(size, Image.Resampling.NEAREST if enlarge >= 1 else Image.Resampling.LANCZOS)
-        sheet.paste(picture, (left + (cell - size[0]) // 2, MARGIN + (cell - size[1]) // 2))
-        draw.text((left, MARGIN + cell + 3), texts[name], fill="black", font=font)
+        sheet.paste(picture, (left + (cell - size[0]) // 2, top + (cell - size[1]) // 2))
+        draw.text((left, top + cell + 3), texts[name], fill="black", font=font)
     return sheet
 
 
-def fitting_font(texts: Iterable[str], width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the largest font, up to a tenth of the width, in which each of the texts is no wider than that."""
+def fitting_font(texts: Iterable[str], width: int, largest: int = 10) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font in which each of the texts is no wider than ``width``, up to width / ``largest`` high."""
     texts = list(texts)
-    sizes = range(max(width // 10, 8), 8, -1)
+    sizes = range(max(width // largest, 8), 8, -1)
     return next((font for font in map(_font, sizes) if all(font.getlength(text) <= width for text in texts)), _font(8))
 
 
@@ -93,6 +105,7 @@ def sheet_of(
     methods: dict[str, dict[str, float]],
     titles: dict[str, str] | None = None,
     cell: int = CELL,
+    columns: int | None = None,
 ) -> Image.Image:
     """Return the comparison sheet of one image: truth, measurement where it is a picture, then every method."""
     pictures: dict[str, Tensor] = {} if truth is None else {"truth": truth}
@@ -101,4 +114,4 @@ def sheet_of(
     order = [name for name in TITLES if name in results] + [name for name in results if name not in TITLES]
     pictures.update({name: results[name] for name in order})
     images = {name: torch.as_tensor(x) for name, x in pictures.items()}
-    return comparison_sheet(images, captions_of(methods), cell, titles)
+    return comparison_sheet(images, captions_of(methods), cell, titles, columns)

@@ -8,6 +8,7 @@ from typing import Literal
 from iagan_lightning.methods import DIPSettings
 from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.results.lpips import Backbone
+from iagan_lightning.runs.levels import parse_fraction
 
 
 @dataclass
@@ -72,13 +73,6 @@ def parse_level(noise_std: float | str) -> float | None:
     """
     if noise_std == "unknown":
         return None
-    try:
-        numerator, _, denominator = str(noise_std).partition("/")
-        level = float(numerator) / float(denominator or 1)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(
-            f"noise_std is a standard deviation on the [0, 1] scale, such as 0.04 or 10/255, or unknown; "
-            f"{noise_std!r} was given"
-        ) from None
+    level = parse_fraction(noise_std)
     check_noise_std(level)
     return level

@@ -64,6 +64,8 @@ const select = (options, value, change, label) => {
 };
 const facts = (values) => el("dl", { class: "facts" },
   Object.entries(values).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value)))));
+// What scrolls sideways or by itself can be reached and scrolled with the keyboard.
+const scrolling = (label, settings) => ({ tabindex: 0, role: "region", "aria-label": label, ...settings });
 const links = (targets) => el("div", { class: "links" }, Object.entries(targets).map(([name, href]) => el("a", { href }, name)));
 
 // Sorting -------------------------------------------------------------------------------------------------------------
@@ -96,13 +98,14 @@ function head() {
   const count = data.images.length;
   const task = data.runs[0].facts.task;
   const title = several ? `${data.runs.length} runs beside each other` : task ? `${task[0].toUpperCase()}${task.slice(1).replace("compressed-", "compressed ")}` : data.runs[0].label;
-  const sections = [["summary", "Summary"], ["distributions", "Distributions"], ["curves", "Curves"], ["ends", "Best and worst"], ["images", "Images"], ["settings", "Settings"]];
+  const sections = [["summary", "Summary"], ["distributions", "Distributions"], ["curves", "Curves"], ["ends", "Best and worst"], ["images", "Images"], ["failed", "Failed"], ["settings", "Settings"]]
+    .filter(([id]) => document.querySelector(`#${id} h2`));
   document.getElementById("top").append(
     el("h1", {}, title),
     el("p", { class: "soft" }, `${count} ${count === 1 ? "image" : "images"}${several ? "" : ` in ${data.runs[0].folder}`}`),
-    el("nav", {}, sections.map(([id, text]) => el("a", { href: `#${id}` }, text))),
+    el("nav", { "aria-label": "Sections" }, sections.map(([id, text]) => el("a", { href: `#${id}` }, text))),
     el("div", { class: `runs${several ? "" : " single"}` }, data.runs.map((run, index) => el("div", { class: "panel" },
-      several && el("h3", {}, el("span", { class: "dot", style: { background: runColor(index) } }), run.label),
+      several && el("h2", {}, el("span", { class: "dot", style: { background: runColor(index) } }), run.label),
       facts(run.facts)))));
 }
 
@@ -112,7 +115,7 @@ function summary() {
   const lead = several ? 3 : 2;
   const table = el("table", { id: "table" },
     el("thead", {},
-      el("tr", {}, el("th", { class: "first" }), several && el("th"), el("th"),
+      el("tr", {}, el("td", { class: "first" }), several && el("td"), el("td"),
         shown.map((metric) => el("th", { colspan: 3, class: "group" }, metric.title, " ", el("small", {}, metric.unit)))),
       el("tr", {}, el("th", { class: "text first", "data-column": 0, "data-text": 1 }, "method"),
         several && el("th", { class: "text", "data-column": 1, "data-text": 1 }, "run"),
@@ -133,7 +136,7 @@ function summary() {
       const wins = part !== "std" && best[`${metric.key}.${part}`](value);
       return el("td", { class: `${j ? "" : "group"}${wins ? " best" : ""}${part === "std" ? " soft" : ""}`, "data-value": value === null ? "" : value }, text);
     }))))));
-  return el("section", { id: "summary" }, el("h2", {}, "Summary"), el("div", { class: "panel scroll" }, sortable(table)),
+  return el("section", { id: "summary" }, el("h2", {}, "Summary"), el("div", scrolling("Table of means", { class: "panel scroll" }), sortable(table)),
     el("p", { class: "note", style: { "margin-top": "8px" } }, `Bold: best${several ? " of all runs" : ""}${metrics.residual && !metrics.residual.judged ? " (of residuals none: with noise the truth leaves one too)" : ""}. Spread: standard deviation over images. A column's title sorts by it.`),
     data.notes.map((line) => el("p", { class: "note" }, line)), differences());
 }
@@ -142,7 +145,7 @@ function differences() {
   const signed = (key, value) => `${value > 0 ? "+" : ""}${format(key, value)}`;
   const shown = data.metrics.filter((metric) => data.differences.some((row) => row[metric.key]));
   return [el("h3", { style: { "margin-top": "16px" } }, `Differences from ${data.runs[0].label}, picture by picture`),
-    el("div", { class: "panel scroll" }, el("table", { id: "differences" },
+    el("div", scrolling("Table of differences", { class: "panel scroll" }), el("table", { id: "differences" },
       el("thead", {}, el("tr", {}, el("th", { class: "text first" }, "method"), el("th", { class: "text" }, "run"),
         shown.map((metric) => el("th", {}, metric.title, " ", el("small", {}, metric.unit))))),
       el("tbody", {}, data.differences.map((row) => el("tr", {},
@@ -210,6 +213,7 @@ function distribution(key) {
     if (points.length) rows.push({ method, index, points });
   });
   if (!rows.length) return null;
+  const median = ({ points }) => { const all = points.map((point) => point[0]).sort((a, b) => a - b); return (all[Math.floor((all.length - 1) / 2)] + all[Math.ceil((all.length - 1) / 2)]) / 2; };
   const label = (row) => (several ? `${data.methods[row.method]} · ${data.runs[row.index].label}` : data.methods[row.method]);
   const draw = (width) => {
     const most = width < 400 ? 18 : 26;
@@ -219,7 +223,7 @@ function distribution(key) {
     const bottom = top + rows.length * step;
     const log = key.startsWith("residual");
     const x = scale(rows.flatMap((row) => row.points.map((point) => point[0])), log, left, width - 8);
-    const chart = plot(width, bottom + 22, `Distribution of ${metrics[key].title}`);
+    const chart = plot(width, bottom + 22, `Distribution of ${metrics[key].title}. Medians: ${rows.map((row) => `${label(row)} ${format(key, median(row))}`).join(", ")}`);
     for (const [value, text] of x.marks) chart.append(
       svg("line", { class: "grid", x1: x.place(value), x2: x.place(value), y1: top, y2: bottom }),
       svg("text", { x: x.place(value), y: bottom + 15, "text-anchor": "middle" }, text));
@@ -270,7 +274,7 @@ function curveChart(key, series, faint) {
   const draw = (width) => {
     const x = scale(drawn.flatMap((one) => [0, one.curves.evaluation[one.curves.evaluation.length - 1]]), false, left, width - 10, 0);
     const y = scale(drawn.flatMap((one) => one.curves[key]), log, bottom, top);
-    const chart = plot(width, height, `${title} over evaluations`);
+    const chart = plot(width, height, `${title} over evaluations: ${drawn.length === 1 ? drawn[0].name : `${drawn.length} curves`}`);
     if (alike) alike.forEach(([name, from], index, stages) => {
       const end = index + 1 < stages.length ? x.place(stages[index + 1][1]) : width - 10;
       if (index % 2) chart.append(svg("rect", { class: "stage", x: x.place(from), width: Math.max(0, end - x.place(from)), y: top, height: bottom - top }));
@@ -331,7 +335,7 @@ function ends() {
       const own = data.images[number].runs.find((run) => run && run.pictures[METHOD]);
       if (!own) return null;
       return el("figure", {}, el("button", { type: "button", onclick: () => open(number, data.images[number].runs.indexOf(own)) }, picture(own.pictures[METHOD], data.images[number].name)),
-        el("figcaption", {}, data.images[number].name, el("span", {}, withUnit(METRIC, valueOf(number, METRIC, METHOD)))));
+        el("figcaption", {}, el("div", { class: "name", title: data.images[number].name }, data.images[number].name), el("span", {}, withUnit(METRIC, valueOf(number, METRIC, METHOD)))));
     })));
   if (!count) return el("section", { id: "ends" });
   return el("section", { id: "ends" }, el("h2", {}, "Best and worst"),
@@ -402,14 +406,16 @@ function images() {
 const dialog = document.getElementById("detail");
 const view = { x: 0.5, y: 0.5, zoom: 3 };
 let current = null;
-function slider(own, kind) {
+function slider(own, kind, chosen) {
   const kinds = Object.keys(own.pictures);
   const reference = kinds.includes("truth") ? "truth" : kinds.includes("naive") ? "naive" : kinds[0];
   let right = [kind, METHOD, "iagan_bp", "iagan"].find((key) => kinds.includes(key) && key !== reference) || kinds[kinds.length - 1];
   let left = own.pictures.naive && right !== "naive" ? "naive" : reference;
   const box = el("div", { class: "slider" });
-  const range = el("input", { type: "range", min: 0, max: 100, step: "any", value: 50, "aria-label": "Divide between the two pictures", oninput: () => box.style.setProperty("--split", `${range.value}%`) });
+  const range = el("input", { type: "range", min: 0, max: 100, step: "any", value: 50, "aria-label": "Divide between the two pictures", oninput: () => { box.style.setProperty("--split", `${range.value}%`); tell(); } });
+  const tell = () => range.setAttribute("aria-valuetext", `${Math.round(range.value)} % ${titleOf(left)}, the rest ${titleOf(right)}`);
   const draw = () => {
+    tell();
     const over = full(own.pictures[right], titleOf(right));
     over.classList.add("over");
     box.replaceChildren(full(own.pictures[left], titleOf(left)), over, el("div", { class: "handle" }), range);
@@ -418,10 +424,10 @@ function slider(own, kind) {
   const options = kinds.map((key) => [key, titleOf(key)]);
   return el("div", {}, box, el("div", { class: "sides" },
     select(options, left, (value) => { left = value; draw(); }, "Left picture"),
-    select(options, right, (value) => { right = value; draw(); }, "Right picture")));
+    select(options, right, (value) => { right = value; draw(); chosen(value); }, "Right picture")));
 }
 function compare(own) {
-  const grid = el("div", { class: `compare${own.pictures.truth ? "" : " untrue"}` });
+  const grid = el("div", scrolling("Pictures and details", { class: `compare${own.pictures.truth ? "" : " untrue"}` }));
   const lenses = [];
   const zoomed = [];
   const update = () => {
@@ -435,7 +441,15 @@ function compare(own) {
     view.y = share(event.clientY - box.top, box.height);
     update();
   };
+  const keys = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  const move = (event) => {
+    if (!keys[event.key]) return;
+    event.preventDefault();
+    [view.x, view.y] = [view.x, view.y].map((place, axis) => Math.min(1, Math.max(0, place + 0.1 * keys[event.key][axis])));
+    update();
+  };
   for (const [kind, shot] of Object.entries(own.pictures)) {
+    const byKey = lenses.length ? {} : { tabindex: 0, role: "application", "aria-label": "Place of the detail: arrow keys move it", onkeydown: move };
     const lens = el("div", { class: "lens" });
     const crop = full(shot, `${titleOf(kind)}, enlarged`);
     crop.classList.add("coarse");
@@ -445,7 +459,7 @@ function compare(own) {
     const comparable = kind !== "truth" && kind !== "measurement";
     fill(grid, {}, [
       el("div", { class: "title" }, titleOf(kind)),
-      el("div", { class: "cell whole", onpointermove: (event) => { if (event.pointerType === "mouse" || event.buttons) aim(event); }, onpointerdown: aim }, whole, lens),
+      el("div", { class: "cell whole", ...byKey, onpointermove: (event) => { if (event.pointerType === "mouse" || event.buttons) aim(event); }, onpointerdown: aim }, whole, lens),
       el("div", { class: "cell" }, crop),
       own.pictures.truth && (comparable ? el("div", { class: "cell error", role: "img", "aria-label": `Error of ${titleOf(kind)}` }, full(own.pictures.truth, ""), full(shot, "")) : el("div", { class: "cell none" }))]);
   }
@@ -454,41 +468,87 @@ function compare(own) {
   return [el("h4", {}, own.pictures.truth ? "Pictures, enlarged details, errors" : "Pictures, enlarged details"),
     el("div", { class: "controls" }, el("label", {}, "enlarged", zoom),
       own.pictures.truth && el("span", { class: "soft" }, "error 0", el("span", { class: "ramp" }), "a quarter of the range or more")),
-    grid, el("p", { class: "note" }, "Point at a picture in the first row to choose the detail of the second.", own.pictures.truth && " Third row: mean over the channels of |picture − truth|.")];
+    grid, el("p", { class: "note" }, "Point at a picture in the first row, or move the frame in the first with the arrow keys, to choose the detail of the second.", own.pictures.truth && " Third row: mean over the channels of |picture − truth|.")];
 }
 function imageTable(own) {
   const keys = data.metrics.map((metric) => metric.key).filter((key) => Object.values(own.metrics).some((values) => Number.isFinite(values[key])));
   const best = Object.fromEntries(keys.map((key) => [key, bestOf(key, Object.values(own.metrics).map((values) => values[key]))]));
-  return el("div", { class: "panel scroll" }, el("table", {},
+  return el("div", scrolling("Table of this image", { class: "panel scroll" }), el("table", {},
     el("thead", {}, el("tr", {}, el("th", { class: "text first" }, "method"), keys.map((key) => el("th", {}, metrics[key].title)))),
     el("tbody", {}, methods.filter((method) => own.metrics[method]).map((method) => el("tr", {}, el("th", { class: "text first", scope: "row" }, data.methods[method]),
       keys.map((key) => { const value = own.metrics[method][key]; return el("td", { class: best[key](value) ? "best" : "" }, format(key, value)); }))))));
 }
+// The address names the picture that is open: "#image=NAME", with the run and the method where they are not the usual
+// ones. Opening is a step of the history, so "back" closes; from one image to the next the step is the same.
+function addressOf({ number, index, kind }) {
+  const words = new URLSearchParams({ image: data.images[number].name });
+  if (index !== data.images[number].runs.findIndex(Boolean)) words.set("run", data.runs[index].label);
+  if (kind !== METHOD) words.set("picture", kind);
+  return `#${words}`;
+}
+let left = null; // where the list was when a picture was opened from it
+function fromAddress() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  const number = data.images.findIndex((image) => image.name === words.get("image"));
+  if (number < 0) return null;
+  const own = data.images[number].runs;
+  const index = data.runs.findIndex((run, i) => own[i] && run.label === words.get("run"));
+  return { number, index: index < 0 ? own.findIndex(Boolean) : index, kind: words.get("picture") || METHOD };
+}
 function open(number, index = 0, kind = METHOD) {
+  if (!data.images[number].runs[index]) index = data.images[number].runs.findIndex(Boolean);
+  const place = { number, index, kind };
+  if (dialog.open) history.replaceState(history.state, "", addressOf(place));
+  else {
+    left = scrollY;
+    history.pushState({ opened: true }, "", addressOf(place));
+  }
+  show(place);
+}
+function follow() {
+  const place = fromAddress();
+  if (place) { show(place); return; }
+  if (dialog.open) dialog.close();
+  // A browser that goes back goes to the section of an earlier click, too: the list stays where it was instead.
+  const top = left;
+  left = null;
+  if (top !== null) requestAnimationFrame(() => scrollTo({ top, behavior: "instant" }));
+}
+function show(place) {
+  const { number, index, kind } = current = place;
   const image = data.images[number];
-  if (!image.runs[index]) index = image.runs.findIndex(Boolean);
   const own = image.runs[index];
-  current = { number, index, kind };
-  const place = order.indexOf(number);
-  const step = (by) => () => { if (order.length) open(order[(place + by + order.length) % order.length], index, kind); };
+  const rank = order.indexOf(number);
+  const step = (by) => () => { if (order.length) open(order[(rank + by + order.length) % order.length], index, current.kind); };
+  const chosen = (value) => { current.kind = value; history.replaceState(history.state, "", addressOf(current)); };
   const series = image.runs.map((one, i) => one && one.curves && { curves: one.curves, paint: runColor(i), name: data.runs[i].label }).filter(Boolean);
+  const focused = dialog.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
+  dialog.setAttribute("aria-label", image.name);
   dialog.replaceChildren(
     el("div", { class: "bar" }, el("h3", {}, image.name),
-      several && select(data.runs.map((run, i) => [i, run.label]).filter(([i]) => image.runs[i]), index, (value) => open(number, Number(value), kind), "Run"),
+      several && select(data.runs.map((run, i) => [i, run.label]).filter(([i]) => image.runs[i]), index, (value) => open(number, Number(value), current.kind), "Run"),
       el("button", { class: "plain", type: "button", onclick: step(-1), "aria-label": "Previous image" }, "←"),
       el("button", { class: "plain", type: "button", onclick: step(1), "aria-label": "Next image" }, "→"),
       el("button", { class: "plain", type: "button", onclick: () => dialog.close(), "aria-label": "Close" }, "✕")),
     el("div", { class: "inside" },
-      el("div", { class: "two" }, slider(own, kind), el("div", {}, imageTable(own), el("div", { style: { height: "14px" } }), facts(own.facts))),
+      el("div", { class: "two" }, slider(own, kind, chosen), el("div", {}, imageTable(own), el("div", { style: { height: "14px" } }), facts(own.facts))),
       compare(own),
       series.length > 0 && [el("h4", {}, "Curves"), el("div", { class: "charts" }, Object.keys(CURVES).map((key) => curveChart(key, series, 1))),
         several && el("div", { class: "legend" }, series.map((one) => el("span", {}, el("span", { class: "dot", style: { background: one.paint } }), one.name)))],
       el("h4", {}, "Files"), links(own.files)));
   if (!dialog.open) dialog.showModal();
+  const again = focused && [...dialog.querySelectorAll("[aria-label]")].find((node) => node.getAttribute("aria-label") === focused);
+  if (again) again.focus({ preventScroll: true });
   dialog.scrollTop = 0;
 }
+dialog.addEventListener("close", () => {
+  if (!fromAddress()) return; // the address has gone first
+  if (history.state && history.state.opened) history.back();
+  else history.replaceState(null, "", location.href.split("#")[0]);
+});
+addEventListener("popstate", follow);
 dialog.addEventListener("keydown", (event) => {
-  if (!current || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
+  if (!current || event.target.closest("input, select, [role=region], [role=application]")) return;
   const label = { ArrowLeft: "Previous image", ArrowRight: "Next image" }[event.key];
   if (label) dialog.querySelector(`[aria-label="${label}"]`).click();
 });
@@ -504,10 +564,11 @@ function failures() {
 function settings() {
   return el("section", { id: "settings" }, el("h2", {}, "Settings, environment, files"), data.runs.map((run) =>
     el("details", { class: "panel", open: several ? null : "" }, el("summary", {}, run.label), el("div", {},
-      el("div", {}, el("h3", {}, "Configuration"), el("pre", {}, run.config || "config.yaml is not there")),
+      el("div", {}, el("h3", {}, "Configuration"), el("pre", scrolling(`Configuration of ${run.label}`), run.config || "config.yaml is not there")),
       el("div", {}, el("h3", {}, "Environment"), Object.keys(run.environment).length ? facts(run.environment) : el("p", { class: "note" }, "not recorded"),
         el("h3", { style: { "margin-top": "16px" } }, "Files"), links(run.links))))));
 }
 
-head();
 document.getElementById("main").append(...[summary(), distributions(), curves(), ends(), images(), failures(), settings()].filter(Boolean));
+head();
+follow();
