@@ -36,9 +36,11 @@ def test_what_is_built_runs_without_the_repository(kind, tmp_path):
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     own = environment / ("Scripts" if sys.platform == "win32" else "bin")
-    subprocess.run([own / "python", "-m", "pip", "install", "-q", "--no-deps", archive], check=True)
+    subprocess.run([own / "python", "-I", "-m", "pip", "install", "-q", "--no-deps", archive], check=True)
     found = subprocess.run(
-        [own / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
+        [own / "python", "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
     )
     site = Path(found.stdout.strip())
     # As a plain folder, behind: the .pth files in it, that of an editable install for one, have no effect.
