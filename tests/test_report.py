@@ -162,7 +162,7 @@ def test_a_shortened_baseline_is_called_so(outs, tmp_path):
         (["OUT", "--out", "page.png"], "ending in .html"),
         (["OUT", "OUT"], "the same folder was given twice"),
         (["DAMAGED"], "metrics.json is damaged"),
-        ([], "arguments are required"),
+        ([], "report needs folders"),
     ],
 )
 def test_bad_input(outs, tmp_path, capsys, arguments, message):
