@@ -55,8 +55,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
     Example:
-        >>> main(["--version"])
+        >>> main(["--version"])  # doctest: +ELLIPSIS
         iagan 0.1.0
+        torch ...
         0
     """
     if args is not None:
