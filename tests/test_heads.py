@@ -132,6 +132,13 @@ def test_it_is_a_generator_like_the_others(whole, tmp_path):
     assert torch.allclose(A(result.iagan_bp), A(G(z[:1])), atol=1e-4)
 
 
+def test_what_does_not_grow_comes_frozen(whole, tmp_path):
+    save_generator(reduce(MobileStyleGAN(**SIZES), 32), tmp_path / "small.safetensors")
+    adapts = {name for name, p in load_generator(tmp_path / "small.safetensors").named_parameters() if p.requires_grad}
+    assert {name.split(".")[0] for name in adapts} == {"input", "conv1", "layers"}
+    assert {name.split(".")[1] for name in adapts if name.startswith("layers.")} == {"0", "1"}
+
+
 @pytest.mark.parametrize("pixels", [4, 24, 128, 256, 16.0, True])
 def test_sizes_that_cannot_be_are_refused(pixels):
     with pytest.raises(ValueError, match=f"pixels is one of 8, 16, 32, 64 for a network of 128; {pixels} was given"):

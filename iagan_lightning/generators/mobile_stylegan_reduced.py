@@ -32,6 +32,8 @@ class ReducedMobileStyleGAN(MobileStyleGAN):
     neighbours, it makes the twelve Haar coefficients of the picture, and a filter of 5 x 5 pixels joins their blocks.
     Both are fitted to the large picture's means by least squares (``iagan_lightning.training.heads``).
 
+    The head and the levels that do not grow come frozen, as the mapping does; those that grow adapt.
+
     Args:
         channels, latent, mapping: as of the whole network.
         pixels: height and width of the images; a power of two below the whole network's.
@@ -66,6 +68,9 @@ class ReducedMobileStyleGAN(MobileStyleGAN):
             convolution.noise = torch.zeros(1, 1, pixels // 2, pixels // 2)
             features += len(convolution.bias)
         self.to_img = Head(features, self.channels[-1], latent)
+        # Fitted by least squares, the head adds and takes away much that cancels: adapted with the rest it made noise.
+        self.to_img.requires_grad_(False)
+        self.layers[self.grown :].requires_grad_(False)
 
     def architecture(self) -> dict[str, object]:
         """Return the constructor arguments that rebuild this network."""
