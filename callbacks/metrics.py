@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.results.lpips import Backbone
-from iagan_lightning.results.metrics import evaluate
+from iagan_lightning.results.metrics import evaluate_all
 
 
 class ImageMetrics(pl.Callback):
@@ -24,13 +24,7 @@ class ImageMetrics(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure after the last fit."""
         module = require_method(pl_module, self)
-        if not module.is_last:
-            return
-        naive = module.operator.naive(module.y)
-        if naive is not None:
-            module.results = {"naive": naive, **module.results}
-        module.metrics = [{} for _ in module.names]
-        for method, images in module.results.items():
-            rows = evaluate(images, module.y, module.operator, module.truth, module.noise_std or 0.0, self.lpips)
-            for metrics, row in zip(module.metrics, rows, strict=True):
-                metrics[method] = row
+        if module.is_last:
+            module.results, module.metrics = evaluate_all(
+                module.results, module.y, module.operator, module.truth, module.noise_std, self.lpips
+            )

@@ -11,7 +11,7 @@ from safetensors.torch import save as to_safetensors
 
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule
-from iagan_lightning.results.finished import Finished, drawable, mask_picture
+from iagan_lightning.results.finished import Finished
 from iagan_lightning.results.folder import OutputFolder
 
 
@@ -57,7 +57,7 @@ def finished(module: TestTimeModule, index: int, notes: Mapping[str, Any] | None
     return Finished(
         name=module.names[index],
         seed=module.seeds[index],
-        y=module.y[index].cpu(),
+        y=module.y[index],
         operator=module.operator,
         noise_std=module.noise_std,
         quantisation=module.quantisation,
@@ -70,8 +70,6 @@ def finished(module: TestTimeModule, index: int, notes: Mapping[str, Any] | None
         broken=[stage for stage, images in module.broken.items() if images[index]],
         preset=module.preset,
         device=str(module.y.device),
-        measurement=drawable(module.operator.picture(module.y[index])),
-        mask=mask_picture(getattr(module.operator, "mask", None)),
         truth=None if module.truth is None else module.truth[index].cpu(),
         metrics=module.metrics[index] if module.metrics else {},
         titles=module.titles,

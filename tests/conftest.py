@@ -3,8 +3,10 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import BEGAN, load_generator, save_generator
@@ -67,3 +69,14 @@ def browser():
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two pictures of noise, as large as the images of ``tiny``."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(2):
+        pixels = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder

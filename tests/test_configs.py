@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 from iagan_lightning.cli import main
 from iagan_lightning.operators import FourierSensing, GaussianSensing, Inpainting
@@ -18,16 +17,6 @@ from iagan_lightning.terminal import without_traceback
 
 ROOT = Path(__file__).parent.parent
 STEPS = ["--model.latent.steps", "3", "--model.joint.steps", "2", "--trainer.accelerator", "cpu", "--lpips", "none"]
-
-
-@pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for i in range(2):
-        pixels = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i}.png")
-    return folder
 
 
 @pytest.fixture

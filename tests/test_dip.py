@@ -343,16 +343,6 @@ def test_a_failure_of_dip_leaves_the_other_results(tiny):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for i in range(2):
-        pixels = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i}.png")
-    return folder
-
-
-@pytest.fixture
 def run(tiny_weights, tmp_path, folder):
     def run(task, *arguments, out="out"):
         common = [task, "--data.root", folder, "--model.generator", tiny_weights, "--out", tmp_path / out]

@@ -11,8 +11,9 @@ ROOT = Path(__file__).parent.parent
 
 # From the lowest room to the highest; each may import those before it.
 ROOMS = (
-    "safety", "deferred", "signals", "terminal", "plugins", "operators", "generators", "optim", "methods", "data",
-    "results", "images", "metrics", "training", "callbacks", "reconstruction", "runs", "commands", "cli", "__main__",
+    "safety", "replacing", "deferred", "signals", "terminal", "plugins", "operators", "generators", "optim", "methods",
+    "data", "results", "images", "metrics", "training", "callbacks", "reconstruction", "runs", "commands", "cli",
+    "__main__",
 )  # fmt: skip
 TOGETHER = {"commands": {"paper"}, "paper": {"results", "data", "operators"}}  # the paper's tables serve one command
 

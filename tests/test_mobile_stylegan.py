@@ -6,8 +6,9 @@ import zipfile
 import pytest
 import torch
 from openvino_wheel import LATENT, Published, write_folder, write_wheel
+from searches import FromTheMean, Plus
 
-from iagan_lightning import IAGAN, Fit, FitSettings, Stage, TestTimeModule, reconstruct
+from iagan_lightning import IAGAN, Stage, reconstruct
 from iagan_lightning.cli import main
 from iagan_lightning.generators import (
     MobileStyleGAN,
@@ -192,19 +193,6 @@ def test_w_is_searched_where_it_is_normal(published, G):
     root = G.whitening.root.double()
     assert torch.allclose(root, root.T, atol=1e-5)
     assert torch.allclose((root @ root).float(), w.T.cov(), rtol=0.1, atol=0.1)
-
-
-class FromTheMean(TestTimeModule):
-    """Searches one space from its mean."""
-
-    space = "w"
-
-    def configure_fits(self):
-        return [Fit("search", FitSettings(optimizer="lbfgs", steps=30), self.space, init="mean", result="found")]
-
-
-class Plus(FromTheMean):
-    space = "w+"
 
 
 @pytest.mark.parametrize("method", [FromTheMean, Plus])

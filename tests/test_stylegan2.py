@@ -9,6 +9,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from searches import FromTheMean, Plus
 from stylegan2_files import (
     LATENT,
     STYLE,
@@ -27,7 +28,7 @@ from stylegan2_files import (
     write_tensorflow,
 )
 
-from iagan_lightning import IAGAN, ILO, Fit, FitSettings, Stage, TestTimeModule, reconstruct
+from iagan_lightning import IAGAN, ILO, Fit, FitSettings, Stage, reconstruct
 from iagan_lightning.cli import main
 from iagan_lightning.data.images import read_image
 from iagan_lightning.generators import (
@@ -633,19 +634,6 @@ def test_impossible_settings_are_refused(arguments, message):
 
 
 # Reconstruction --------------------------------------------------------------------------------------------------
-
-
-class FromTheMean(TestTimeModule):
-    """Searches one space from its mean."""
-
-    space = "w"
-
-    def configure_fits(self):
-        return [Fit("search", FitSettings(optimizer="lbfgs", steps=30), self.space, init="mean", result="found")]
-
-
-class Plus(FromTheMean):
-    space = "w+"
 
 
 @pytest.mark.parametrize("method", [FromTheMean, Plus])

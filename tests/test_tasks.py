@@ -21,16 +21,6 @@ STEPS = ["--model.latent.steps", "4", "--model.joint.steps", "3", "--trainer.acc
 
 
 @pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for i in range(2):
-        pixels = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i}.png")
-    return folder
-
-
-@pytest.fixture
 def run(tiny_weights, tmp_path):
     def run(task, *arguments, out="out"):
         common = [task, "--model.generator", tiny_weights, "--out", tmp_path / out, *STEPS]

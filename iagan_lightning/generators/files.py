@@ -39,6 +39,7 @@ from iagan_lightning.generators.pyramid import Pyramid
 from iagan_lightning.generators.stylegan2 import StyleGAN2
 from iagan_lightning.generators.tensorflow_pickle import variables_of
 from iagan_lightning.plugins import load, registered
+from iagan_lightning.replacing import replacing
 from iagan_lightning.safety import check_archive, check_dense, printable, refused_name
 
 ARCHITECTURES: dict[str, type[Generator]] = {
@@ -172,19 +173,8 @@ def save_generator(
             if not bool(torch.isfinite(state[key]).all()):
                 largest = float(value.abs().max())
                 raise WeightsError(f"{key} reaches {largest:.4g}, more than half precision holds ({HALF_ENDS:,})")
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:  # not by safetensors, whose files only their owner may read
-            file.write(save(state, metadata={HEADER: json.dumps(header)}))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:  # of a full disk Python does not say which file was to be written
-        error.filename = error.filename or str(path)
-        raise
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(Path(path)) as file:  # not by safetensors, whose files only their owner may read
+        file.write(save(state, metadata={HEADER: json.dumps(header)}))
 
 
 # Reading -------------------------------------------------------------------------------------------------------

@@ -6,33 +6,13 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from PIL import Image
 
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside a place, and move it there in one step when all has gone well.
-
-    The folder is not made: one that vanishes while its files are written stays away.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:  # of a full disk Python does not say which file was to be written
-        error.filename = error.filename or str(path)
-        raise
-    finally:
-        part.unlink(missing_ok=True)
+from iagan_lightning.replacing import replacing
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -14,7 +14,7 @@ from iagan_lightning.operators import Operator
 from iagan_lightning.results.files import as_json, write_bytes, write_picture, write_tensors, write_text
 from iagan_lightning.results.folder import METRICS_VERSION
 from iagan_lightning.results.lpips import Backbone
-from iagan_lightning.results.metrics import evaluate, outside
+from iagan_lightning.results.metrics import evaluate_all, outside
 from iagan_lightning.results.registry import about_own
 from iagan_lightning.results.sheet import sheet_of
 
@@ -23,7 +23,7 @@ OUTSIDE = 0.01  # share of a back-projection's values that may lie far outside [
 
 @dataclass(frozen=True)
 class Finished:
-    """An image, its tensors on the CPU and without a batch axis.
+    """An image, its tensors without a batch axis and on the CPU, but for y, which lies with its operator.
 
     Attributes:
         name, seed: of the image.
@@ -34,7 +34,6 @@ class Finished:
         seconds, evaluations, objective, misfit: by fit.
         broken: fits whose last evaluation was infinite or no number.
         preset, device: what it was made with, and on.
-        measurement, mask: y and the operator's mask as pictures, where they are any.
         truth: the true image, where it is known.
         metrics: by result.
         titles: what results are called where their usual titles would mislead.
@@ -56,23 +55,22 @@ class Finished:
     broken: list[str] = field(default_factory=list)
     preset: str | None = None
     device: str = "cpu"
-    measurement: Tensor | None = None
-    mask: Tensor | None = None
     truth: Tensor | None = None
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def measurement(self) -> Tensor | None:
+        """y as a picture, where it is one."""
+        return drawable(self.operator.picture(self.y))
+
     def with_metrics(self, lpips: Backbone = "none") -> Finished:
         """Return the same with the metrics of all results, and of the plain reconstruction ``naive``."""
-        y, truth = self.y[None], None if self.truth is None else self.truth[None]
-        naive = self.operator.naive(y)
-        results = self.results if naive is None else {"naive": naive[0], **self.results}
-        metrics = {
-            name: evaluate(image[None], y, self.operator, truth, self.noise_std or 0.0, lpips)[0]
-            for name, image in results.items()
-        }
-        return replace(self, results=results, metrics=metrics)
+        own = {name: image[None] for name, image in self.results.items()}
+        truth = None if self.truth is None else self.truth[None]
+        results, [metrics] = evaluate_all(own, self.y[None], self.operator, truth, self.noise_std, lpips)
+        return replace(self, results={name: image[0] for name, image in results.items()}, metrics=metrics)
 
     def record(self) -> dict[str, Any]:
         """Return what metrics.json says."""
@@ -107,12 +105,13 @@ class Finished:
             folder: of the image; it exists.
             weights: content of ``weights.safetensors``.
         """
-        write_tensors(folder / "measurement.pt", self.y)
-        pictures = {"measurement": self.measurement, "mask": self.mask, "truth": self.truth, **self.results}
+        write_tensors(folder / "measurement.pt", self.y.cpu())
+        measurement, mask = self.measurement, mask_picture(getattr(self.operator, "mask", None))
+        pictures = {"measurement": measurement, "mask": mask, "truth": self.truth, **self.results}
         for name, image in pictures.items():
             if image is not None:
                 write_picture(folder / f"{name}.png", to_pillow(image))
-        sheet = sheet_of(self.results, self.truth, self.measurement, self.metrics, self.titles)
+        sheet = sheet_of(self.results, self.truth, measurement, self.metrics, self.titles)
         write_picture(folder / "comparison.png", sheet)
         if weights is not None:
             write_bytes(folder / "weights.safetensors", weights)

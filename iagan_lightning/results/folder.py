@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from iagan_lightning.data.names import same_place
-from iagan_lightning.results.files import as_json, read_json, replacing, write_bytes, write_once, write_text
+from iagan_lightning.replacing import replacing
+from iagan_lightning.results.files import as_json, read_json, write_bytes, write_once, write_text
 from iagan_lightning.results.remarks import Remarks
 from iagan_lightning.results.summary import summarise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -68,6 +69,31 @@ def evaluate(
     columns |= own_metrics(x, y=y, operator=operator, truth=truth, noise_std=noise_std)
     values = {name: column.double().tolist() for name, column in columns.items()}
     return [{name: column[i] for name, column in values.items()} for i in range(len(x))]
+
+
+def evaluate_all(
+    results: Mapping[str, Tensor],
+    y: Tensor,
+    operator: Operator,
+    truth: Tensor | None = None,
+    noise_std: float | None = 0.0,
+    lpips: Backbone = "none",
+) -> tuple[dict[str, Tensor], list[dict[str, dict[str, float]]]]:
+    """Return all results, the plain reconstruction ``naive`` before them, and of each image the metrics by result.
+
+    Args:
+        results: reconstructions ``(B, C, H, W)`` by name.
+        y, operator, truth, lpips: as of ``evaluate``.
+        noise_std: likewise; None where the level is unknown.
+    """
+    naive = operator.naive(y)
+    results = dict(results) if naive is None else {"naive": naive, **results}
+    metrics: list[dict[str, dict[str, float]]] = [{} for _ in y]
+    for name, images in results.items():
+        rows = evaluate(images, y, operator, truth, noise_std or 0.0, lpips)
+        for own, row in zip(metrics, rows, strict=True):
+            own[name] = row
+    return results, metrics
 
 
 def outside(x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from iagan_lightning.results.files import replacing
+from iagan_lightning.replacing import replacing
 from iagan_lightning.safety import check_archive, refused_name
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
