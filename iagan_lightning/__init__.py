@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from importlib.machinery import ModuleSpec
@@ -10,6 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Waiting threads of OpenMP spin for milliseconds by default; where other programs want the cores too, that makes every
+# operation several times slower. Read when PyTorch is loaded: `import torch` before this leaves the default.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 # Names are loaded when they are first used: importing PyTorch and Lightning takes seconds.
 _HOME = {

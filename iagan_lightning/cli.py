@@ -90,9 +90,6 @@ def _run(args: list[str]) -> int:
             return 0
     except ValueError as error:
         return _refuse(str(error))
-    # Waiting threads of OpenMP spin for milliseconds by default; where other programs want the cores too, that makes
-    # every operation several times slower. Read when PyTorch is loaded, which has not happened yet.
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         run = _command(args[0])
         signals.begin_work()

@@ -93,6 +93,15 @@ def build(kind, folder):
 OPTIONAL = ("cv2", "deepinv", "matplotlib", "gradio", "ray", "openvino", "tensorflow", "skimage", "pandas", "IPython")
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "3000"), ("0", "0")])
+def test_waiting_threads_give_their_core_away_unless_told_otherwise(before, after):
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    environment |= {} if before is None else {"GOMP_SPINCOUNT": before}
+    said = "import os, sys, iagan_lightning; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", said], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == [after, "False"]
+
+
 def test_no_module_needs_an_extra():
     code = (
         f"import sys, pkgutil, importlib\nnames = {OPTIONAL!r}\n"
