@@ -7,7 +7,7 @@ from iagan_lightning.generators.base import Generator, WeightsError
 from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.catalogue import CATALOGUE, Prior, bundled_priors, cache_folder
 from iagan_lightning.generators.files import fetch_prior, load_generator, save_generator
-from iagan_lightning.generators.layers import full_resolution_weights
+from iagan_lightning.generators.layers import finer_weights, full_resolution_weights
 from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
 from iagan_lightning.generators.mobile_stylegan_reduced import ReducedMobileStyleGAN
 from iagan_lightning.generators.module import ModuleGenerator
@@ -30,6 +30,7 @@ __all__ = [
     "bundled_priors",
     "cache_folder",
     "fetch_prior",
+    "finer_weights",
     "full_resolution_weights",
     "load_generator",
     "save_generator",

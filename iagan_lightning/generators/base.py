@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+Schedule = Literal["began", "pggan", "style", "style-equalised"]
 LatentDistribution = Literal["uniform", "normal"]
 Framing = Literal["tight", "ffhq"]
 
@@ -80,7 +81,9 @@ class Generator(nn.Module):
         latent_shape: shape of one z.
         image_shape: ``(C, H, W)``.
         latent_distribution: ``"uniform"`` on [-1, 1] or ``"normal"``, what z was drawn from in training.
-        schedule: the generator of the AAAI 2020 paper whose numbers of steps and learning rates suit this one.
+        schedule: the generator of the AAAI 2020 paper whose numbers of steps and learning rates suit this one, or
+            ``style`` for those that are found in w, ``style-equalised`` where their weights are stored with deviation 1
+            and scaled when used.
         checkpointing: whether features are computed again for the gradient to save memory; None where that cannot be.
         framing: how its faces are cut out: ``tight``, filling the picture, ``ffhq``, with hair and shoulders as in
             FFHQ; None where it makes no faces, or nobody said.
@@ -91,7 +94,7 @@ class Generator(nn.Module):
     latent_shape: tuple[int, ...]
     image_shape: tuple[int, int, int]
     latent_distribution: LatentDistribution = "normal"
-    schedule: Literal["began", "pggan"] = "began"
+    schedule: Schedule = "began"
     checkpointing: bool | None = None
     framing: Framing | None = None
     weights: str = ""

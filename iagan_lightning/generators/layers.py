@@ -1,4 +1,4 @@
-"""Which layers of a generator work at the resolution of its images."""
+"""At which resolution the layers of a generator work."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from iagan_lightning.generators.base import Generator
 
 
 @torch.no_grad()
-def full_resolution_weights(generator: Generator) -> frozenset[str]:
-    """Return the names of the parameters of hidden layers whose features are as large as the image.
+def layer_outputs(generator: Generator) -> dict[str, list[int]]:
+    """Return for the name of each parameter what its layer makes: channels, height and width.
 
-    Gradients of these weights cost most: as many products per weight as the image has pixels. The layer that makes
-    the image itself, told by its number of channels, is not among them. In a generator without coarser layers none
-    are. One image is made to find out.
+    A layer is the innermost module around the parameter that is called and makes features: not every holder of weights
+    is called, and a linear map that modulates a convolution is a part of it. The list is empty where none is inside the
+    generator, as for the layers from z to w and a constant that the network begins with. One image is made to find out.
 
     Example:
         >>> from iagan_lightning.generators import BEGAN
-        >>> sorted(full_resolution_weights(BEGAN(16, 4, 8)))
-        ['l3.bias', 'l3.weight', 'l4.bias', 'l4.weight']
+        >>> outputs = layer_outputs(BEGAN(16, 4, 8))
+        >>> outputs["l1.weight"], outputs["l4.weight"]
+        ([4, 8, 8], [4, 16, 16])
     """
-    outputs: dict[str, list[int]] = {}  # of every module that is called: its channels and size, empty for other tensors
+    outputs: dict[str, list[int]] = {}  # of every module that is called
 
     def note(name: str, output: Any) -> None:
         outputs[name] = list(output.shape[1:]) if isinstance(output, Tensor) and output.ndim == 4 else []
@@ -39,14 +40,41 @@ def full_resolution_weights(generator: Generator) -> frozenset[str]:
             hook.remove()
 
     def layer(weight: str) -> list[int]:
-        """Return the output of the innermost module around a weight that is called: not every holder of weights is."""
-        holder = weight
-        while holder not in outputs:
+        holder = weight.rpartition(".")[0]
+        while holder and not outputs.get(holder):
             holder = holder.rpartition(".")[0]
-        return outputs[holder]
+        return outputs[holder] if holder else []
 
+    return {weight: layer(weight) for weight, _ in generator.named_parameters()}
+
+
+def finer_weights(generator: Generator, pixels: int) -> frozenset[str]:
+    """Return the names of the parameters of layers whose features are finer than ``pixels``, the image's included.
+
+    Example:
+        >>> from iagan_lightning.generators import BEGAN
+        >>> sorted(finer_weights(BEGAN(16, 4, 8), 8))
+        ['l3.bias', 'l3.weight', 'l4.bias', 'l4.weight', 'l5.bias', 'l5.weight']
+    """
+    return frozenset(
+        weight for weight, output in layer_outputs(generator).items() if max(output[1:], default=0) > pixels
+    )
+
+
+def full_resolution_weights(generator: Generator) -> frozenset[str]:
+    """Return the names of the parameters of hidden layers whose features are as large as the image.
+
+    Gradients of these weights cost most: as many products per weight as the image has pixels. The layer that makes
+    the image itself, told by its number of channels, is not among them. In a generator without coarser layers none
+    are.
+
+    Example:
+        >>> from iagan_lightning.generators import BEGAN
+        >>> sorted(full_resolution_weights(BEGAN(16, 4, 8)))
+        ['l3.bias', 'l3.weight', 'l4.bias', 'l4.weight']
+    """
     channels, *size = generator.image_shape
-    shapes = {weight: layer(weight) for weight, _ in generator.named_parameters()}
-    if not any(shape and shape[1:] != size for shape in shapes.values()):
+    outputs = layer_outputs(generator)
+    if not any(output and output[1:] != size for output in outputs.values()):
         return frozenset()
-    return frozenset(weight for weight, shape in shapes.items() if shape[1:] == size and shape[0] != channels)
+    return frozenset(weight for weight, output in outputs.items() if output[1:] == size and output[0] != channels)

@@ -53,8 +53,6 @@ class MobileStyleGAN(StyleGenerator):
         (2, 3, 32, 32)
     """
 
-    # The weights are folded, not equalised: with 1e-3, PGGAN's learning rate, the first joint steps blow the image up.
-    schedule = "began"
     framing: Framing | None = "ffhq"  # what its author trained and published
 
     def __init__(self, channels: Sequence[int] = PUBLISHED, latent: int = 512, mapping: int = 8) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iagan_lightning.generators.base import Generator, WeightsError
+from iagan_lightning.generators.base import Generator, Schedule, WeightsError
 
 SLOPE = 0.2  # of the leaky rectifiers below zero
 DEEPEST = 64  # layers from z to w
@@ -41,6 +41,7 @@ class StyleGenerator(Generator):
     """
 
     latent_distribution = "normal"
+    schedule: Schedule = "style"
 
     def __init__(self, latent: int, mapping: Sequence[int], styles: int, condition: int = 0) -> None:
         super().__init__()

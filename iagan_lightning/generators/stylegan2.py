@@ -73,7 +73,7 @@ class StyleGAN2(StyleGenerator):
         (2, 3, 16, 16)
     """
 
-    schedule = "pggan"
+    schedule = "style-equalised"
     checkpointing = False
     filter: Tensor
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
-from iagan_lightning.generators import full_resolution_weights
+from iagan_lightning.generators import finer_weights, full_resolution_weights
 from iagan_lightning.methods.csgm import CSGM
 from iagan_lightning.methods.fit import Fit, everything
 from iagan_lightning.methods.presets import Preset
-from iagan_lightning.methods.settings import Stage, stage_of
+from iagan_lightning.methods.settings import Frozen, Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike
 
 
@@ -34,6 +35,9 @@ class IAGAN(CSGM):
             latent_shape, latent_distribution and value_range; weights names its file. It is copied, never changed.
         preset: ``fast``, or ``paper`` for the published schedule. Fills what ``latent`` and ``joint`` leave open.
         latent, joint: settings of the two stages.
+        space: latent space of the generator that is searched, such as z, w or w+; None for w of style generators with
+            ``fast``, z otherwise. z begins with random ones, all others in the middle, or from random z where
+            ``latent`` has restarts.
         memory_format: ``channels_last`` is faster for convolutions, ``contiguous`` is PyTorch's plain layout.
         compile: let ``torch.compile`` translate the generator before the first evaluation of each stage. That takes
             longer than an image with the fast preset, and is meant for many images on a GPU; on a CPU it gains nothing.
@@ -48,27 +52,35 @@ class IAGAN(CSGM):
         preset: Preset = "fast",
         latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
         joint: Stage = Stage(),  # noqa: B008
+        space: str | None = None,
         memory_format: Literal["channels_last", "contiguous"] = "channels_last",
         compile: bool = False,  # noqa: A002 - PyTorch's name for it
         logged: bool = False,
     ) -> None:
-        super().__init__(generator, preset, latent, memory_format, compile, logged)
+        super().__init__(generator, preset, latent, space, memory_format, compile, logged)
         self.given["joint"] = stage_of(joint)
-        self._full_resolution: frozenset[str] | None = None
+        self._left: dict[int, frozenset[str]] = {}  # weights that keep their values, by the finest features that adapt
 
     def configure_fits(self) -> list[Fit]:
         """Return the search for z, then that for z and weights, with a probe before it where a rule wants one."""
-        return [*super().configure_fits(), *self.joint_fits("latent")]
+        return [*super().configure_fits(), *self.joint_fits("latent", self.space)]
 
     def joint_fits(self, init: str, space: str = "z") -> list[Fit]:
         """Return the joint fit that begins where an earlier one ended, and the probe that its rule may want."""
         settings = self.resolve("joint")
-        adapts = everything if settings.frozen == "none" else self._adapts
+        adapts = everything if settings.frozen == "none" else partial(self._adapts, self._finest(settings.frozen))
         joint = Fit("joint", settings, space, adapts, init, "iagan")
         return [Fit("probe", settings, space, adapts, init), joint] if settings.stop == "held-out" else [joint]
 
-    def _adapts(self, name: str) -> bool:
-        """Tell whether a weight belongs to no hidden layer at full resolution."""
-        if self._full_resolution is None:
-            self._full_resolution = full_resolution_weights(self.generator)
-        return name not in self._full_resolution
+    def _finest(self, frozen: Frozen) -> int:
+        """Return the height of the finest features whose layers may adapt, which is the image's where all may."""
+        image = self.generator.image_shape[1]
+        measured: tuple[int, ...] = () if self.operator is None else self.operator.measurement_shape
+        return min(2 * int(measured[1]), image) if frozen == "finer" and len(measured) == 3 else image
+
+    def _adapts(self, finest: int, name: str) -> bool:
+        """Tell whether a weight is not among those that keep their values."""
+        if finest not in self._left:
+            G = self.generator
+            self._left[finest] = finer_weights(G, finest) if finest < G.image_shape[1] else full_resolution_weights(G)
+        return name not in self._left[finest]

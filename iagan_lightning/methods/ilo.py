@@ -13,7 +13,7 @@ from iagan_lightning.methods.test_time_module import GeneratorLike
 
 
 class ILO(IAGAN):
-    r"""Intermediate layer optimisation: search z, then the features behind the first layers, then adapt the weights.
+    r"""Intermediate layer optimisation: search the latent, then the features behind the first layers, then the weights.
 
     The features stay within a ball around where they began, :math:`|f - f_0| \le r |f_0|`: the further they go, the
     less they are those of a picture that the generator knows. Three fits: ``latent`` (result ``csgm``), ``features``
@@ -23,6 +23,7 @@ class ILO(IAGAN):
         generator: as for ``IAGAN``; it needs the latent space ``features-depth``.
         preset: ``fast`` or ``paper``.
         latent, features, joint: settings of the three fits.
+        space: that the latent stage searches, as for ``IAGAN``.
         depth: height and width of the features; None takes those at an eighth of the image's height.
         radius: r.
         memory_format, compile, logged: as for ``IAGAN``.
@@ -41,22 +42,23 @@ class ILO(IAGAN):
         latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
         features: Stage = Stage(),  # noqa: B008
         joint: Stage = Stage(),  # noqa: B008
+        space: str | None = None,
         depth: int | None = None,
         radius: float = 0.1,
         memory_format: Literal["channels_last", "contiguous"] = "channels_last",
         compile: bool = False,  # noqa: A002 - PyTorch's name for it
         logged: bool = False,
     ) -> None:
-        super().__init__(generator, preset, latent, joint, memory_format, compile, logged)
+        super().__init__(generator, preset, latent, joint, space, memory_format, compile, logged)
         if not radius > 0:
             raise ValueError(f"radius is above 0; {radius} was given")
         self.given["features"] = stage_of(features)
-        self.space, self.radius = f"features-{depth or self.generator.image_shape[1] // 8}", radius
-        self.generator.require_space(self.space)
+        self.behind, self.radius = f"features-{depth or self.generator.image_shape[1] // 8}", radius
+        self.generator.require_space(self.behind)
 
     def configure_fits(self) -> list[Fit]:
         """Return the searches for z and for the features, then that for features and weights."""
         features = Fit(
-            "features", self.resolve("features"), self.space, init="latent", result="ilo", radius=self.radius
+            "features", self.resolve("features"), self.behind, init="latent", result="ilo", radius=self.radius
         )
-        return [*CSGM.configure_fits(self), features, *self.joint_fits("features", self.space)]
+        return [*CSGM.configure_fits(self), features, *self.joint_fits("features", self.behind)]

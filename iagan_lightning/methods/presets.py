@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
+from iagan_lightning.generators.base import Schedule
 from iagan_lightning.methods.settings import FitSettings, Stage, stated
 
 Preset = Literal["fast", "paper"]
-Schedule = Literal["began", "pggan"]
 Kind = Literal["latent", "features", "joint"]  # of fit: z is searched, inner latents are, or latents and weights
 
 # The schedules of the AAAI 2020 paper for its two generators: Adam, fixed numbers of steps, one start, no early stop.
@@ -22,7 +22,16 @@ PAPER: dict[Schedule, dict[Kind, Stage]] = {
         "joint": Stage("adam", 300, lr=1e-4, lr_weights=1e-3, stop="never"),
     },
 }
-PAPER_COMPRESSED_SENSING_STEPS: dict[Schedule, int] = {"began": 600, "pggan": 500}
+# It has none for style generators, which came later: they take that of its other generator of megapixel faces. Its rate
+# of the weights is for equalised ones, whose deviation is 1; of others it made noise within a few steps.
+PAPER["style-equalised"] = PAPER["pggan"]
+PAPER["style"] = {**PAPER["pggan"], "joint": replace(PAPER["pggan"]["joint"], lr_weights=1e-4)}
+PAPER_COMPRESSED_SENSING_STEPS: dict[Schedule, int] = {
+    "began": 600,
+    "pggan": 500,
+    "style": 500,
+    "style-equalised": 500,
+}
 
 # Found with benchmarks/fast_preset.py. Learning rates are those of the generator's schedule: larger ones reach the same
 # objective sooner, but worse pictures. Steps are bounds, the rules end the stages much sooner.
@@ -36,8 +45,26 @@ FAST_NOISY: dict[Kind, Stage] = {
     "latent": replace(AT_NOISE, optimizer="lbfgs", steps=40, spread=0.3, history=50),
     "joint": replace(AT_NOISE, optimizer="adam", steps=600, beta1=0.9, beta2=0.9, frozen="none"),
 }
+STYLE: tuple[Schedule, ...] = ("style", "style-equalised")
+# Style generators: what differs from the above. Found with benchmarks/style_preset.py.
+FAST_STYLE: dict[Kind, Stage] = {
+    "latent": Stage(penalty="latent", weight=0.02),
+    "joint": Stage(frozen="finer"),
+}
 # The paper has no fit of features: its presets differ in nothing there.
 FEATURES = Stage("lbfgs", 40, history=40, stop="auto", patience=10, tolerance=0.03)
+
+
+def searched_space(schedule: Schedule, preset: Preset) -> str:
+    """Return the latent space that the latent stage searches unless told otherwise.
+
+    Of random w that look alike z may be anywhere; and whitened, w can be searched from its mean at once.
+
+    Example:
+        >>> searched_space("style", "fast"), searched_space("style", "paper"), searched_space("began", "fast")
+        ('w', 'z', 'z')
+    """
+    return "w" if schedule in STYLE and preset == "fast" else "z"
 
 
 def resolve(
@@ -85,7 +112,8 @@ def _base(kind: Kind, preset: Preset, noise_std: float | None, compressed_sensin
     published = PAPER[schedule][kind]
     if preset == "fast":
         fast = FAST[kind] if noise_std == 0 else FAST_NOISY[kind]
-        return replace(fast, lr=published.lr, lr_weights=published.lr_weights)
+        fast = replace(fast, lr=published.lr, lr_weights=published.lr_weights)
+        return replace(fast, **stated(FAST_STYLE[kind])) if schedule in STYLE else fast
     if kind == "latent":
         return published
     steps = PAPER_COMPRESSED_SENSING_STEPS[schedule] if compressed_sensing else published.steps

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 Solver = Literal["adam", "lbfgs"]
-Frozen = Literal["none", "full-resolution"]
+Frozen = Literal["none", "full-resolution", "finer"]
 Rule = Literal["noise", "plateau", "decrease", "held-out", "own", "never"]
 Penalty = Literal["none", "latent"]
 
@@ -58,8 +58,10 @@ class Stage:
         lr_weights: Adam's learning rate of the weights.
         beta1: Adam's decay of the mean gradient.
         beta2: Adam's decay of the mean squared gradient. With a short memory the steps follow the falling gradients.
-        frozen: weights that keep their values where weights adapt: ``none``, or those of hidden layers at
-            ``full-resolution``, whose gradients cost most and change the picture least.
+        frozen: weights that keep their values where weights adapt: ``none``; those of hidden layers at
+            ``full-resolution``, whose gradients cost most and change the picture least; or also those of all layers
+            ``finer`` than twice the resolution of y, where that is a smaller picture: what y says nothing about keeps
+            the texture of the prior.
         restarts: random starting points; the best result goes on.
         spread: what the random starting points are multiplied by. Nearer to the middle of the prior a search needs
             fewer evaluations.
