@@ -92,7 +92,8 @@ def run_reproduce(args: Sequence[str]) -> int:
     config, options = _config_first(others)
     status, problems = 0, {}
     rows = rows_of(table, dataset, image_shape[1], ratios)
-    report = Report(table, experiment, dataset, rows, with_dip, out, image_shape, Path(given.generator).stem)
+    images = Path(given.root).resolve().name
+    report = Report(table, experiment, dataset, rows, with_dip, out, image_shape, Path(given.generator).stem, images)
     for row in rows:
         common = ["--data.root", given.root, "--model.generator", given.generator, "--model.preset", preset]
         limit = [] if given.limit is None else ["--data.limit", str(given.limit)]
@@ -127,10 +128,11 @@ class Report:
         out: Path,
         image_shape: tuple[int, int, int],
         generator: str,
+        images: str,
     ) -> None:
         self.table, self.experiment, self.dataset, self.rows, self.out = table, experiment, dataset, rows, out
         self.methods = tuple(method for method in experiment.methods if with_dip or method != "dip")
-        self.image_shape, self.generator = image_shape, generator
+        self.image_shape, self.generator, self.images = image_shape, generator, images
         names = {"fig2": "Figure 2", "misaligned": "Misaligned images", CALIBRATED: "Table 1, calibrated"}
         self.name = names.get(table, f"Table {table}")
 
@@ -185,6 +187,11 @@ class Report:
             "CSGM's time is the latent stage's, IAGAN's that and the joint stage's. "
             f"The sheets are arranged as Figure {self.experiment.arrangement(self.dataset).number}."
         ]
+        theirs = "PGGAN" if self.dataset == "CelebA-HQ" else "BEGAN"
+        notes.append(
+            f"The published figures are of {self.dataset} and a {theirs}, ours of this generator and the images of "
+            f"{self.images}: compare the methods within a column, not the columns."
+        )
         if self.table == "fig2":
             notes.append("MSE is that of images in [0, 1]; the paper shows it as a curve only.")
         if any(cell.title == "DIP (short)" for cell in cells):
