@@ -1,11 +1,12 @@
-"""Time and peak memory of PGGAN or StyleGAN2: a forward pass, an evaluation of the latent and of the joint stage.
+"""Time and peak memory of large generators: a forward pass, an evaluation of the latent and of the joint stage.
 
     python benchmarks/pggan.py --resolutions 256 1024 --threads 1 2 --out docs/generators.md
     python benchmarks/pggan.py --network StyleGAN2 --resolutions 256 512 1024 --out docs/generators.md
+    python benchmarks/pggan.py --network ffhq --preset fast --resolutions 128 256 512 1024 --out docs/generators.md
 
-Weights are random, which changes neither time nor memory. Each row is a process of its own, because the peak of a
-process never falls; the reconstruction is super-resolution x16 of one picture with the paper preset, a few steps of
-each stage. On a GPU (``--device gpu``) the memory is the device's.
+Weights are random, which changes neither time nor memory, but those of ffhq, which are fetched. Each row is a process
+of its own, because the peak of a process never falls; the reconstruction is super-resolution x16 of one picture, a few
+steps of each stage. On a GPU (``--device gpu``) the memory is the device's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,15 @@ import pytorch_lightning as pl
 import torch
 
 from iagan_lightning import Stage, reconstruct
-from iagan_lightning.generators import PGGAN, StyleGAN2
+from iagan_lightning.generators import PGGAN, Generator, StyleGAN2, load_generator
+from iagan_lightning.methods.presets import Preset
 from iagan_lightning.operators import BicubicDownsampling
 
-NETWORKS: dict[str, type[PGGAN | StyleGAN2]] = {"PGGAN": PGGAN, "StyleGAN2": StyleGAN2}
+NETWORKS: dict[str, Callable[[int], Generator]] = {
+    "PGGAN": PGGAN,
+    "StyleGAN2": StyleGAN2,
+    "ffhq": lambda pixels: load_generator(f"ffhq{pixels}"),
+}
 
 
 class Watch(pl.Callback):
@@ -64,12 +71,14 @@ def peak(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
-def measure(network: str, resolution: int, threads: int, steps: int, device: torch.device, checkpointing: bool) -> str:
+def measure(
+    network: str, resolution: int, threads: int, steps: int, device: torch.device, checkpointing: bool, preset: Preset
+) -> str:
     """Return one row of the table."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     G = NETWORKS[network](resolution).eval().to(device)
-    G.checkpointing = checkpointing
+    G.checkpointing = checkpointing if G.checkpointing is not None else None
     z, seconds = G.sample_latent(1, seed=0).to(device), []
     with torch.no_grad():
         for _ in range(steps):
@@ -80,7 +89,7 @@ def measure(network: str, resolution: int, threads: int, steps: int, device: tor
     A, watch = BicubicDownsampling(G.image_shape, scale=16).to(device), Watch()
     short = Stage(steps=steps)
     reconstruct(
-        A(x), A, G.cpu(), preset="paper", seed=1, latent=short, joint=short, callbacks=[watch],
+        A(x), A, G.cpu(), preset=preset, seed=1, latent=short, joint=short, callbacks=[watch],
         accelerator="gpu" if device.type == "cuda" else "cpu",
     )  # fmt: skip
     for stage in ("latent", "joint"):
@@ -97,20 +106,22 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--steps", type=int, default=5, help="evaluations of each kind; the median counts")
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
-    parser.add_argument("--out", type=Path, help="page with <!-- pggan --> ... <!-- end -->, or stylegan2")
+    parser.add_argument("--preset", default="paper", choices=["paper", "fast"])
+    parser.add_argument("--out", type=Path, help="page with <!-- pggan --> ... <!-- end -->, stylegan2, ffhq")
     parser.add_argument("--checkpointing", action="store_true", help="with --row: keep less, compute more")
     parser.add_argument("--row", action="store_true", help="measure here and print one row")
     given = parser.parse_args()
     if given.row:
         device = torch.device("cuda" if given.device == "gpu" else "cpu")
         size, threads = given.resolutions[0], given.threads[0]
-        print(measure(given.network, size, threads, given.steps, device, given.checkpointing))
+        print(measure(given.network, size, threads, given.steps, device, given.checkpointing, given.preset))
         return
     lines = [
         "| pixels | threads | checkpointing | forward s | GB | latent s | GB | joint s | GB |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for resolution, threads, flag in itertools.product(given.resolutions, given.threads, ([], ["--checkpointing"])):
+    ways: list[list[str]] = [[]] if given.network == "ffhq" else [[], ["--checkpointing"]]
+    for resolution, threads, flag in itertools.product(given.resolutions, given.threads, ways):
         arguments = ["--resolutions", resolution, "--threads", threads, "--steps", given.steps, *flag]
         command = [
             sys.executable,
@@ -118,6 +129,8 @@ def main() -> None:
             "--row",
             "--network",
             given.network,
+            "--preset",
+            given.preset,
             *map(str, arguments),
             "--device",
             given.device,

@@ -220,7 +220,9 @@ def test_the_same_command_goes_on(reproduce, tmp_path, capsys):
     assert "1 of 3 images are done already" in capsys.readouterr().err
     assert first.stat().st_mtime_ns == before
     assert {line["n"] for line in lines(out)} == {"3"}
-    assert "are of CelebA and a BEGAN, ours of this generator and the images of faces:" in (out / "table.md").read_text()
+    assert (
+        "are of CelebA and a BEGAN, ours of this generator and the images of faces:" in (out / "table.md").read_text()
+    )
     assert "dip" not in {line["method"] for line in lines(out)}
     assert reproduce("4", *options, "--seed_everything", 5) == 2
     assert "holds results of other settings (seed_everything was 0, now 5)" in capsys.readouterr().err
