@@ -31,10 +31,9 @@ class Frame(NamedTuple):
     angle: float
 
 
-class Cut(NamedTuple):
-    """A face that was cut out of a picture ``(C, n, n)``, the detector's score, and how many faces there were."""
+class Sight(NamedTuple):
+    """How sure the detector was of the face that was cut out, and how many faces there were."""
 
-    picture: Tensor
     score: float
     faces: int
 
@@ -52,16 +51,16 @@ def align_face(x: Tensor, framing: Framing = "tight") -> Tensor:
     Raises:
         ValueError: where no face is found, or facenet-pytorch is not installed.
     """
-    return cut_face(x, framing).picture
+    return cut_face(x, framing)[0]
 
 
-def cut_face(x: Tensor, framing: Framing = "tight") -> Cut:
+def cut_face(x: Tensor, framing: Framing = "tight") -> tuple[Tensor, Sight]:
     """Return what ``align_face`` does, and what else is to be said of it."""
     face, faces = largest_face(x)
     frame = frame_of(face, framing)
     if round(frame.side) < SMALLEST:
         raise ValueError(f"the face found is only {round(frame.side)} pixels wide; at least {SMALLEST} are needed")
-    return Cut(cut(x, frame), face.score, faces)
+    return cut(x, frame), Sight(face.score, faces)
 
 
 def largest_face(x: Tensor) -> tuple[Face, int]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from iagan_lightning.data.faces import require_detector
 from iagan_lightning.data.folders import ARRAYS, list_pictures
-from iagan_lightning.data.framing import Cut, cut_face
+from iagan_lightning.data.framing import Sight, cut_face
 from iagan_lightning.data.images import Fit, check_large_enough, fit_image, opaque, quantisation, read_image, shift_rows
 from iagan_lightning.data.measured import from_picture
 from iagan_lightning.data.names import names_of, pair, without_suffix
@@ -59,14 +59,14 @@ class Measured:
         operator: A.
         truth: the true image, where there is one.
         quantisation: standard deviation of the rounding of y on the [0, 1] scale, where y came as a picture.
-        face: the face that was cut out; None where none was.
+        face: what is to be said of the face that was cut out; None where none was.
     """
 
     y: Tensor
     operator: Operator
     truth: Tensor | None
     quantisation: float = 0.0
-    face: Cut | None = None
+    face: Sight | None = None
 
     @property
     def notes(self) -> dict[str, float]:
@@ -239,10 +239,9 @@ class ImageData(pl.LightningDataModule):
             raise ValueError(f"{sample.measurement}: {error}") from None
         return Measured(y, A, truth, quantisation(sample.measurement), face)
 
-    def _picture(self, path: Path, channels: int, framing: Framing) -> tuple[Tensor, Cut | None]:
+    def _picture(self, path: Path, channels: int, framing: Framing) -> tuple[Tensor, Sight | None]:
         picture = read_image(path, channels)
-        face = cut_face(picture, framing) if self.align else None
-        return (picture if face is None else face.picture), face
+        return cut_face(picture, framing) if self.align else (picture, None)
 
     def check_measurements(
         self, samples: list[Sample], image_shape: tuple[int, int, int], operator: OperatorFactory
