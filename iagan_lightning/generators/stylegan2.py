@@ -99,8 +99,8 @@ class StyleGAN2(StyleGenerator):
         layers = as_list("mapping", mapping)
         if len(widths) != levels or not are_sizes(*widths):
             raise ValueError(
-                f"{resolution} pixels take {levels} numbers of channels, whole ones from 1 to {LARGEST:,}; {widths} "
-                "were given"
+                f"{resolution} pixels take {levels} numbers of channels from 1 on, whole ones up to {LARGEST:,}; "
+                f"{widths} were given"
             )
         if not 1 <= len(layers) <= DEEPEST or not are_sizes(latent, *layers) or max(latent, *layers) > WIDEST:
             raise ValueError(
