@@ -1,37 +1,46 @@
-"""Measure what OpenCV's cascade calls a face beside the frame of the training faces: the constants of align.py.
+"""Measure where the eyes and mouths of faces lie that are framed already: the constants of the tight frame.
 
-pip install -e ".[align]" && python docs/measure_framing.py ../shared/data/faces128-train.tar
+pip install -e ".[align]" && python docs/measure_framing.py ../shared/data/faces128-{train.tar,test}
 """
 
 from __future__ import annotations
 
+import math
 import sys
+from contextlib import suppress
 
-import cv2
 import numpy as np
 
-from iagan_lightning.data.framing import _cascade
+from iagan_lightning.data.framing import TIGHT_CENTRE, TIGHT_SIDE, frame_of, largest_face
 from iagan_lightning.training.pictures import PictureSet
 
-FACES, SIZE, MARGIN = 400, 128, 96
+FACES, SIZE = 400, 128
 
 
-def main(path: str) -> None:
-    """Print the median and the scatter of side and centre of the boxes, as fractions of the frame's side."""
-    pictures = PictureSet(path, SIZE)
-    boxes = []
-    for i in range(FACES):
-        grey = cv2.cvtColor(np.ascontiguousarray(pictures[i, False].permute(1, 2, 0).numpy()), cv2.COLOR_RGB2GRAY)
-        grey = cv2.copyMakeBorder(grey, *4 * [MARGIN], cv2.BORDER_REPLICATE)
-        found, _, weights = _cascade().detectMultiScale3(grey, 1.04, 3, minSize=(60, 60), outputRejectLevels=True)
-        if len(found):
-            left, top, side, _ = found[int(np.argmax(weights))]
-            boxes.append([(left + side / 2 - MARGIN) / SIZE, (top + side / 2 - MARGIN) / SIZE, side / SIZE])
-    median, spread = np.median(boxes, axis=0), np.std(boxes, axis=0)
-    print(f"{len(boxes)} of {FACES} found; median (standard deviation)")
-    for name, m, s in zip(("centre x", "centre y", "side"), median, spread, strict=True):
-        print(f"{name}: {m:.3f} ({s:.3f})")
+def main(*paths: str) -> None:
+    """Print what the constants would be for each set of faces, and how far the frames found are from the given ones."""
+    middle = (SIZE - 1) / 2
+    for path in paths:
+        pictures = PictureSet(path, SIZE)
+        faces = []
+        for i in range(min(FACES, len(pictures))):
+            with suppress(ValueError):  # no face was found
+                faces.append(largest_face(pictures[i, False].float() / 127.5 - 1)[0])
+        print(f"{path}: {len(faces)} of {min(FACES, len(pictures))} found; median (standard deviation)")
+        eyes = np.array([np.mean(face.eyes, axis=0) for face in faces])
+        down = np.array([np.mean(face.mouth, axis=0) for face in faces]) - eyes
+        apart = np.array([math.dist(*face.eyes) for face in faces])
+        frames = np.array([frame_of(face, "tight") for face in faces])
+        for name, values in {
+            f"side over hypotenuse, now {TIGHT_SIDE}": SIZE / np.hypot(apart, np.linalg.norm(down, axis=1)),
+            f"way of the centre from eyes to mouth, now {TIGHT_CENTRE}": (middle - eyes[:, 1]) / down[:, 1],
+            "side found / given": frames[:, 2] / SIZE,
+            "centre to the right, of the side": (frames[:, 0] - middle) / SIZE,
+            "centre below, of the side": (frames[:, 1] - middle) / SIZE,
+            "angle, degrees": frames[:, 3],
+        }.items():
+            print(f"  {name}: {np.median(values):.3f} ({np.std(values):.3f})")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import pickle
 import struct
@@ -10,9 +11,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from iagan_lightning import Stage, reconstruct
+from iagan_lightning.cli import main
 from iagan_lightning.generators import (
     BEGAN,
+    PGGAN,
+    MobileStyleGAN,
     Pyramid,
+    ReducedMobileStyleGAN,
+    StyleGAN2,
     WeightsError,
     full_resolution_weights,
     load_generator,
@@ -170,6 +176,45 @@ def test_unknown_headers(tmp_path, header):
         load_generator(path)
 
 
+NETWORKS = (
+    BEGAN(16, 4, 3),
+    PGGAN(16, (4, 4, 4), 5),
+    Pyramid((4, 4), 3, 2),
+    MobileStyleGAN((8, 4), 6, 2),
+    ReducedMobileStyleGAN((8, 8, 4), 6, 2, 16),
+    StyleGAN2(16, (4, 4, 4), 6, (6, 6), classes=2, label=0),
+)
+
+
+@pytest.mark.parametrize("G", NETWORKS, ids=lambda G: type(G).__name__)
+def test_numbers_of_a_header_that_are_no_whole_ones(tmp_path, G):
+    """Whatever JSON may hold in their place: one line with what was given, and nothing of Python's own words."""
+    path = tmp_path / "weights.safetensors"
+    arguments = json.loads(json.dumps(G.architecture()))
+    wrong = {}
+    for name, value in arguments.items():
+        if type(value) is int:
+            wrong[name] = [float(value), value + 0.5, str(value), [value], {}, -1] + [None] * (name != "embedding")
+        elif isinstance(value, list):
+            wrong[name] = [list(map(float, value)), list(map(str, value)), [None] * len(value), [True] * len(value)]
+            wrong[name] += [value[0], "abc", {"a": 1}]
+    assert len(wrong) >= 3
+    for name, values in wrong.items():
+        for value in values:
+            if (name, value) == ("label", None):
+                continue
+            header = json.dumps({"architecture": type(G).__name__, "arguments": {**arguments, name: value}})
+            save_file(dict(G.state_dict()), path, metadata={"iagan_lightning": header})
+            with pytest.raises(WeightsError) as error:
+                load_generator(path)
+            said = str(error.value)
+            assert "describes no known generator" in said
+            assert "given" in said
+            assert repr(list(value) if value == "abc" else value) in said or value in ("abc", {"a": 1})
+            for words in ("not supported", "object", "argument", "invalid"):
+                assert words not in said
+
+
 def test_a_hostile_header_allocates_nothing(tmp_path):
     path = tmp_path / "huge.safetensors"
     header = '{"architecture": "BEGAN", "arguments": {"resolution": 64, "channels": 1000000, "latent": 1000000}}'
@@ -243,6 +288,57 @@ def test_a_generator_class_declares_itself():
     )
     assert G.image_shape == (3, 8, 8)
     assert not G.training
+
+
+MODULE = """
+import torch
+from iagan_lightning.generators import Generator
+
+class Mine(Generator):
+    latent_shape, image_shape = (3,), (3, 8, 8)
+    def __init__(self, level=0.25):
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(level))
+    def forward(self, z):
+        return self.level.expand(len(z), 3, 8, 8)
+
+class Bare(torch.nn.Module):
+    pass
+
+def Function():
+    pass
+"""
+
+
+def test_a_class_as_plain_text(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_networks.py").write_text(MODULE)
+    (tmp_path / "own_weights.py").write_text("raise SystemExit('run')")
+    (tmp_path / "own_faulty.py").write_text("import no_such_module")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_generator("own_networks.Mine").level == 0.25
+    G = load_generator({"weights": "own_networks.Mine", "framing": "tight"})
+    assert (type(G).__name__, G.framing) == ("Mine", "tight")
+    for text, message in (
+        (
+            "own_networks.Bare",
+            "own_networks.Bare is no Generator: declare latent_shape, such as latent_shape: [128], b",
+        ),
+        ("own_networks.Function", "no generator weights at own_networks.Function: give the path of a .safetensors or"),
+        ("own_networks.Nothing", "no generator weights at own_networks.Nothing"),
+        ("own_weights.pth", "no generator weights at own_weights.pth"),  # a file that is not there: nothing is run
+        ("no_such_package.Mine", "no generator weights at no_such_package.Mine"),
+        ("own_faulty.Mine", "no generator class own_faulty.Mine: No module named 'no_such_module'"),
+    ):
+        assert main(["super-resolution", "--model.generator", text]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+    (tmp_path / "own_networks.Mine").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match="is damaged"):  # a file of that name comes first
+        load_generator("own_networks.Mine")
+    with pytest.raises(ValueError, match="would run code"):
+        load_generator({"class_path": "own_networks.Mine"}, classes=False)
 
 
 @pytest.mark.parametrize(

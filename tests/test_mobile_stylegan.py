@@ -286,8 +286,8 @@ def test_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"channels": []}, "channels are 1 to 8 numbers"),
-        ({"channels": [4] * 9}, "channels are 1 to 8 numbers"),
+        ({"channels": []}, "channels are 1 to 8 whole numbers"),
+        ({"channels": [4] * 9}, "channels are 1 to 8 whole numbers"),
         ({"channels": [6, 4]}, "all but the last multiples of 4"),
         ({"channels": [4, 0]}, "numbers from 1 on"),
         ({"latent": 0}, "latent is at least 1"),

@@ -90,7 +90,10 @@ def build(kind, folder):
     return archive
 
 
-OPTIONAL = ("cv2", "deepinv", "matplotlib", "gradio", "ray", "openvino", "tensorflow", "skimage", "pandas", "IPython")
+OPTIONAL = (
+    "facenet_pytorch", "deepinv", "matplotlib", "gradio", "ray", "openvino", "tensorflow", "skimage", "pandas",
+    "IPython",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "3000"), ("0", "0")])

@@ -3,6 +3,7 @@
 A small random network, written as the published one is, stands for the file that is fetched.
 """
 
+import dataclasses
 import functools
 import json
 import re
@@ -22,6 +23,8 @@ import torch.nn.functional as F
 from conftest import EXAMPLES
 from openvino_wheel import LATENT, Published, sha256, write_wheel
 from safetensors import safe_open
+from stylegan2_files import nvidia_module, random_tensors, snapshot, write_pickle
+from test_pggan import zoo_layout
 
 from iagan_lightning import Stage, reconstruct
 from iagan_lightning.cli import main
@@ -90,8 +93,13 @@ def server(tmp_path):
             with suppress(ConnectionError):  # whoever has read enough leaves
                 super().do_GET()
 
+        def send_header(self, key, value):
+            lost = self.server.lost if key == "Content-Length" else 0
+            super().send_header(key, str(int(value) + lost) if lost else value)
+
     with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))) as http:
         http.together = None  # a barrier at which requests wait for each other
+        http.lost = 0  # bytes that are promised and never sent
         thread = threading.Thread(target=http.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{http.server_address[1]}", folder, asked, http
@@ -234,6 +242,132 @@ def test_a_cache_that_cannot_be_written(mirror, tmp_path, monkeypatch):
         load_generator("tiny")
 
 
+# Files at addresses, with less of a hash -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stand_in(server, monkeypatch):
+    """A prior of the catalogue whose published address is of the server here, with a small file for the large one."""
+    address, folder, _, _ = server
+
+    def stand_in(name, content, **known):
+        (folder / CATALOGUE[name].file).write_bytes(content)
+        small = {"size": 0, "address": f"{address}/{CATALOGUE[name].file}", **known}
+        monkeypatch.setitem(CATALOGUE, name, dataclasses.replace(CATALOGUE[name], **small))
+        return folder / CATALOGUE[name].file
+
+    return stand_in
+
+
+def nvidias(tmp_path, seed=0, classes=0):
+    """The content of a pickle of NVIDIA's with a small network in it."""
+    tensors = random_tensors(classes=classes)
+    tensors["synthesis.b4.const"] += seed
+    return write_pickle(tmp_path / "written.pkl", snapshot(nvidia_module(tensors))).read_bytes()
+
+
+@pytest.mark.parametrize("way", ["published", "mirror"])
+def test_the_first_file_is_noted_where_no_hash_is_known(server, stand_in, tmp_path, monkeypatch, capsys, way):
+    address, _, asked, _ = server
+    path = stand_in("stylegan2-metfaces", nvidias(tmp_path))
+    if way == "mirror":
+        monkeypatch.setenv("IAGAN_PRIORS", address)
+        prior = CATALOGUE["stylegan2-metfaces"]
+        monkeypatch.setitem(
+            CATALOGUE, prior.name, dataclasses.replace(prior, address="http://127.0.0.1:9/metfaces.pkl")
+        )
+    G = load_generator("stylegan2-metfaces")
+    first, second = capsys.readouterr().err.splitlines()
+    note = cache_folder() / "stylegan2-metfaces.sha256"
+    assert first.startswith("iagan: fetching stylegan2-metfaces (its size is not published, nvlabs-fi-cdn.nvidia.com)")
+    assert f"no sha256 of it is published. {sha256(path)} is noted in {note}" in second
+    assert note.read_text() == f"{sha256(path)}  metfaces.pkl\n"
+    assert (G.framing, G.image_shape) == ("ffhq", (3, 16, 16))
+    z = torch.ones(1, *G.latent_shape)
+    assert torch.allclose(G(z), load_generator(path)(z), atol=1e-5)
+    assert torch.equal(load_generator("stylegan2-metfaces")(z), G(z))
+    assert asked == ["/metfaces.pkl"]
+    assert capsys.readouterr().err == ""
+
+    # Gone from the cache, it is fetched again, and must be the same; who wants another says so.
+    (cache_folder() / "stylegan2-metfaces.safetensors").unlink()
+    assert torch.equal(load_generator("stylegan2-metfaces")(z), G(z))
+    (cache_folder() / "stylegan2-metfaces.safetensors").unlink()
+    path.write_bytes(nvidias(tmp_path, seed=1))
+    assert main(["priors", "get", "stylegan2-metfaces"]) == 2
+    said = capsys.readouterr().err
+    assert "metfaces.pkl is another file than was fetched first" in said
+    assert f"noted in {note} (delete that to take the new one)" in said
+    note.unlink()
+    assert not torch.equal(load_generator("stylegan2-metfaces")(z), G(z))
+
+
+@pytest.mark.parametrize("fault", ["cut", "a page", "lost"])
+def test_what_is_no_network_is_not_noted(server, stand_in, tmp_path, capsys, fault):
+    """Half a file, an error page in its place, a connection that ends too soon."""
+    whole = nvidias(tmp_path)
+    stand_in("stylegan2-metfaces", {"cut": whole[:-50], "a page": b"<html>gone</html>"}.get(fault, whole))
+    server[3].lost = 7 if fault == "lost" else 0
+    assert main(["priors", "get", "stylegan2-metfaces"]) == 2
+    said = capsys.readouterr().err
+    assert ("metfaces.pkl broke off after" if fault == "lost" else "metfaces.pkl") in said
+    assert said.count("\n") == 2
+    assert not list(cache_folder().iterdir())
+
+
+def test_the_first_digits_of_a_hash_are_compared(stand_in, tmp_path, capsys):
+    torch.save(zoo_layout(3)[0], tmp_path / "zoo.pth")
+    digits = sha256(tmp_path / "zoo.pth")[:8]
+    path = stand_in("pggan-celebahq256", (tmp_path / "zoo.pth").read_bytes(), sha256=digits)
+    G = load_generator("pggan-celebahq256")
+    assert "only the first 8 digits of its sha256 are published" in capsys.readouterr().err
+    assert (type(G).__name__, G.framing, G.image_shape) == ("PGGAN", "ffhq", (3, 16, 16))
+    shutil.rmtree(cache_folder())
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(WeightsError, match=rf"is another file: its sha256 is \w{{64}} instead of {digits}\.\.\."):
+        load_generator("pggan-celebahq256")
+    assert not list(cache_folder().iterdir())
+
+
+def test_a_prior_of_classes_wants_to_know_which(stand_in, tmp_path):
+    path = stand_in("stylegan2-cifar10", nvidias(tmp_path, classes=4), classes=4)
+    with pytest.raises(WeightsError, match=r"of 4 classes: say which, label 0 to 3, such as {weights: stylegan2-cifar"):
+        load_generator("stylegan2-cifar10")
+    assert main(["priors", "get", "stylegan2-cifar10"]) == 0
+    z = torch.ones(1, 7)
+    for label in (3, 0):
+        G = load_generator({"weights": "stylegan2-cifar10", "label": label})
+        assert torch.allclose(G(z), load_generator({"weights": path, "label": label})(z), atol=1e-5)
+
+
+def test_an_address_without_a_network(stand_in, capsys):
+    stand_in("stylegan2-ffhq", b"", address="http://127.0.0.1:9/ffhq.pkl")
+    assert main(["priors", "get", "stylegan2-ffhq"]) == 2
+    said = capsys.readouterr().err
+    assert "stylegan2-ffhq could not be had from http://127.0.0.1:9/ffhq.pkl: " in said
+    assert f"bring ffhq.pkl (elsewhere: http://127.0.0.1:9/ffhq.pkl) and put it into {cache_folder()}" in said
+
+
+def test_addresses_and_hashes_of_the_catalogue(capsys):
+    published = [prior for prior in CATALOGUE.values() if prior.address]
+    assert len(published) == 11
+    for prior in published:
+        assert prior.address.startswith("https://")
+        assert prior.address.endswith(f"/{prior.file}")
+        assert len(prior.sha256) in (0, 8, 64)
+        assert set(prior.sha256) <= set("0123456789abcdef")
+        assert len(prior.sha256) != 8 or prior.file.endswith(f"-{prior.sha256}.pth")
+    assert main(["priors"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    for name, words in {
+        "stylegan2-ffhq": r"1024 +ffhq +381\.6 +no +known +nvlabs-fi-cdn\.nvidia\.com +NVIDIA .* non-commercial",
+        "stylegan2-afhqdog": r"512 +- +\? +no +none ",
+        "pggan-celebahq512": r"512 +ffhq +\? +no +8 digits ",
+        "began64": r"64 +tight +1\.1 +yes +- ",
+    }.items():
+        assert re.match(rf"{name} +{words}", rows[name]), rows[name]
+
+
 # The cache -------------------------------------------------------------------------------------------------------
 
 
@@ -346,7 +480,7 @@ def test_the_cache_lies_where_the_platform_has_caches(platform, variables, folde
 def test_the_list(mirror, capsys):
     assert main(["priors"]) == 0
     header, *rows = [re.split(r"  +", line) for line in capsys.readouterr().out.splitlines()]
-    assert header == ["name", "pixels", "framing", "MB", "here", "from", "licence"]
+    assert header == ["name", "pixels", "framing", "MB", "here", "sha256", "from", "licence"]
     rows = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     assert set(rows) >= {"began64", "faces128", "ffhq1024", "tiny"}
     assert rows["faces128"]["here"] == "yes"

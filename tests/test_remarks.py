@@ -16,6 +16,7 @@ from iagan_lightning.data.images import opaque, to_8bit, to_pillow
 from iagan_lightning.methods.trainers import quiet_trainer
 from iagan_lightning.operators import BicubicDownsampling, Blur, Identity
 from iagan_lightning.results.page.collect import collect
+from iagan_lightning.results.remarks import Remarks
 
 EIGHT_BITS = 1 / 255 / math.sqrt(12)
 STEPS = ["--model.latent.steps", "3", "--model.joint.steps", "2", "--trainer.accelerator", "cpu", "--lpips", "none"]
@@ -183,19 +184,15 @@ def test_a_fit_that_broke_is_told(run, noise, tmp_path):
         assert "1 of 1 pictures had a fit that ended in infinity or in no number" in text
 
 
-def test_a_cut_around_no_face_is_told(run, tmp_path):
-    """Noise in which the detector finds a face, at one angle of seven."""
-    pytest.importorskip("cv2", reason="needs OpenCV: pip install '.[align]'")
-    frequency = np.fft.fftfreq(256)
-    radius = np.hypot(frequency[:, None], frequency[None])
-    radius[0, 0] = 1
-    clouds = np.fft.ifft2(np.fft.fft2(np.random.default_rng(1).standard_normal((256, 256))) / radius**1.3).real
-    clouds = 255 * (clouds - clouds.min()) / (clouds.max() - clouds.min())
-    Image.fromarray(clouds.astype(np.uint8)).save(tmp_path / "a.png")
-    table, _ = run("super-resolution", "--data.root", tmp_path / "a.png", "--data.align", "true")
-    assert record(tmp_path)["face_seen"] == 1
-    for text in (table, notes(tmp_path)):
-        assert "1 of 1 pictures were cut out around what may be no face" in text
+def test_a_cut_around_no_face_is_told():
+    """A score between what pictures without a face reach and what faces have."""
+    remarks = Remarks()
+    for name, about in (("a", {"face_score": 0.93}), ("b", {"face_score": 0.99}), ("c", {"face_seen": 2})):
+        remarks.add({"image": name, "methods": {}, **about})
+    assert remarks.lines() == [
+        "2 of 3 pictures were cut out around what may be no face: the detector was hardly sure of it (a, c). Look at "
+        "what was cut out, or crop by hand."
+    ]
 
 
 def test_an_ordinary_run_is_not_remarked_on(run, tiny, tmp_path):

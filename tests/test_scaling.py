@@ -519,16 +519,20 @@ def test_a_picture_is_no_file_of_another_ones_results(tiny_weights, tmp_path, ca
     assert [done["image"] for done in OutputFolder(tmp_path / "out").done()] == ["000/metrics.json", "001"]
 
 
-def test_rebuilding_from_a_strangers_folder_runs_nothing(tmp_path, capsys):
+def test_rebuilding_from_a_strangers_folder_runs_nothing(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "out" / "images" / "a"
     folder.mkdir(parents=True)
     (folder / "weights.safetensors").write_bytes(b"\xff" * 8 + b"{" + b" " * 100)
     config = tmp_path / "out" / "config.yaml"
     mark = tmp_path / "executed"
+    (tmp_path / "strange_module.py").write_text(f"open({str(mark)!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
     for hostile in (
         f"model: {{generator: {{class_path: os.mkdir, init_args: {{path: {mark}}}}}}}",
         f"model: {{generator: !!python/object/apply:os.mkdir ['{mark}']}}",
         "model: {generator: began64}",
+        "model: {generator: strange_module.Net}",
+        "model: {generator: {weights: strange_module.Net}}",
     ):
         config.write_text(hostile)
         assert main(["rebuild", str(folder)]) == 2

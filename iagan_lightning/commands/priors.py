@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from jsonargparse import ArgumentParser
 
 from iagan_lightning.commands.messages import for_people
-from iagan_lightning.generators import CATALOGUE, fetch_prior
+from iagan_lightning.generators import CATALOGUE, Prior, fetch_prior
+from iagan_lightning.generators.catalogue import DIGITS
 from iagan_lightning.plugins import registered
 
-COLUMNS = ("name", "pixels", "framing", "MB", "here", "from", "licence")
+COLUMNS = ("name", "pixels", "framing", "MB", "here", "sha256", "from", "licence")
 
 
 def parser() -> ArgumentParser:
@@ -49,18 +50,28 @@ def run_priors(args: Sequence[str]) -> int:
     return 0
 
 
+def _hash(prior: Prior) -> str:
+    """Return what is known of the hash of a prior's file before it is fetched."""
+    if not prior.file:
+        return "-"
+    return {0: "none", DIGITS: "known"}.get(len(prior.sha256), f"{len(prior.sha256)} digits")
+
+
 def _rows() -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         (
             prior.name,
             str(prior.pixels),
             str(prior.framing or "-"),
-            f"{prior.size / 1e6:.1f}",
+            f"{prior.size / 1e6:.1f}" if prior.size else "?",
             "no" if prior.path is None else "yes",
+            _hash(prior),
             prior.origin,
             prior.licence,
         )
         for prior in CATALOGUE.values()
     ]
     others = registered("generators").items()
-    return rows + [(name, "-", "-", "-", "yes", entry.value, "-") for name, entry in others if name not in CATALOGUE]
+    return rows + [
+        (name, "-", "-", "-", "yes", "-", entry.value, "-") for name, entry in others if name not in CATALOGUE
+    ]

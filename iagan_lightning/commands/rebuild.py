@@ -85,7 +85,10 @@ def run_rebuild(args: Sequence[str]) -> int:
     to = Path(given.to or folder / "rebuilt.png")
     if to.suffix not in (".png", ".pt"):
         raise ValueError(f"--to is a file ending in .png or .pt; {to} was given")
-    generator = load_generator(given.generator or _generator_of(folder))
+    if given.generator:
+        generator = load_generator(given.generator)
+    else:
+        generator = load_generator(_generator_of(folder), classes=False)  # the folder may be a stranger's
     image = rebuild(folder / "weights.safetensors", generator)
     _check_weights(folder, generator)
     to.parent.mkdir(parents=True, exist_ok=True)

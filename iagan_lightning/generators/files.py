@@ -32,7 +32,7 @@ from iagan_lightning.generators.codes import take_standard_normal
 from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
 from iagan_lightning.generators.mobile_stylegan_ir import holds_mobile_stylegan, read_mobile_stylegan
 from iagan_lightning.generators.mobile_stylegan_reduced import ReducedMobileStyleGAN, reduce
-from iagan_lightning.generators.module import ModuleGenerator, build_generator
+from iagan_lightning.generators.module import ModuleGenerator, build_generator, names_module
 from iagan_lightning.generators.network_pickle import read_pickle
 from iagan_lightning.generators.pggan import PGGAN
 from iagan_lightning.generators.pyramid import Pyramid
@@ -63,16 +63,18 @@ class BaseConfig:
 BaseConfig.__module__ = "models.utils.config"  # PyTorch's restricted unpickler goes by the full name
 
 
-def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Generator:
+def load_generator(source: str | os.PathLike[str] | Mapping[str, Any], classes: bool = True) -> Generator:
     """Return a generator in float32, in evaluation mode.
 
     Args:
         source: name of a prior (``iagan priors`` lists them; one that is not here yet is fetched) or of one that
             another package registers, or path of a safetensors file, of a PyTorch state dict, of a pickle of NVIDIA's
             PGGAN or StyleGAN2, or of a wheel or a folder with the OpenVINO networks of a MobileStyleGAN, whose
-            architecture is recognised; or one of these as ``weights`` beside settings (see ``Generator.adjust``), such
+            architecture is recognised; or the class of a generator that needs no arguments, ``package.module.Class``;
+            or one of these as ``weights`` beside settings (see ``Generator.adjust``), such
             as the ``label`` of a StyleGAN2 with classes; or a class path with declarations (see ``build_generator``),
             whose ``weights`` are such a file too.
+        classes: import classes that the source names; False for a source that a stranger may have written.
 
     Raises:
         WeightsError: for a file that is missing or damaged, of an unknown network, or whose tensors do not match; for
@@ -86,12 +88,14 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any]) -> Genera
     """
     if isinstance(source, Mapping):
         if "class_path" in source or "weights" not in source:
+            if not classes:
+                raise ValueError("a class would run code: name a prior or a file")
             return _from_class(source)
-        return _named(source["weights"], {key: value for key, value in source.items() if key != "weights"})
-    return _named(source, {})
+        return _named(source["weights"], {key: value for key, value in source.items() if key != "weights"}, classes)
+    return _named(source, {}, classes)
 
 
-def _named(source: str | os.PathLike[str], settings: Mapping[str, Any]) -> Generator:
+def _named(source: str | os.PathLike[str], settings: Mapping[str, Any], classes: bool) -> Generator:
     """Return the generator of a name or a path with some settings changed."""
     if not isinstance(source, str | os.PathLike):
         raise ValueError(f"weights is the name of a prior or a file; {source!r} was given")
@@ -102,7 +106,16 @@ def _named(source: str | os.PathLike[str], settings: Mapping[str, Any]) -> Gener
         return generator
     prior = CATALOGUE.get(str(source))
     if prior is not None and prior.fetched:
+        if prior.classes and settings.get("label") is None:
+            raise WeightsError(
+                f"{source} makes images of {prior.classes} classes: say which, label 0 to {prior.classes - 1}, such as "
+                f"{{weights: {source}, label: 0}}"
+            )
         generator = _cached(prior) or _fetch(prior)
+        generator.adjust(**settings)
+        return generator
+    if classes and prior is None and not os.path.exists(source) and names_module(str(source)):
+        generator = _from_class({"class_path": source})
         generator.adjust(**settings)
         return generator
     framing = {} if prior is None else {"framing": prior.framing}
@@ -214,12 +227,20 @@ def _cached(prior: Prior) -> Generator | None:
 def _fetch(prior: Prior) -> Generator:
     """Return a prior from its source, and leave it in the cache folder."""
     path = cache_folder() / f"{prior.name}.safetensors"
-    doing, size = "making" if prior.whole else "fetching", f"{prior.size / 1e6:.0f} MB"
+    doing = "making" if prior.whole else "fetching"
+    size = f"{prior.size / 1e6:.0f} MB" if prior.size else "its size is not published"
     print(f"iagan: {doing} {prior.name} ({size}, {prior.origin}) into {path.parent}", file=sys.stderr)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{prior.name}-") as folder:
-            generator = _reduced(prior) if prior.whole else _from_file(fetch_source(prior, Path(folder)))[0]
+            if prior.whole:
+                generator = _reduced(prior)
+            else:
+                source, digest = fetch_source(prior, Path(folder))
+                # One class stands for all; whoever loads the prior chooses.
+                generator = _from_file(source, {"label": 0} if prior.classes else None)[0]
+                if not prior.known_hash:
+                    _note(prior, digest)
             generator.framing = prior.framing
             part = Path(folder) / path.name
             about = {"data": prior.origin, "licence": prior.licence, **_seal(generator, prior)}
@@ -233,12 +254,24 @@ def _fetch(prior: Prior) -> Generator:
         raise WeightsError(f"{prior.name} cannot be put into {path.parent} ({error}): set IAGAN_CACHE") from error
 
 
+def _note(prior: Prior, digest: str) -> None:
+    """Write down the hash of a file of which no whole one was known, and say so."""
+    with replacing(prior.note) as file:
+        file.write(f"{digest}  {prior.file}\n".encode("ascii"))
+    known = f"only the first {len(prior.sha256)} digits of its sha256 are" if prior.sha256 else "no sha256 of it is"
+    print(
+        f"iagan: {prior.file} is taken at its word, for {known} published. {digest} is noted in {prior.note}, and no "
+        "other file is taken from now on",
+        file=sys.stderr,
+    )
+
+
 def _seal(generator: Generator, prior: Prior) -> dict[str, str]:
     """Return what the header of a file in the cache says: the hash of its source, and one of all its tensors."""
     digest = hashlib.sha256()
     for name, value in sorted(generator.state_dict().items()):
         digest.update(name.encode() + value.contiguous().numpy().tobytes())
-    source = hashlib.sha256(prior.head.read_bytes()).hexdigest() if prior.whole else prior.sha256
+    source = hashlib.sha256(prior.head.read_bytes()).hexdigest() if prior.whole else prior.known_hash
     return {"source": source, "tensors": digest.hexdigest()}
 
 
@@ -284,8 +317,8 @@ def _load(path: Path, wanted: Collection[str] = ()) -> tuple[Found, Any]:
             return Found(read_mobile_stylegan(path)), None
     if not path.is_file():
         raise WeightsError(
-            f"no generator weights at {path}: give the path of a .safetensors or .pth file, or the name of a prior "
-            f"({', '.join(CATALOGUE)}; see iagan priors)"
+            f"no generator weights at {path}: give the path of a .safetensors or .pth file, the class of a generator "
+            f"as package.module.Class, or the name of a prior ({', '.join(CATALOGUE)}; see iagan priors)"
         )
     content, header = _read(path)
     with _about(path):

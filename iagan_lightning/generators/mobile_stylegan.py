@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iagan_lightning.generators.base import LARGEST, Framing, WeightsError, are_sizes
+from iagan_lightning.generators.base import LARGEST, Framing, WeightsError, are_sizes, as_list
 from iagan_lightning.generators.style import DEEPEST, SLOPE, StyleGenerator
 
 PUBLISHED = (512, 512, 512, 512, 512, 256, 128, 64)  # channels at 4, 8 ... 512 pixels
@@ -56,10 +56,10 @@ class MobileStyleGAN(StyleGenerator):
     framing: Framing | None = "ffhq"  # what its author trained and published
 
     def __init__(self, channels: Sequence[int] = PUBLISHED, latent: int = 512, mapping: int = 8) -> None:
-        widths = list(channels)
+        widths = as_list("channels", channels)
         if not 1 <= len(widths) <= len(PUBLISHED) or not are_sizes(*widths) or any(width % 4 for width in widths[:-1]):
             raise ValueError(
-                f"channels are 1 to {len(PUBLISHED)} numbers from 1 on, all but the last multiples of 4; "
+                f"channels are 1 to {len(PUBLISHED)} whole numbers from 1 on, all but the last multiples of 4; "
                 f"{widths[: len(PUBLISHED) + 1]} were given"
             )
         if not are_sizes(latent, mapping) or mapping > DEEPEST:

@@ -80,6 +80,32 @@ class ModuleGenerator(Generator):
         return both.shape[1], both.shape[2], both.shape[3]
 
 
+def names_module(text: str) -> bool:
+    """Tell whether a text is the dotted path of a class of networks that can be imported.
+
+    Only what looks like one is imported, ``package.module.Class``: of ``weights.pth`` a ``weights.py`` is not run.
+
+    Raises:
+        ValueError: where importing it fails otherwise than for want of such a module.
+
+    Example:
+        >>> names_module("torch.nn.Linear"), names_module("torch.nn.Nowhere"), names_module("torch.Tensor")
+        (True, False, False)
+        >>> names_module("weights.pth"), names_module("nowhere.Generator"), names_module("began64")
+        (False, False, False)
+    """
+    module, _, name = text.rpartition(".")
+    if not all(part.isidentifier() for part in text.split(".")) or not module or not name.lstrip("_")[:1].isupper():
+        return False
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except Exception as error:  # importing a module of somebody's own runs it
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            return False
+        raise ValueError(f"no generator class {text}: {error}") from error
+    return isinstance(found, type) and issubclass(found, nn.Module)
+
+
 def build_generator(description: Mapping[str, Any]) -> Generator:
     """Return the generator of a class path, as a config describes it.
 
@@ -119,5 +145,7 @@ def build_generator(description: Mapping[str, Any]) -> Generator:
             raise ValueError(f"{path} is a Generator and declares {', '.join(sorted(declared))} itself: leave it out")
         return network.eval()
     if declared.get("latent_shape") is None:
-        raise ValueError(f"{path} is no Generator: declare latent_shape, such as latent_shape: [128]")
+        raise ValueError(
+            f"{path} is no Generator: declare latent_shape, such as latent_shape: [128], beside class_path"
+        )
     return ModuleGenerator(network, **declared)

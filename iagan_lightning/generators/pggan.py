@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from iagan_lightning.generators.base import LARGEST, Generator, are_sizes
+from iagan_lightning.generators.base import LARGEST, Generator, are_sizes, as_list
 
 HIGHEST = 1024
 SLOPE = 0.2  # of the leaky rectifier below zero
@@ -63,7 +63,9 @@ class PGGAN(Generator):
     ) -> None:
         super().__init__()
         levels = levels_of(resolution)
-        widths = [min(512, 16384 // (4 << level)) for level in range(levels)] if channels is None else list(channels)
+        widths = [min(512, 16384 // (4 << level)) for level in range(levels)]
+        if channels is not None:
+            widths = as_list("channels", channels)
         if len(widths) != levels:
             raise ValueError(f"{resolution} pixels take {levels} numbers of channels; {len(widths)} were given")
         if not are_sizes(*widths, latent):

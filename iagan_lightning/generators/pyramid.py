@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iagan_lightning.generators.base import LARGEST, Generator, WeightsError, are_sizes
+from iagan_lightning.generators.base import LARGEST, Generator, WeightsError, are_sizes, as_list
 from iagan_lightning.generators.began import MOST_BLOCKS
 from iagan_lightning.generators.elu import elu
 
@@ -67,11 +67,11 @@ class Pyramid(Generator):
 
     def __init__(self, widths: Sequence[int] = (192, 192, 128, 64, 32), latent: int = 256, start: int = 64) -> None:
         super().__init__()
-        self.widths, self.latent, self.start = tuple(widths), latent, start
+        self.widths, self.latent, self.start = tuple(as_list("widths", widths)), latent, start
         if not 1 <= len(self.widths) <= MOST_BLOCKS or not are_sizes(*self.widths, latent, start):
             raise ValueError(
                 f"widths, latent and start are numbers from 1 on, whole ones up to {LARGEST:,}, and widths at most "
-                f"{MOST_BLOCKS} of them; {list(widths)[: MOST_BLOCKS + 1]}, {latent!r} and {start!r} were given"
+                f"{MOST_BLOCKS} of them; {list(self.widths)[: MOST_BLOCKS + 1]}, {latent!r} and {start!r} were given"
             )
         self.latent_shape, self.latent_distribution = (latent,), "normal"
         self.resolution = 8 << (len(self.widths) - 1)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from iagan_lightning.generators.base import LARGEST, are_sizes, as_list
 from iagan_lightning.generators.style import DEEPEST, DRAWS, SLOPE, WIDEST, StyleGenerator, normalise, whitening_of
 
 HIGHEST = 4096
@@ -92,23 +93,33 @@ class StyleGAN2(StyleGenerator):
         noise: Noise = "kept",
     ) -> None:
         levels = levels_of(resolution)
-        widths = [min(512, 32768 // (4 << level)) for level in range(levels)] if channels is None else list(channels)
-        layers = list(mapping)
-        if len(widths) != levels or min(widths) < 1:
-            raise ValueError(f"{resolution} pixels take {levels} numbers of channels from 1 on; {widths} were given")
-        if not 1 <= len(layers) <= DEEPEST or not all(1 <= width <= WIDEST for width in [latent, *layers]):
+        widths = [min(512, 32768 // (4 << level)) for level in range(levels)]
+        if channels is not None:
+            widths = as_list("channels", channels)
+        layers = as_list("mapping", mapping)
+        if len(widths) != levels or not are_sizes(*widths):
             raise ValueError(
-                f"mapping has 1 to {DEEPEST} layers, they and latent are 1 to {WIDEST} wide; {layers} and {latent} "
-                "were given"
+                f"{resolution} pixels take {levels} numbers of channels from 1 on, whole ones up to {LARGEST:,}; "
+                f"{widths} were given"
+            )
+        if not 1 <= len(layers) <= DEEPEST or not are_sizes(latent, *layers) or max(latent, *layers) > WIDEST:
+            raise ValueError(
+                f"mapping has 1 to {DEEPEST} layers, they and latent are 1 to {WIDEST} wide, whole numbers; {layers} "
+                f"and {latent!r} were given"
             )
         if variant not in get_args(Variant):
             raise ValueError(f"variant is {', '.join(get_args(Variant))}; {variant!r} was given")
-        if image_channels not in (1, 3):
-            raise ValueError(f"images have 1 or 3 channels; {image_channels} were given")
-        if classes < 0 or (embedding is not None and not 1 <= embedding <= WIDEST):
-            raise ValueError(f"classes are at least 0, embedding is 1 to {WIDEST}; {classes}, {embedding} were given")
-        if clamp is not None and not clamp > 0:
-            raise ValueError(f"clamp is above 0, or None for none; {clamp} was given")
+        if not are_sizes(image_channels) or image_channels not in (1, 3):
+            raise ValueError(f"images have 1 or 3 channels; {image_channels!r} were given")
+        if not (are_sizes(classes) or classes == 0) or not (embedding is None or are_sizes(embedding)):
+            raise ValueError(
+                f"classes are at least 0, embedding is 1 to {WIDEST}, whole numbers; {classes!r}, {embedding!r} were "
+                "given"
+            )
+        if embedding is not None and embedding > WIDEST:
+            raise ValueError(f"embedding is 1 to {WIDEST}; {embedding} was given")
+        if clamp is not None and not (isinstance(clamp, int | float) and clamp > 0):
+            raise ValueError(f"clamp is above 0, or None for none; {clamp!r} was given")
         condition = (embedding or layers[-1]) if classes else 0
         super().__init__(latent, layers, styles=2 * levels, condition=condition)
         self.resolution, self.channels, self.widths = resolution, widths, layers
@@ -418,5 +429,5 @@ def levels_of(resolution: int) -> int:
     """Return how many resolutions there are from 4 x 4 up to this one: 9 at 1024."""
     levels = (resolution // 4).bit_length() if isinstance(resolution, int) else 0
     if not levels or not 4 <= resolution <= HIGHEST or 4 << (levels - 1) != resolution:
-        raise ValueError(f"resolution of a StyleGAN2 is 4, 8, 16 ... {HIGHEST}; {resolution} was given")
+        raise ValueError(f"resolution of a StyleGAN2 is 4, 8, 16 ... {HIGHEST}; {resolution!r} was given")
     return levels

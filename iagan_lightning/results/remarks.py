@@ -12,6 +12,7 @@ from typing import Any
 from iagan_lightning.safety import printable
 
 MISFIT = 0.35  # part of y that CSGM may leave unexplained
+HARDLY = 0.95  # score of the detector of faces: of 500 framed faces none was below .96
 SHOWN = 3  # of many pictures only the first are named
 
 Record = dict[str, Any]  # what metrics.json holds
@@ -93,7 +94,11 @@ def _broken(record: Record) -> bool:
 
 
 def _hardly_a_face(record: Record) -> bool:
-    return (record.get("face_seen") or math.inf) < 3
+    return float(record.get("face_score", 1.0)) < HARDLY or 0 < record.get("face_seen", math.inf) < 3
+
+
+def _several_faces(record: Record) -> bool:
+    return int(record.get("faces", 1)) > 1
 
 
 def _out_of_range(record: Record) -> bool:
@@ -114,9 +119,10 @@ KINDS: dict[Callable[[Record], bool], str] = {
         "Smaller steps may help (lr, lr_weights)."
     ),
     _hardly_a_face: (
-        "{count} were cut out around what may be no face: it was found at one or two angles only ({names}). Look at "
-        "what was cut out, or crop by hand."
+        "{count} were cut out around what may be no face: the detector was hardly sure of it ({names}). Look at what "
+        "was cut out, or crop by hand."
     ),
+    _several_faces: "{count} show several faces, of which the largest was cut out ({names}): crop by hand for another.",
     _out_of_range: (
         "{count} lie far outside [-1, 1] when they are back-projected, as where A^+ amplifies errors of y: the result "
         "of the fit itself is offered ({names})."

@@ -48,7 +48,7 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
         "generator": describe(model.generator) if model.image_shape else None,
         "data": {
             "fit": run.data.fit,
-            "align": run.data.align,
+            "align": run.framing if run.data.align else False,
             "shift": run.data.shift or None,
             "alpha": None if run.data.alpha == "white" else run.data.alpha,
             "measured": run.data.measurements is None,

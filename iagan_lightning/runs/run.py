@@ -30,6 +30,7 @@ from iagan_lightning.callbacks import (
 )
 from iagan_lightning.data.samples import ImageData, Measured, Sample
 from iagan_lightning.generators import Generator
+from iagan_lightning.generators.base import Framing
 from iagan_lightning.methods import TestTimeModule, adapt
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import Inpainting, LinearOperator
@@ -92,6 +93,11 @@ class Run:
             raise ValueError(f"{type(self.model).__name__} makes images of any size: give --data.size")
         return shape or (3, int(size or 0), int(size or 0))
 
+    @property
+    def framing(self) -> Framing:
+        """How faces are cut out that are aligned: as the generator knows them, tightly where nobody said how."""
+        return (self.model.generator.framing if self.model.image_shape else None) or "tight"
+
     def __call__(self, before_work: Callable[[], None] | None = None) -> dict[str, Any]:
         """Do what is left to do and return the summary (an empty one on other ranks than 0).
 
@@ -118,6 +124,7 @@ class Run:
             self.data.check_measurements(samples, self.image_shape, self.operator)
             if self.data.measurements is not None:
                 self._tell_of_mask()
+            self._tell_of_framing()
         if any(sample.measurement is None for sample in samples):
             A = self.operator(self.image_shape)  # settings that fit no operator are found now, not once per image
             if self.options.back_projection not in (None, False) and not isinstance(A, LinearOperator):
@@ -167,6 +174,16 @@ class Run:
         if not self.options.quiet:
             print(f"mask: {share:.1%} of the picture is measured, {1 - share:.1%} is filled in", file=sys.stderr)
 
+    def _tell_of_framing(self) -> None:
+        """Say how faces are cut out where the generator does not say how it knows them."""
+        if self.data.align and self.model.image_shape and self.model.generator.framing is None:
+            print(
+                "iagan: the generator does not say how its faces are framed: they are cut out tightly, as for the "
+                "bundled priors. Where it knows them otherwise, say so: --model.generator.framing ffhq beside "
+                "--model.generator.weights FILE",
+                file=sys.stderr,
+            )
+
     def _work(self, samples: list[Sample], finished: list[int]) -> None:
         """Work through the images that are neither finished nor in another process's hands, until all are finished."""
         with_tensorboard = {sample.name for sample in samples[: self.options.tensorboard]}
@@ -199,7 +216,9 @@ class Run:
         for sample in group:
             try:
                 self._inputs[sample.name] = inputs_of(sample)
-                read.append((sample, self.data.read(sample, self.image_shape, self.operator, self.noise_std or 0.0)))
+                level = self.noise_std or 0.0
+                measured = self.data.read(sample, self.image_shape, self.operator, level, self.framing)
+                read.append((sample, measured))
             except Exception as error:  # whatever a file can do wrong must not end the run
                 self._fail(sample, error, progress)
         for batch in _same_operator(read):
