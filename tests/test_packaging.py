@@ -143,6 +143,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.slow
 def test_a_run_works_without_what_other_systems_lack(tmp_path):
     words = ["--model.generator", "began64", "--model.latent.steps", "2", "--model.joint.steps", "2", "--lpips", "none"]
     job = ["-c", WITHOUT_POSIX, "super-resolution", *words, "--out", "out", "--trainer.accelerator", "cpu"]

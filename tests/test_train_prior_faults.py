@@ -401,6 +401,7 @@ def test_the_temporary_folder_may_be_full(trained, tmp_path, monkeypatch):
         assert same(out, trained / "whole")
 
 
+@pytest.mark.slow
 def test_without_shared_memory_pictures_are_read_in_the_process(trained, tmp_path):
     out = shutil.copytree(trained / "out", tmp_path / "out")
     command = 'mount -t tmpfs -o ro none /dev/shm && exec "$@"'
