@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: a tiny generator for plumbing, the public weights and real faces for claims."""
 
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -22,6 +23,14 @@ def _environment(monkeypatch):
     if (SHARED / "torch_home").is_dir():
         monkeypatch.setenv("TORCH_HOME", str(SHARED / "torch_home"))
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Start processes in milliseconds: copies of one that has imported everything and computed nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["iagan_lightning.commands.tasks", "iagan_lightning.commands.train_prior"])
+    return context
 
 
 @pytest.fixture(scope="session")

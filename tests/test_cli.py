@@ -525,7 +525,7 @@ def test_other_weights_are_refused(command, pictures, tmp_path, capsys):
 
 @pytest.fixture
 def long_run(tiny_weights, tmp_path):
-    """Arguments of a run over four pictures, and a function that starts it and waits until some of them are done."""
+    """Arguments of a run over four pictures, and a function that waits until some of them are done."""
     folder = tmp_path / "pictures"
     for i in range(4):
         small_picture(folder / f"{i}.png", (16, 16), seed=i)
@@ -533,31 +533,26 @@ def long_run(tiny_weights, tmp_path):
                  *STEPS, "--model.joint.steps", "100", "--out", tmp_path / "out"]  # fmt: skip
     arguments = [str(argument) for argument in arguments]
 
-    def start(wanted):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "iagan_lightning", *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True,
-            stdout=subprocess.DEVNULL,
-            # Whoever runs the tests in the background has SIGINT ignored, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )  # fmt: skip
+    def wait(wanted, ended):
         deadline = time.monotonic() + 120
-        while len(list((tmp_path / "out").rglob("metrics.json"))) < wanted and process.poll() is None:
+        while len(list((tmp_path / "out").rglob("metrics.json"))) < wanted and not ended():
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        return process
 
-    return arguments, start
+    return arguments, wait
 
 
-def test_a_killed_run_is_completed(long_run, tmp_path):
+def test_a_killed_run_is_completed(long_run, processes, tmp_path):
     """Kill -9 twice: whatever is called done is whole, and the same command finishes the rest."""
-    arguments, start = long_run
+    arguments, wait = long_run
     out, reference = tmp_path / "out", tmp_path / "reference"
     assert main([*arguments, "--out", str(reference)]) == 0
     for wanted in (1, 3):
-        process = start(wanted)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process = processes.Process(target=main, args=(arguments,))
+        process.start()
+        wait(wanted, lambda process=process: not process.is_alive())
+        process.kill()
+        process.join()
         for path in out.rglob("metrics.json"):
             json.loads(path.read_text())
             with Image.open(path.parent / "iagan_bp.png") as picture:
@@ -569,8 +564,14 @@ def test_a_killed_run_is_completed(long_run, tmp_path):
 
 
 def test_control_c_ends_with_one_line_and_a_summary(long_run, tmp_path):
-    arguments, start = long_run
-    process = start(1)
+    arguments, wait = long_run
+    process = subprocess.Popen(
+        [sys.executable, "-m", "iagan_lightning", *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL,
+        # Whoever runs the tests in the background has SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    wait(1, lambda: process.poll() is not None)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -297,14 +297,15 @@ def test_configurations_run(block, place):
     iagan(words[1:])
 
 
-def test_the_layout_of_results_is_the_one_shown(place):
+def test_the_layout_of_results_is_the_one_shown(place, tiny_weights):
     """The tree in the README names every file of a run, and no other."""
     [tree] = [token.content for token in TOKENS[ROOT / "README.md"] if token.content.startswith("OUT/")]
     names = re.findall(r"^OUT/images/NAME/(.*(?:\n .*)*)", tree, re.M)[0].split()
     shown = {word for word in names if re.fullmatch(r"\w+\.(png|pt|csv|json|txt)", word)}
     above = set(re.findall(r"\bOUT/([\w.]+)", tree))
-    (place / "my-pictures" / "broken.png").write_text("no picture")
-    words = ["inpainting", "--data.root", "my-pictures", "--out", "OUT", "--dip", "true", "--dip_settings.steps", "2"]
+    (place / "my-small-pictures" / "broken.png").write_text("no picture")
+    words = ["inpainting", "--data.root", "my-small-pictures", "--model.generator", str(tiny_weights), "--out", "OUT",
+             "--dip", "true", "--dip_settings.steps", "2"]  # fmt: skip
     assert main([*words, *(word for pair in FEW.items() for word in pair)]) == 1
     assert main(["report", "OUT"]) == 0
     written = {path.name for folder in Path("OUT/images").iterdir() for path in folder.iterdir()}

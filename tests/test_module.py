@@ -607,7 +607,8 @@ def test_starts_spread_less(y, A, tiny):
 
 def test_held_out_measurements_end_the_joint_stage_before_the_noise_is_fitted(public, portraits):
     A = BicubicDownsampling((3, 64, 64), scale=4)
-    y = A.measure(portraits, 20 / 255, seed=3)
+    truth = portraits[:1]
+    y = A.measure(truth, 20 / 255, seed=3)
     seen = []
 
     class Fits(pl.Callback):
@@ -615,18 +616,18 @@ def test_held_out_measurements_end_the_joint_stage_before_the_noise_is_fitted(pu
             variables = [pl_module.z, *pl_module.weights]
             seen.append((pl_module.stage, [float(v.detach().double().sum()) for v in variables]))
 
-    latent, joint = Stage(steps=20), Stage(steps=80, patience=15)
+    latent, joint = Stage(steps=20), Stage(steps=70, patience=15)
     guessed = reconstruct(y, A, public, None, latent=latent, joint=joint, callbacks=[Fits()], accelerator="cpu")
-    fitted = reconstruct(y, A, public, 0.0, latent=latent, joint=Stage(steps=80, stop="never"), accelerator="cpu")
+    fitted = reconstruct(y, A, public, 0.0, latent=latent, joint=Stage(steps=70, stop="never"), accelerator="cpu")
     assert [fit for fit, *_ in seen] == ["latent", "probe", "joint"]
     assert seen[1][1] == seen[2][1], "the joint stage begins where the probe began, not where it ended"
     assert guessed.iagan_bp is None, "back-projection would copy noise of unknown level"
     assert set(guessed.evaluations) == {"latent", "probe", "joint"}
     assert (guessed.evaluations["joint"] <= guessed.evaluations["probe"]).all()
-    assert (guessed.evaluations["joint"] < 80).all()
+    assert (guessed.evaluations["joint"] < 70).all()
 
     def error(x):
-        return (x - portraits).square().mean((1, 2, 3))
+        return (x - truth).square().mean((1, 2, 3))
 
     assert (error(guessed.iagan) < error(guessed.csgm)).all()
     assert (error(guessed.iagan) < error(fitted.iagan)).all()

@@ -112,66 +112,73 @@ def leftovers(out):
 
 # Locks ------------------------------------------------------------------------------------------------------------
 
-HOLD = """
-import sys, time
-from iagan_lightning.runs.sharing import lock
-file = open(sys.argv[1], "ab")
-print(*[lock(file, name) for name in sys.argv[2:]], flush=True)
-time.sleep(60)
-"""
 
-WORK = """
-import json, sys
-from iagan_lightning.results.folder import OutputFolder
-from iagan_lightning.results.files import write_text
-from iagan_lightning.runs.sharing import WorkList
-out, rank, size = OutputFolder(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-out.prepare()
-work = WorkList([f"{i:03}" for i in range(200)], out, rank, size, since=float(sys.argv[4]))
-while taken := work.take(3):
-    for name in [work.names[index] for index in taken]:
-        if name.endswith("7"):
-            write_text(out.make(name) / "error.txt", "broken\\n\\n")
-        else:
-            write_text(out.make(name) / "metrics.json", json.dumps({"image": name, "methods": {}}))
-        work.settle(name)
-        print(name, flush=True)
-"""
+def hold(path, names, answer):
+    """Take the locks on some names, and keep those that could be had."""
+    file = path.open("ab")
+    answer.send([lock(file, name) for name in names])
+    time.sleep(60)
 
 
-def run_script(script, *args):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", script, *map(str, args)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-
-
-def test_a_lock_ends_with_its_process_however_that_ends(tmp_path):
+def test_a_lock_ends_with_its_process_however_that_ends(processes, tmp_path):
     path = tmp_path / ".lock"
-    with run_script(HOLD, path, "a", "b") as other, path.open("ab") as file:
-        assert other.stdout.readline() == "True True\n"
+
+    def begin(names):
+        here, there = processes.Pipe()
+        process = processes.Process(target=hold, args=(path, names, there))
+        process.start()
+        return process, here.recv()
+
+    with path.open("ab") as file:
+        other, had = begin("ab")
+        assert had == [True, True]
         assert [lock(file, name) for name in "abc"] == [False, False, True]
-        with run_script(HOLD, path, "c", "d") as third:
-            assert third.stdout.readline() == "False True\n"
-            lock(file, "c", held=False)
-            other.kill()
-            other.wait()
-            assert [lock(file, name) for name in "abcd"] == [True, True, True, False]
-            third.kill()
+        third, had = begin("cd")
+        assert had == [False, True]
+        lock(file, "c", held=False)
+        other.kill()
+        other.join()
+        assert [lock(file, name) for name in "abcd"] == [True, True, True, False]
+        third.kill()
+        third.join()
     assert path.stat().st_size == 0
 
 
-def test_two_processes_do_each_image_once(tmp_path):
+def work(folder, rank, size, since, answer=None):
+    """Do all images that are left, three at a time, and return their names; those that end in 7 fail."""
+    out, done = OutputFolder(folder), []
+    out.prepare()
+    share = WorkList([f"{i:03}" for i in range(200)], out, rank, size, since=since)
+    while taken := share.take(3):
+        for name in [share.names[index] for index in taken]:
+            if name.endswith("7"):
+                write_text(out.make(name) / "error.txt", "broken\n\n")
+            else:
+                write_text(out.make(name) / "metrics.json", json.dumps({"image": name, "methods": {}}))
+            share.settle(name)
+            done.append(name)
+    share.close()
+    if answer is not None:
+        answer.send(done)
+    return done
+
+
+def test_two_processes_do_each_image_once(processes, tmp_path):
     """Whatever their shares: each other's failures of this run are known, those of an earlier one tried again."""
     since = time.time()
     old = OutputFolder(tmp_path / "out").image("000")
     old.mkdir(parents=True)
     (old / "error.txt").write_text("of an earlier run")
     os.utime(old / "error.txt", (since - 10, since - 10))
-    pair = [run_script(WORK, tmp_path / "out", rank, size, since) for rank, size in ((0, 1), (1, 3))]
-    done = [process.communicate(timeout=120)[0].split() for process in pair]
+    pair = []
+    for rank, size in ((0, 1), (1, 3)):
+        here, there = processes.Pipe()
+        processes.Process(target=work, args=(tmp_path / "out", rank, size, since, there)).start()
+        pair.append(here)
+    done = [here.recv() for here in pair]
     assert sorted(done[0] + done[1]) == [f"{i:03}" for i in range(200)]
-    again = run_script(WORK, tmp_path / "out", 0, 1, time.time())
-    assert again.communicate()[0].split() == [f"{i:03}" for i in range(200) if i % 10 == 7]
+    assert all(done), "both had something to do"
+    assert work(tmp_path / "out", 0, 1, time.time()) == [f"{i:03}" for i in range(200) if i % 10 == 7]
 
 
 def test_a_file_system_without_locks_hinders_nobody(tmp_path, monkeypatch):

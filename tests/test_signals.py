@@ -156,7 +156,7 @@ def at_work(out, count=1):
     return len({words[4] for words in held if len(words) == 8 and words[5].endswith(f":{inode}")}) == count
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_fit(start, run, tmp_path, number):
     """Once in a folder that was given, once in one that the run has named itself and has to tell."""
     given = number == signal.SIGTERM

@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+pytestmark = pytest.mark.slow  # a whole site, and a browser that looks at it
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from safetensors import safe_open
 
 from iagan_lightning.cli import main
 from iagan_lightning.generators import BEGAN, WeightsError, load_generator, save_generator
+from iagan_lightning.runs.sharing import lock
 from iagan_lightning.training.pictures import StepSampler
 
 ROOT = Path(__file__).parent.parent
@@ -399,6 +401,7 @@ def test_the_temporary_folder_may_be_full(trained, tmp_path, monkeypatch):
         assert same(out, trained / "whole")
 
 
+@pytest.mark.slow
 def test_without_shared_memory_pictures_are_read_in_the_process(trained, tmp_path):
     out = shutil.copytree(trained / "out", tmp_path / "out")
     command = 'mount -t tmpfs -o ro none /dev/shm && exec "$@"'
@@ -415,24 +418,27 @@ def test_without_shared_memory_pictures_are_read_in_the_process(trained, tmp_pat
     assert same(out, trained / "whole")
 
 
-def test_one_training_at_a_time_in_a_folder(trained, tmp_path, capsys):
+def hold(path, answer):
+    """Take the lock of a training and keep it."""
+    file = path.open("ab")
+    answer.send(lock(file, "train-prior"))
+    time.sleep(60)
+
+
+def test_one_training_at_a_time_in_a_folder(trained, processes, tmp_path, capsys):
     """The lock is another process's; it goes with it, and so does what it left half-written."""
     out = shutil.copytree(trained / "out", tmp_path / "out")
-    program = (
-        "import sys; from pathlib import Path; from iagan_lightning.runs.sharing import lock; "
-        "file = Path(sys.argv[1]).open('ab'); print(lock(file, 'train-prior'), flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(out / ".lock")], cwd=ROOT, text=True, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as other:  # fmt: skip
-        assert other.stdout.readline() == "True\n"
-        (out / ".last.ckpt.1234.part").write_bytes(b"half")
-        before = files(out)
-        assert train(trained / "pictures", out, 3) == 2
-        assert "another training is at work" in error_of(capsys)
-        assert files(out) == before
-        other.kill()
+    here, there = processes.Pipe()
+    other = processes.Process(target=hold, args=(out / ".lock", there))
+    other.start()
+    assert here.recv()
+    (out / ".last.ckpt.1234.part").write_bytes(b"half")
+    before = files(out)
+    assert train(trained / "pictures", out, 3) == 2
+    assert "another training is at work" in error_of(capsys)
+    assert files(out) == before
+    other.kill()
+    other.join()
     assert train(trained / "pictures", out, 3) == 0
     assert same(out, trained / "whole")
     assert not list(out.glob(".*.part"))

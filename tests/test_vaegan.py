@@ -200,10 +200,10 @@ def test_a_diverging_training_stops(folder, tmp_path, capsys):
 
 
 def test_it_learns_its_pictures(folder, tmp_path):
-    settings = ["--model.lr", "2e-3", "--model.average", "0.9", "--model.cooldown", "30", "--data.batch_size", "6"]
+    settings = ["--model.lr", "3e-3", "--model.average", "0.8", "--model.cooldown", "15", "--data.batch_size", "6"]
     settings += ["--model.channels", "16", "--data.mirror", "false", "--model.beta", "0"]
     errors = []
-    for steps in (1, 80):
+    for steps in (1, 40):
         train(folder, tmp_path / str(steps), steps, *settings)
         module = VAEGANTraining(32, 16, 8)
         module.load_state_dict(state(tmp_path / str(steps))["state_dict"])
@@ -280,6 +280,7 @@ def test_without_the_fixed_network(folder, tmp_path, capsys, monkeypatch):
     assert "SqueezeNet weights cannot be loaded" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # what all trainings share with processes is tested with a BEGAN
 def test_two_processes_are_one_with_twice_the_batch(tmp_path):
     """Gradients, codes and draws are shared, so that the number of devices decides about speed alone."""
     folder = tmp_path / "noise"

@@ -36,6 +36,7 @@ from iagan_lightning.training import PriorTraining, TrainingPictures
 from iagan_lightning.training.base import DivergenceError
 from iagan_lightning.training.checkpoints import LAST, TwoCheckpoints, find_checkpoint
 from iagan_lightning.training.ending import EndAfterStep
+from iagan_lightning.training.held_out import BEST, HeldOut
 from iagan_lightning.training.picture_set import PictureError
 from iagan_lightning.training.pictures import sample_sheet
 from iagan_lightning.training.record import read_pictures
@@ -53,10 +54,13 @@ class Keep(Callback):
         every: steps between two checkpoints.
         data: what the header of the prior says about the training data.
         kept: step of the checkpoint that lies there already.
+        held_out: what measures the prior, if anything does, and has news to tell.
     """
 
-    def __init__(self, out: Path, every: int, data: str, kept: int | None = None) -> None:
-        self.out, self.every, self.data, self.kept = out, every, data, kept
+    def __init__(
+        self, out: Path, every: int, data: str, kept: int | None = None, held_out: HeldOut | None = None
+    ) -> None:
+        self.out, self.every, self.data, self.kept, self.held_out = out, every, data, kept, held_out
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -77,7 +81,8 @@ class Keep(Callback):
         step, steps = trainer.global_step, trainer.max_steps
         left = timedelta(seconds=round((time.perf_counter() - start) / (step - first) * (steps - step)))
         values = ", ".join(f"{name} {float(value):.3g}" for name, value in losses.items() if value.ndim == 0)
-        print(f"step {step:,} of {steps:,}, about {left} left: {values}", file=sys.stderr, flush=True)
+        news = self.held_out.news() if self.held_out else ""
+        print(f"step {step:,} of {steps:,}, about {left} left: {values}{news}", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the final state."""
@@ -112,6 +117,9 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, help="folder of the run; with the same one again training goes on")
     parser.add_argument("--steps", type=int, default=100_000, help="steps in all, those before a resume included")
     parser.add_argument("--checkpoint_every", type=int, default=1000, help="steps between two checkpoints")
+    parser.add_argument(
+        "--held_out_every", type=int, default=1000, help="steps between two measurements on held-out pictures"
+    )
     parser.add_argument("--check", type=bool, default=False, help="decode all pictures, name bad ones, and end")
     parser.add_argument("--note", type=str, default="", help="what the prior's header says about its data")
 
@@ -162,7 +170,7 @@ def run_train_prior(args: Sequence[str]) -> int:
     config, model, data = cli.config, cli.model, cli.datamodule
     assert isinstance(model, PriorTraining)
     assert isinstance(data, TrainingPictures)
-    for name in ("steps", "checkpoint_every"):
+    for name in ("steps", "checkpoint_every", "held_out_every"):
         if config[name] < 1:
             raise ValueError(f"{name} is at least 1; {config[name]} was given")
     if config["check"]:
@@ -181,10 +189,13 @@ def run_train_prior(args: Sequence[str]) -> int:
                 "task": "train-prior", "seed": seed, "model": {"method": model.method, **settings},
                 "pictures": _began_with(folder, data, len(pictures)), "batch_size": data.batch_size,
                 "mirror": data.mirror, "world": cli.trainer.world_size,
+                # of a folder the hashes of its pictures tell, wherever it lies
+                "held_out": data.held_out if len(data.held) and isinstance(data.held_out, int) else None,
             }
         )  # fmt: skip
         note = config["note"] or Path(data.root).name
-        _train(cli.trainer, model, data, folder.root, config["steps"], config["checkpoint_every"], note)
+        measured = HeldOut(folder.root, data.held, config["held_out_every"], note) if len(data.held) else None
+        _train(cli.trainer, model, data, folder.root, config["steps"], config["checkpoint_every"], note, measured)
     return 0
 
 
@@ -225,14 +236,22 @@ def _alone(folder: OutputFolder, first: bool) -> Iterator[None]:
 
 
 def _train(
-    trainer: pl.Trainer, model: PriorTraining, data: TrainingPictures, out: Path, steps: int, every: int, note: str
+    trainer: pl.Trainer,
+    model: PriorTraining,
+    data: TrainingPictures,
+    out: Path,
+    steps: int,
+    every: int,
+    note: str,
+    held_out: HeldOut | None = None,
 ) -> None:
     checkpoint = find_checkpoint(out, model)
     trainer.strategy.checkpoint_io = TwoCheckpoints(keep=checkpoint is None or checkpoint.path.name == LAST)
     trainer.fit_loop.epoch_loop.max_steps = steps
     trainer.loggers = [TensorBoardLogger(out, name="tensorboard", version="")]
-    keep = Keep(out, every, note, kept=checkpoint and checkpoint.step)
-    trainer.callbacks += [keep, EndAfterStep()]  # type: ignore[attr-defined]  # set by Lightning, untyped
+    keep = Keep(out, every, note, kept=checkpoint and checkpoint.step, held_out=held_out)
+    measuring = [held_out] if held_out else []  # before it is kept
+    trainer.callbacks += [*measuring, keep, EndAfterStep()]  # type: ignore[attr-defined]  # set by Lightning, untyped
     try:
         if trainer.is_global_zero:
             data.keep(out)
@@ -264,6 +283,8 @@ def _train(
         done = f"{trainer.global_step} of {steps} steps are done and kept in {out / LAST}"
         signals.release(done, f"the same command with --out {out}")
         print(f"prior after {trainer.global_step} steps: {out / PRIOR}\nsamples: {out / SAMPLES}")
+        if held_out and held_out.best:
+            print(f"best on held-out pictures, after {held_out.best['step']} steps: {out / BEST}")
 
 
 @contextmanager

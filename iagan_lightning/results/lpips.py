@@ -11,15 +11,20 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+SMALLEST = 32  # pixels of which the backbones have something left after their pooling
+
 Backbone = Literal["alex", "vgg", "squeeze", "none"]
 
 
 @functools.cache  # one warning per size, not one per image
 def large_enough_for_lpips(size: tuple[int, int]) -> bool:
     """Tell whether the backbones have anything left of a picture of this size after their pooling."""
-    if min(size) >= 32:
+    if min(size) >= SMALLEST:
         return True
-    warnings.warn(f"LPIPS needs pictures of at least 32 x 32 pixels; {size[1]} x {size[0]} have none", stacklevel=2)
+    warnings.warn(
+        f"LPIPS needs pictures of at least {SMALLEST} x {SMALLEST} pixels; {size[1]} x {size[0]} have none",
+        stacklevel=2,
+    )
     return False
 
 

@@ -123,6 +123,11 @@ class PriorTraining(pl.LightningModule, ABC):
         rate = f" ({self.hparams['lr']} was given)" if "lr" in self.hparams else ""
         return DivergenceError(f"the training diverged at step {step}: {reason}; lower --model.lr{rate}{self.calming}")
 
+    def decoded(self, x: Tensor) -> Tensor | None:
+        """Return what the stored generator makes of the codes of images in [-1, 1], on the CPU; None without codes."""
+        del x
+        return None
+
     @torch.no_grad()
     def prior(self) -> BEGAN | Pyramid:
         """Return the generator to store, on the CPU."""

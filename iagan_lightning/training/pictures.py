@@ -18,19 +18,25 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from iagan_lightning.signals import leave_to_parent
+from iagan_lightning.training.checkpoints import LAST, PREVIOUS
 from iagan_lightning.training.order import Places, StepSampler
 from iagan_lightning.training.picture_set import PictureError, PictureSet
 from iagan_lightning.training.record import (
+    HELD_OUT,
+    PICTURES,
     Entry,
     match,
     note_bad,
     read_bad,
     read_pictures,
+    some,
     with_reasons,
     write_pictures,
 )
 
 __all__ = ["PictureSet", "StepSampler", "TrainingPictures", "sample_sheet"]
+
+SHARE = 10  # of so many pictures one is held out at most
 
 
 class TrainingPictures(pl.LightningDataModule):
@@ -44,6 +50,11 @@ class TrainingPictures(pl.LightningDataModule):
         skip_bad: leave out pictures that are damaged, too small or of a kind that is not read, and say which; otherwise
             they are an error.
         accept_changes: go on with other pictures than those that the training began with.
+        held_out: pictures that are never trained on, on which the prior is measured: how many of root, of ten at most
+            one, or a folder or .tar file of others; 0 for none. Their contents decide which, whatever they are called.
+
+    Attributes:
+        held: those that are held out, ``(n, 3, size, size)`` as uint8.
     """
 
     def __init__(
@@ -54,17 +65,22 @@ class TrainingPictures(pl.LightningDataModule):
         workers: int = 0,
         skip_bad: bool = False,
         accept_changes: bool = False,
+        held_out: int | str = 8,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size is at least 1; {batch_size} was given")
+        if isinstance(held_out, int) and held_out < 0:
+            raise ValueError(f"data.held_out is a number of pictures, 0 or more, or a folder; {held_out} was given")
         self.root, self.batch_size, self.mirror, self.workers = root, batch_size, mirror, workers
-        self.skip_bad, self.accept_changes = skip_bad, accept_changes
+        self.skip_bad, self.accept_changes, self.held_out = skip_bad, accept_changes, held_out
         self.seed = 0
         self.size = 64
         self.bad: dict[str, str] = {}
         self._places: Places | None = None
+        self.held = torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
         self._began: list[Entry] = []
+        self._held: list[Entry] = []
 
     def open(self, size: int, seed: int, out: Path | None = None) -> Places:
         """Look at all pictures, so that errors show before any work is done.
@@ -81,13 +97,17 @@ class TrainingPictures(pl.LightningDataModule):
         pictures = self._list()
         known = read_bad(out) if out is not None else {}
         found = [pictures.inspect(number, whole=name in known) for number, name in enumerate(pictures.names)]
+        self._hold_out(pictures, found, out)
         self.bad = {entry.name: reason for entry, reason in found if reason is not None}
         if self.bad and not self.skip_bad:
             raise ValueError(
                 f"{len(self.bad)} of {len(pictures)} pictures in {self.root} cannot be used "
                 f"({with_reasons(self.bad)}): take them out, or leave them out with --data.skip_bad true"
             )
-        good = [number for number, (_, reason) in enumerate(found) if reason is None]
+        hidden = {entry.hash for entry in self._held}
+        good = [number for number, (entry, reason) in enumerate(found) if reason is None and entry.hash not in hidden]
+        if not good and hidden:
+            raise ValueError(f"all pictures in {self.root} are held out: choose fewer, or others, with --data.held_out")
         if not good:
             raise ValueError(f"none of the pictures in {self.root} can be used ({with_reasons(self.bad)})")
         if self.bad:
@@ -95,6 +115,11 @@ class TrainingPictures(pl.LightningDataModule):
         now = [found[number][0] for number in good]
         numbers: list[int | None] = list(range(len(now)))
         self._began = (read_pictures(out) if out is not None else None) or now
+        if shown := [entry.name for entry in self._began if entry.hash in hidden]:
+            raise ValueError(
+                f"{out} was begun with pictures that are to be held out now ({some(shown)}): choose others with "
+                "--data.held_out, or another --out"
+            )
         if self._began is not now:
             numbers, changed = match(self._began, now, {**known, **self.bad})
             if changed and not self.accept_changes:
@@ -112,6 +137,8 @@ class TrainingPictures(pl.LightningDataModule):
 
     def keep(self, out: Path) -> None:
         """Write down which pictures the training began with, and which are bad."""
+        if self._held and read_pictures(out, HELD_OUT) != self._held:
+            write_pictures(out, self._held, HELD_OUT)
         if read_pictures(out) != self._began:
             write_pictures(out, self._began)
         note_bad(out, self.bad)
@@ -150,6 +177,52 @@ class TrainingPictures(pl.LightningDataModule):
             raise batch
         return torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
 
+    def _hold_out(self, pictures: PictureSet, found: list[tuple[Entry, str | None]], out: Path | None) -> None:
+        """Keep back those on which the prior is measured, and read them; one that proves bad is so in ``found`` too.
+
+        Raises:
+            ValueError: where they are others than those of an earlier training in ``out``, or cannot be used.
+        """
+        before = read_pictures(out, HELD_OUT) if out is not None else None
+        if isinstance(self.held_out, str):
+            pictures = PictureSet(self.held_out, self.size)
+            found = [pictures.inspect(number, whole=True) for number in range(len(pictures))]
+            if bad := {entry.name: reason for entry, reason in found if reason is not None}:
+                raise ValueError(f"pictures in {self.held_out} cannot be used ({with_reasons(bad)}): take them out")
+            numbers = sorted(_numbers(found).values())
+        elif before is not None:
+            known = _numbers(found)
+            numbers = [known[entry.hash] for entry in before if entry.hash in known]
+        else:
+            numbers = self._choose(pictures, found, out)
+        self._held = [found[number][0] for number in numbers]
+        bad = {entry.name: reason for entry, reason in found if reason is not None}
+        changed = match(before, self._held, bad)[1] if before is not None else ""
+        if changed and not self.accept_changes:
+            raise ValueError(
+                f"{out} was begun with other held-out pictures: {changed}. Bring them back, choose another --out, or "
+                "go on with those that are there with --data.accept_changes true"
+            )
+        if numbers:
+            self.held = torch.stack([pictures[number, False] for number in numbers])
+
+    def _choose(self, pictures: PictureSet, found: list[tuple[Entry, str | None]], out: Path | None) -> list[int]:
+        """Return the numbers of those to hold out in a training that begins; one that has begun without has none."""
+        known = _numbers(found)
+        wanted = min(int(self.held_out), len(known) // SHARE)
+        numbers: list[int] = []
+        if wanted and out is not None and any((out / name).exists() for name in (PICTURES, LAST, PREVIOUS)):
+            _tell(f"{out} was begun without held-out pictures and goes on so; --data.held_out FOLDER gives it others")
+            return numbers
+        for digest in sorted(known):
+            if len(numbers) == wanted:
+                break
+            number = known[digest]
+            found[number] = pictures.inspect(number, whole=True)
+            if found[number][1] is None:
+                numbers.append(number)
+        return numbers
+
     def _list(self) -> PictureSet:
         pictures = PictureSet(self.root, self.size)
         if pictures.left_out:
@@ -169,6 +242,11 @@ class TrainingPictures(pl.LightningDataModule):
             )
             return 0
         return self.workers
+
+
+def _numbers(found: Sequence[tuple[Entry, str | None]]) -> dict[str, int]:
+    """Return the numbers of good pictures by their hashes: the first where one is there twice."""
+    return {entry.hash: number for number, (entry, reason) in reversed([*enumerate(found)]) if reason is None}
 
 
 class _Looks(Dataset):

@@ -2,7 +2,7 @@
 
 ``pictures.csv`` lists those it began with. Its lines are the places of every pass over the pictures, and stay: the
 place of a picture that is bad, or was taken out because it is bad, shows the next good one. ``bad_pictures.csv`` says
-which are bad and why.
+which are bad and why, ``held_out_pictures.csv`` which are never shown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from iagan_lightning.safety import printable
 
 ENDS = 4096  # bytes at either end of a file that are hashed
 NAMED = 10  # pictures named in one line
-PICTURES, BAD = "pictures.csv", "bad_pictures.csv"
+PICTURES, HELD_OUT, BAD = "pictures.csv", "held_out_pictures.csv", "bad_pictures.csv"
 
 
 class Entry(NamedTuple):
@@ -41,25 +41,25 @@ def hash_of(file: IO[bytes], size: int) -> tuple[str, bytes]:
     return hashlib.sha256(size.to_bytes(8, "big") + head + tail).hexdigest()[:32], tail
 
 
-def read_pictures(out: Path) -> list[Entry] | None:
-    """Return the pictures that a training began with; None where its folder does not say.
+def read_pictures(out: Path, name: str = PICTURES) -> list[Entry] | None:
+    """Return the pictures that a training began with, or holds out; None where its folder does not say.
 
     Raises:
         ValueError: for a damaged list.
     """
-    rows = _rows(out / PICTURES)
+    rows = _rows(out / name)
     if rows is None:
         return None
     if not rows or any(len(row) != 2 for row in rows):
         raise ValueError(
-            f"{out / PICTURES} is damaged: delete it to go on with the pictures that are there, or choose another --out"
+            f"{out / name} is damaged: delete it to go on with the pictures that are there, or choose another --out"
         )
     return [Entry(*row) for row in rows]
 
 
-def write_pictures(out: Path, entries: Sequence[Entry]) -> None:
-    """Keep the pictures that a training begins with."""
-    write_text(out / PICTURES, _lines([("picture", "hash"), *entries]))
+def write_pictures(out: Path, entries: Sequence[Entry], name: str = PICTURES) -> None:
+    """Keep the pictures that a training begins with, or holds out."""
+    write_text(out / name, _lines([("picture", "hash"), *entries]))
 
 
 def read_bad(out: Path) -> dict[str, str]:

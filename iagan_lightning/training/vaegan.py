@@ -277,6 +277,12 @@ class VAEGANTraining(PriorTraining):
         ]
 
     @torch.no_grad()
+    def decoded(self, x: Tensor) -> Tensor:
+        """Return what the averaged generator makes of the encoder's codes of images."""
+        codes, _ = self.encoder(x.to(next(self.encoder.parameters())))
+        return self.averaged(codes.to(next(self.averaged.parameters()))).float().cpu()
+
+    @torch.no_grad()
     def prior(self) -> BEGAN | Pyramid:
         """Return the averaged generator for standard normal z: the layers that z enters get ``code_mean + root z``."""
         return take_standard_normal(super().prior(), self.code_mean, self.code_square)
