@@ -1,6 +1,6 @@
-"""Fit the heads with which ffhq1024 makes its pictures at 128, 256 and 512 pixels, and judge them.
+"""Fit the heads with which ffhq1024 makes its pictures at 256 and 512 pixels, and judge them.
 
-    python docs/make_heads.py --pixels 128 --samples 100
+    python docs/make_heads.py --pixels 256 --samples 30
 
 Writes iagan_lightning/priors/heads/ffhqPIXELS.safetensors in half precision, and prints PSNR against the means of
 blocks of the large picture, on latents that were never seen, and how much energy there is at the highest frequency and
@@ -29,7 +29,7 @@ UNSEEN = 1_000_000  # seed of the latents to judge by
 def main() -> None:
     """Fit, judge and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pixels", type=int, required=True, choices=[128, 256, 512])
+    parser.add_argument("--pixels", type=int, required=True, choices=[256, 512])
     parser.add_argument("--samples", type=int, default=100, help="pictures to fit to")
     parser.add_argument("--share", type=float, default=0.25, help="of the pixels, for the coefficients")
     parser.add_argument("--judged", type=int, default=32, help="pictures to judge by")

@@ -22,7 +22,7 @@ from iagan_lightning.generators import (
     save_generator,
 )
 from iagan_lightning.generators.mobile_stylegan import SeparableConvolution
-from iagan_lightning.generators.mobile_stylegan_reduced import reduce
+from iagan_lightning.generators.mobile_stylegan_reduced import average, reduce
 from iagan_lightning.methods.stacking import call_stacked
 from iagan_lightning.operators import BicubicDownsampling
 from iagan_lightning.training import heads
@@ -139,10 +139,26 @@ def test_what_does_not_grow_comes_frozen(whole, tmp_path):
     assert {name.split(".")[1] for name in adapts if name.startswith("layers.")} == {"0", "1"}
 
 
-@pytest.mark.parametrize("pixels", [4, 24, 128, 256, 16.0, True])
-def test_sizes_that_cannot_be_are_refused(pixels):
-    with pytest.raises(ValueError, match=f"pixels is one of 8, 16, 32, 64 for a network of 128; {pixels} was given"):
-        ReducedMobileStyleGAN(**SIZES, pixels=pixels)
+@pytest.mark.parametrize(
+    ("pixels", "averaged"), [(4, 1), (24, 1), (128, 1), (256, 1), (16.0, 1), (True, 1), (16, 3), (16, 2.0), (32, 4)]
+)
+def test_sizes_that_cannot_be_are_refused(pixels, averaged):
+    message = f"are among 8, 16, 32, 64 for a network of 128; {pixels} and {averaged} were given"
+    with pytest.raises(ValueError, match=message):
+        ReducedMobileStyleGAN(**SIZES, pixels=pixels, averaged=averaged)
+
+
+def test_means_of_blocks_of_a_reduced_network(whole, tmp_path):
+    G = reduce(whole, 64)
+    G.to_img.requires_grad_(False).across.normal_()
+    small = average(G, 16)
+    save_generator(small, tmp_path / "small.safetensors")
+    z = G.sample_latent(2, seed=0)
+    for again in (small, average(average(G, 32), 16), load_generator(tmp_path / "small.safetensors")):
+        assert again.image_shape == (3, 16, 16)
+        assert torch.allclose(again(z), F.avg_pool2d(G(z), 4), atol=1e-6)
+        adapts = [{n for n, p in network.named_parameters() if p.requires_grad} for network in (again, G)]
+        assert adapts[0] == adapts[1] - {n for n in adapts[1] if n.startswith("to_img")}
 
 
 def test_a_head_of_another_network_is_refused(whole):
@@ -162,6 +178,7 @@ def priors(tmp_path, monkeypatch):
     size, digest = wheel.stat().st_size, sha256(wheel)
     monkeypatch.setitem(CATALOGUE, "tiny", Prior("tiny", 32, "ffhq", "none", "tests", size, wheel.name, digest))
     monkeypatch.setitem(CATALOGUE, "small", Prior("small", 16, "ffhq", "none", "tiny, reduced", 1, whole="tiny"))
+    monkeypatch.setitem(CATALOGUE, "least", Prior("least", 8, "ffhq", "none", "small, reduced", 1, whole="small"))
     monkeypatch.setenv("IAGAN_PRIORS", str(mirror))
     monkeypatch.setenv("IAGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(catalogue, "BUNDLED", tmp_path / "bundled")
@@ -185,6 +202,20 @@ def test_a_reduced_prior_is_made_from_the_one_that_is_fetched(priors, capsys):
     assert main(["priors", "get", "small"]) == 0
 
 
+def test_a_prior_may_average_one_that_is_reduced(priors, capsys):
+    z = priors.sample_latent(2, seed=0)
+    assert torch.allclose(load_generator("least")(z), F.avg_pool2d(priors(z), 2), atol=1e-5)
+    said = capsys.readouterr().err.splitlines()
+    assert [re.match(r"iagan: (\w+ \w+) ", line)[1] for line in said] == [
+        "making least",
+        "making small",
+        "fetching tiny",
+    ]
+    head = load_file(CATALOGUE["small"].head)
+    save_file({**head, "offset": head["offset"] + 0.5}, CATALOGUE["small"].head)
+    assert torch.allclose(load_generator("least")(z), F.avg_pool2d(priors(z), 2) + 0.5, atol=1e-5), "made anew"
+
+
 def test_another_head_makes_it_anew(priors, capsys):
     load_generator("small")
     head = load_file(CATALOGUE["small"].head)
@@ -195,7 +226,7 @@ def test_another_head_makes_it_anew(priors, capsys):
     assert "was made from another file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("pixels", [128, 256, 512])
+@pytest.mark.parametrize("pixels", [256, 512])
 def test_the_heads_that_are_bundled_fit_the_published_network(pixels):
     path = CATALOGUE[f"ffhq{pixels}"].head
     assert path.stat().st_size < 100_000

