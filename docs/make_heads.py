@@ -1,6 +1,7 @@
 """Fit the heads with which ffhq1024 makes its pictures at 256 and 512 pixels, and judge them.
 
     python docs/make_heads.py --pixels 256 --samples 30
+    python docs/make_heads.py --pixels 128                # which averages pixels of 256: only judged
 
 Writes iagan_lightning/priors/heads/ffhqPIXELS.safetensors in half precision, and prints PSNR against the means of
 blocks of the large picture, on latents that were never seen, and how much energy there is at the highest frequency and
@@ -18,9 +19,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from iagan_lightning.generators import MobileStyleGAN, load_generator
+from iagan_lightning.generators import Generator, MobileStyleGAN, load_generator
 from iagan_lightning.generators.catalogue import CATALOGUE
-from iagan_lightning.generators.mobile_stylegan_reduced import ReducedMobileStyleGAN, reduce
+from iagan_lightning.generators.mobile_stylegan_reduced import reduce
 from iagan_lightning.training.heads import Pair, fit_head, head_of, pairs
 
 UNSEEN = 1_000_000  # seed of the latents to judge by
@@ -29,7 +30,7 @@ UNSEEN = 1_000_000  # seed of the latents to judge by
 def main() -> None:
     """Fit, judge and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pixels", type=int, required=True, choices=[256, 512])
+    parser.add_argument("--pixels", type=int, required=True, choices=[128, 256, 512])
     parser.add_argument("--samples", type=int, default=100, help="pictures to fit to")
     parser.add_argument("--share", type=float, default=0.25, help="of the pixels, for the coefficients")
     parser.add_argument("--judged", type=int, default=32, help="pictures to judge by")
@@ -37,8 +38,11 @@ def main() -> None:
     whole = load_generator("ffhq1024").requires_grad_(False)
     assert isinstance(whole, MobileStyleGAN)
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(whole, given.pixels, given.samples, Path(folder) / "pictures.pt")
         unseen = list(pairs(whole, given.pixels, given.judged, UNSEEN, mixed=False))
+        if given.pixels == 128:
+            judge(load_generator("ffhq128"), unseen, "as averaged")
+            return
+        store = Store(whole, given.pixels, given.samples, Path(folder) / "pictures.pt")
         G = reduce(whole, given.pixels).requires_grad_(False)
         fit_head(G, store, given.share)
         judge(G, unseen, "fitted")
@@ -68,7 +72,7 @@ class Store:
 
 
 @torch.no_grad()
-def judge(G: ReducedMobileStyleGAN, unseen: list[Pair], when: str) -> None:
+def judge(G: Generator, unseen: list[Pair], when: str) -> None:
     """Print how near the pictures are."""
     errors, ours, theirs = [], torch.zeros(2), torch.zeros(2)
     for v, wanted in unseen:
