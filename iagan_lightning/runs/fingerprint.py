@@ -8,9 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from iagan_lightning.generators import Generator, ModuleGenerator
+from iagan_lightning.generators.base import fingerprint
 from iagan_lightning.methods import Fit, TestTimeModule
 from iagan_lightning.methods.dip import resolve_dip
 from iagan_lightning.runs.inputs import file_hash
@@ -83,15 +82,6 @@ def _recorded(fit: Fit, model: TestTimeModule) -> dict[str, Any]:
         "radius": fit.radius,
         "adapts": hashlib.sha256(adapted.encode()).hexdigest()[:8] if adapted else None,
     }
-
-
-def fingerprint(generator: nn.Module) -> str:
-    """Return the SHA-256 of all tensors of a network, by name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(generator.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def describe(generator: Generator) -> dict[str, Any]:
