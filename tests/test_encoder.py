@@ -41,7 +41,7 @@ class Encoded(IAGAN):
 @pytest.fixture(scope="module")
 def encoder():
     torch.manual_seed(3)
-    return Encoder(EncoderNetwork(latent=8, widths=(4, 8, 8, 8), last=2))
+    return Encoder(EncoderNetwork(latent=8, widths=(4, 8, 8), last=2))
 
 
 @pytest.fixture
@@ -125,9 +125,9 @@ def test_what_does_not_belong_to_the_weights_is_left_out(own, capsys, what):
 
 def test_encoders_of_other_sizes_are_refused(own):
     G, _ = own
-    with pytest.raises(ValueError, match="four widths"):
-        EncoderNetwork(latent=8, widths=(4, 4, 4, 4))
-    G.encoder = Encoder(EncoderNetwork(latent=7, widths=(4, 8, 8, 8), last=2))
+    with pytest.raises(ValueError, match="three widths"):
+        EncoderNetwork(latent=8, widths=(4, 4, 4))
+    G.encoder = Encoder(EncoderNetwork(latent=7, widths=(4, 8, 8), last=2))
     with pytest.raises(ValueError, match=r"gives \(1, 7\), no latents"):
         Encoded(G).begin(A(torch.zeros(1, *SHAPE)), A)
 

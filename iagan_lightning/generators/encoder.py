@@ -10,7 +10,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,45 +26,60 @@ from iagan_lightning.safety import printable
 FOLDER = "encoders"  # beside the weights
 HEADER = "iagan_encoder"
 GROUPS = 8  # of channels that are normalised together
-SIZE = 64  # pixels that pictures are reduced to: what plain reconstructions know is coarse
+SIZE, COARSE = 64, 16  # pixels that pictures are reduced to: what plain reconstructions know is coarse
 
 
 class EncoderNetwork(nn.Module):
-    """Pictures to latents: convolutions that halve the size three times, normalised within each picture.
+    """Pictures to latents: a linear map of what 16 x 16 pixels show, and what convolutions add to it.
+
+    The linear part has a solution in closed form, and gets most of the way; the convolutions learn which kind of plain
+    reconstruction lies before them. They normalise within each picture, so that pictures do not depend on each other.
 
     Args:
         latent: length of z.
-        widths: channels at 64, 32, 16 and 8 pixels, multiples of 8 from the second on.
-        last: channels at 8 x 8 that the linear layer sees.
+        widths: channels at 32, 16 and 8 pixels, multiples of 8 from the second on.
+        last: channels at 8 x 8 that a second linear layer sees.
         colours: channels of the pictures.
 
-    Shapes: x ``(n, colours, H, W)`` in [-1, 1] -> ``(n, latent)``; x is reduced to 64 x 64.
+    Shapes: x ``(n, colours, H, W)`` in [-1, 1] -> ``(n, latent)``; x of any size, reduced to 64 x 64 and 16 x 16 pixels.
 
     Example:
-        >>> tuple(EncoderNetwork(latent=6, widths=(4, 8, 8, 8), last=2)(torch.zeros(2, 3, 128, 128)).shape)
-        (2, 6)
+        >>> network = EncoderNetwork()
+        >>> tuple(network(torch.zeros(2, 3, 128, 128)).shape), sum(weight.numel() for weight in network.parameters())
+        ((2, 256), 491880)
     """
 
     def __init__(
-        self, latent: int = 256, widths: Sequence[int] = (32, 48, 80, 112), last: int = 10, colours: int = 3
+        self, latent: int = 256, widths: Sequence[int] = (32, 64, 80), last: int = 8, colours: int = 3
     ) -> None:
         super().__init__()
-        sizes = [latent, *widths, last, colours]
-        if len(widths) != 4 or not are_sizes(*sizes) or any(width % GROUPS for width in widths[1:]):
+        if len(widths) != 3 or not are_sizes(latent, *widths, last, colours) or any(n % GROUPS for n in widths[1:]):
             raise ValueError(
-                f"an encoder has four widths, multiples of {GROUPS} from the second on; {list(widths)} was given"
+                f"an encoder has three widths, multiples of {GROUPS} from the second on; {list(widths)} was given"
             )
         self.arguments = {"latent": latent, "widths": list(widths), "last": last, "colours": colours}
-        layers: list[nn.Module] = [nn.Conv2d(colours, widths[0], 3, padding=1)]
-        for incoming, channels in pairwise(widths):
-            layers += [nn.ELU(), nn.Conv2d(incoming, channels, 3, stride=2, padding=1), Residual(channels)]
-        self.layers = nn.Sequential(*layers, nn.ELU(), nn.Conv2d(widths[-1], last, 1))
-        self.code = nn.Linear(last * (SIZE // 8) ** 2, latent)
+        first, second, third = widths
+        self.coarse = nn.Linear(colours * COARSE**2, latent)
+        self.layers = nn.Sequential(
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(4 * colours, first, 3, padding=1),
+            nn.ELU(),
+            nn.Conv2d(first, second, 3, stride=2, padding=1),
+            Residual(second),
+            nn.ELU(),
+            nn.Conv2d(second, third, 3, stride=2, padding=1),
+            Residual(third),
+            nn.ELU(),
+            nn.Conv2d(third, last, 1),
+            nn.ELU(),
+            nn.Flatten(),
+            nn.Linear(last * (SIZE // 8) ** 2, latent),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the latents."""
-        codes: Tensor = self.code(self.layers(F.adaptive_avg_pool2d(x, SIZE)).flatten(1))
-        return codes
+        linear: Tensor = self.coarse(F.adaptive_avg_pool2d(x, COARSE).flatten(1))
+        return linear + self.layers(F.adaptive_avg_pool2d(x, SIZE))
 
 
 class Residual(nn.Module):
@@ -123,7 +137,7 @@ class Encoder:
         """Return sizes and tensors, for a file or a checkpoint.
 
         Example:
-            >>> encoder = Encoder(EncoderNetwork(latent=3, widths=(2, 8, 8, 8), last=2))
+            >>> encoder = Encoder(EncoderNetwork(latent=3, widths=(2, 8, 8), last=2))
             >>> Encoder.restored(encoder.stored())(torch.zeros(1, 3, 16, 16)).shape
             torch.Size([1, 3])
         """
@@ -177,7 +191,7 @@ def save_encoder(
         >>> from iagan_lightning.generators import BEGAN, load_generator, save_generator
         >>> G, path = BEGAN(resolution=16, channels=2, latent=3), Path(tempfile.mkdtemp()) / "own.safetensors"
         >>> save_generator(G, path)
-        >>> save_encoder(Encoder(EncoderNetwork(latent=3, widths=(2, 8, 8, 8), last=2)), G, path).parent.name
+        >>> save_encoder(Encoder(EncoderNetwork(latent=3, widths=(2, 8, 8), last=2)), G, path).parent.name
         'encoders'
         >>> load_generator(path).encode(torch.zeros(1, 3, 16, 16)).shape
         torch.Size([1, 3])
