@@ -41,7 +41,7 @@ class EncoderNetwork(nn.Module):
         last: channels at 8 x 8 that a second linear layer sees.
         colours: channels of the pictures.
 
-    Shapes: x ``(n, colours, H, W)`` in [-1, 1] -> ``(n, latent)``; x of any size, reduced to 64 x 64 and 16 x 16 pixels.
+    Shapes: x ``(n, colours, H, W)`` in [-1, 1] -> ``(n, latent)``; x is brought to 64 x 64 and 16 x 16 pixels.
 
     Example:
         >>> network = EncoderNetwork()
