@@ -21,6 +21,7 @@ from iagan_lightning.generators import (
 from iagan_lightning.methods.fit import ENCODER
 from iagan_lightning.methods.seeds import derived_seed
 from iagan_lightning.operators import BicubicDownsampling, FourierSensing, Operator, PhaseRetrieval
+from iagan_lightning.runs.fingerprint import _encoder
 
 SHAPE = (3, 16, 16)
 A = BicubicDownsampling(SHAPE, scale=4)
@@ -203,6 +204,15 @@ def test_a_checkpoint_brings_its_encoder_along(own, y, tmp_path):
     assert torch.equal(loaded.kept["latent"].z, module.kept["latent"].z)
     first, again = (reconstruct(y, A, m) for m in (module, loaded))
     assert torch.equal(first.csgm, again.csgm)
+
+
+def test_another_encoder_is_another_setting_where_a_fit_begins_with_it(own, tiny):
+    G, _ = own
+    begins = [Fit("search", FitSettings(), init=ENCODER, result="found")]
+    first = _encoder(begins, CSGM(G))
+    G.encoder = Encoder(EncoderNetwork(latent=8, widths=(4, 8, 8), last=2))
+    assert first and _encoder(begins, CSGM(G)) not in (first, None)
+    assert _encoder([Fit("search", result="found")], CSGM(G)) is None and _encoder([], DIP()) is None
 
 
 def test_runs_resume_and_rebuild_as_before(own, folder, tmp_path):
