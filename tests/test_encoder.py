@@ -5,7 +5,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from iagan_lightning import CSGM, DIP, IAGAN, Fit, Stage
+from iagan_lightning import CSGM, DIP, IAGAN, Fit, FitSettings, Stage
 from iagan_lightning import reconstruct as reconstruct_anywhere
 from iagan_lightning.cli import main
 from iagan_lightning.commands.rebuild import rebuild
