@@ -1,14 +1,18 @@
 """A search that begins where an encoder of plain reconstructions says, and where that cannot be."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import iagan_lightning
 from iagan_lightning import CSGM, DIP, IAGAN, Fit, FitSettings, Stage
 from iagan_lightning import reconstruct as reconstruct_anywhere
 from iagan_lightning.cli import main
 from iagan_lightning.commands.rebuild import rebuild
+from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import (
     BEGAN,
     Encoder,
@@ -20,9 +24,17 @@ from iagan_lightning.generators import (
 )
 from iagan_lightning.methods.fit import ENCODER
 from iagan_lightning.methods.seeds import derived_seed
-from iagan_lightning.operators import BicubicDownsampling, FourierSensing, Operator, PhaseRetrieval
+from iagan_lightning.operators import (
+    BicubicDownsampling,
+    FourierSensing,
+    Identity,
+    Inpainting,
+    Operator,
+    PhaseRetrieval,
+)
 from iagan_lightning.runs.fingerprint import _encoder
 
+EXAMPLES = Path(iagan_lightning.__file__).parent / "examples"
 SHAPE = (3, 16, 16)
 A = BicubicDownsampling(SHAPE, scale=4)
 
@@ -131,6 +143,21 @@ def test_encoders_of_other_sizes_are_refused(own):
     G.encoder = Encoder(EncoderNetwork(latent=7, widths=(4, 8, 8), last=2))
     with pytest.raises(ValueError, match=r"gives \(1, 7\), no latents"):
         Encoded(G).begin(A(torch.zeros(1, *SHAPE)), A)
+
+
+def test_the_bundled_encoder_knows_plain_reconstructions(capsys):
+    G = load_generator("faces128")
+    assert not capsys.readouterr().err, "it belongs to these very weights"
+    assert sum(weight.numel() for weight in G.encoder.network.parameters()) <= 500_000
+    assert G.encoder.path.stat().st_size <= 1_000_000
+    x = torch.stack([fit_image(read_image(path), (128, 128)) for path in sorted(EXAMPLES.glob("*.png"))])
+    x4, x8, half = (BicubicDownsampling(G.image_shape, scale=4), BicubicDownsampling(G.image_shape, scale=8),
+                    Inpainting(G.image_shape, ratio=0.5))  # fmt: skip
+    for A, noise_std in ((x4, 0.0), (x4, 10 / 255), (x8, 0.0), (half, 0.0), (Identity(G.image_shape), 25 / 255)):
+        y = A.measure(x, noise_std, seed=0)
+        with torch.no_grad():
+            errors = [(A(G(z)) - A(x)).square().flatten(1).mean(1) for z in (G.encode(A.naive(y)), torch.zeros(2, 256))]
+        assert bool((errors[0] < errors[1] / 2).all()), A
 
 
 # Where searches begin --------------------------------------------------------------------------------------------
