@@ -36,10 +36,15 @@ def test_the_generator_and_the_preset_say_which_space_is_searched(G):
         assert plan(IAGAN(style, "paper")) == [("z", "draw"), ("z", "latent")]
         assert plan(IAGAN(style, space="w+")) == [("w+", "mean"), ("w+", "latent")]
         assert plan(CSGM(style, latent=Stage(restarts=2))) == [("w", "draw")]
+        assert plan(CSGM(style, init="draw")) == [("w", "draw")]
+        with pytest.raises(ValueError, match="encoder"):
+            plan(CSGM(style, init="encoder"))
     assert plan(ILO(stylegan2, depth=4)) == [("w", "mean"), ("features-4", "latent"), ("features-4", "features")]
     for plain in (BEGAN(16, 4, 8), PGGAN(resolution=16, channels=(8, 8, 8))):
         for preset in ("fast", "paper"):
             assert plan(IAGAN(plain, preset)) == [("z", "draw"), ("z", "latent")]
+    assert plan(IAGAN("faces128", init="encoder")) == [("z", "encoder"), ("z", "latent")]
+    assert plan(ILO(BEGAN(16, 4, 8), init="mean", depth=8))[0] == ("z", "mean")
     with pytest.raises(ValueError, match=r"BEGAN has the latent spaces z, features-8; 'w' was given"):
         CSGM(BEGAN(16, 4, 8), space="w")
 

@@ -6,6 +6,7 @@ Pure PyTorch (and safetensors); nothing here imports the rest of the package.
 from iagan_lightning.generators.base import Generator, WeightsError
 from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.catalogue import CATALOGUE, Prior, bundled_priors, cache_folder
+from iagan_lightning.generators.encoder import Encoder, EncoderNetwork, save_encoder
 from iagan_lightning.generators.files import fetch_prior, load_generator, save_generator
 from iagan_lightning.generators.layers import finer_weights, full_resolution_weights
 from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
@@ -19,6 +20,8 @@ __all__ = [
     "BEGAN",
     "CATALOGUE",
     "PGGAN",
+    "Encoder",
+    "EncoderNetwork",
     "Generator",
     "MobileStyleGAN",
     "ModuleGenerator",
@@ -33,5 +36,6 @@ __all__ = [
     "finer_weights",
     "full_resolution_weights",
     "load_generator",
+    "save_encoder",
     "save_generator",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
 from typing import Any, Literal, get_args
 
@@ -83,6 +84,20 @@ def as_numbers(value: Tensor, whole: bool = False) -> Tensor:
     return value
 
 
+def fingerprint(network: nn.Module) -> str:
+    """Return the SHA-256 of all tensors of a network, by name.
+
+    Example:
+        >>> fingerprint(nn.Linear(2, 1)) == fingerprint(nn.Linear(2, 1))
+        False
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 class Generator(nn.Module):
     """A pre-trained map G from latents z ``(n, *latent_shape)`` to images ``(n, C, H, W)`` in [-1, 1].
 
@@ -109,6 +124,8 @@ class Generator(nn.Module):
             FFHQ; None where it makes no faces, or nobody said.
         weights: where in their file its weights were, and whether they are a moving average, in words; empty where they
             come from no file.
+        encoder: maps pictures to latents near theirs, see ``encode``; None where nobody made one. No ``nn.Module``,
+            whose parameters would become the generator's.
     """
 
     latent_shape: tuple[int, ...]
@@ -118,6 +135,7 @@ class Generator(nn.Module):
     checkpointing: bool | None = None
     framing: Framing | None = None
     weights: str = ""
+    encoder: Callable[[Tensor], Tensor] | None = None
 
     def sample_latent(self, n: int, seed: int = 0) -> Tensor:
         """Return n latents from the training distribution, drawn on the CPU so that every device gets the same.
@@ -132,6 +150,20 @@ class Generator(nn.Module):
         if self.latent_distribution == "uniform":
             return torch.rand(n, *self.latent_shape, generator=draw) * 2 - 1
         return torch.randn(n, *self.latent_shape, generator=draw)
+
+    def encode(self, x: Tensor) -> Tensor | None:
+        """Return latents near which a search for pictures may begin, ``(n, *latent_shape)``; None without an encoder.
+
+        Args:
+            x: pictures ``(n, C, H, W)`` in [-1, 1], which may be blurred, noisy, coarse or full of holes: an encoder
+                has learnt from plain reconstructions.
+
+        Example:
+            >>> from iagan_lightning.generators import BEGAN
+            >>> BEGAN(resolution=8, channels=2, latent=3).encode(torch.zeros(1, 3, 8, 8)) is None
+            True
+        """
+        return None if self.encoder is None else self.encoder(x)
 
     @property
     def spaces(self) -> dict[str, tuple[int, ...]]:

@@ -24,11 +24,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from iagan_lightning.generators import began, mobile_stylegan, pggan_layouts, pyramid, stylegan2_layouts
-from iagan_lightning.generators.base import Framing, Generator, WeightsError, as_numbers
+from iagan_lightning.generators.base import Framing, Generator, WeightsError, as_numbers, fingerprint
 from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.catalogue import CATALOGUE, Prior, bundled_priors, cache_folder, fetch_source
 from iagan_lightning.generators.checkpoints import Found, find_network, largest_mapping
 from iagan_lightning.generators.codes import take_standard_normal
+from iagan_lightning.generators.encoder import encoder_beside
 from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
 from iagan_lightning.generators.mobile_stylegan_ir import holds_mobile_stylegan, read_mobile_stylegan
 from iagan_lightning.generators.mobile_stylegan_reduced import ReducedMobileStyleGAN, average, reduce
@@ -199,7 +200,7 @@ def _from_file(path: Path, settings: Mapping[str, Any] | None = None) -> tuple[G
     with torch.device("meta"):  # sizes come from the file: nothing is allocated before they are checked
         generator = _from_header(header, path) if header else _recognise(found.state, path)
     _fill(generator, found.state, path)
-    generator.weights = str(found)
+    generator.weights, generator.encoder = str(found), encoder_beside(path, generator)
     if not header:
         _take_codes(generator, found, path)
     try:
@@ -268,11 +269,8 @@ def _note(prior: Prior, digest: str) -> None:
 
 def _seal(generator: Generator, prior: Prior) -> dict[str, str]:
     """Return what the header of a file in the cache says: the hash of its source, and one of all its tensors."""
-    digest = hashlib.sha256()
-    for name, value in sorted(generator.state_dict().items()):
-        digest.update(name.encode() + value.contiguous().numpy().tobytes())
     source = hashlib.sha256(prior.head.read_bytes()).hexdigest() if prior.whole else prior.known_hash
-    return {"source": source, "tensors": digest.hexdigest()}
+    return {"source": source, "tensors": fingerprint(generator)}
 
 
 def _reduced(prior: Prior) -> Generator:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from iagan_lightning.generators import Generator
+from iagan_lightning.generators.encoder import Encoder
 from iagan_lightning.methods.fit import Fit, Iterate
 from iagan_lightning.methods.settings import FitSettings, stated
 
@@ -43,6 +44,7 @@ def store(module: TestTimeModule, checkpoint: dict[str, Any]) -> None:
     if (description := describe(module)) is not None:
         checkpoint["hyper_parameters"]["generator"] = description
     network: Any = module.network if module.image_shape is None else module.generator
+    encoder = None if module.image_shape is None else module.generator.encoder
     names = [name for name, _ in network.named_parameters() if module.image_shape is None or name in module.trainable]
     checkpoint["outcome"] = {
         **{name: getattr(module, name) for name in RECORDS},
@@ -57,6 +59,7 @@ def store(module: TestTimeModule, checkpoint: dict[str, Any]) -> None:
         "carried": module._carried,
         "centre": getattr(module, "_centre", None),
         "trainable": names,
+        "encoder": encoder.stored() if isinstance(encoder, Encoder) else None,
     }
 
 
@@ -80,6 +83,8 @@ def restore(module: TestTimeModule, checkpoint: Mapping[str, Any]) -> None:
     module.kept = {fit: Iterate(**kept) for fit, kept in outcome["kept"].items()}
     module._adapted, module._carried, module._centre = outcome["adapted"], outcome["carried"], outcome["centre"]
     module.adapted = module._adapted[module.stage]
+    if outcome.get("encoder") is not None:  # for measurements that it takes after these
+        module.generator.encoder = Encoder.restored(outcome["encoder"])
     y = outcome["y"]
     module.register_buffer("y", y, persistent=False)
     module.register_buffer("active", torch.ones(len(y) * module.starts, dtype=torch.bool), persistent=False)

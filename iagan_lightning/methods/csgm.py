@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from iagan_lightning.methods.fit import DRAW, MEAN, Fit
+from iagan_lightning.methods.fit import DRAW, MEAN, Fit, Init
 from iagan_lightning.methods.presets import Kind, Preset, resolve, searched_space
 from iagan_lightning.methods.settings import FitSettings, Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike, TestTimeModule
@@ -23,8 +23,10 @@ class CSGM(TestTimeModule):
         preset: ``fast``, or ``paper`` for the published schedule. Fills what ``latent`` leaves open.
         latent: settings of the fit.
         space: latent space of the generator that is searched, such as z, w or w+; None for w of style generators with
-            ``fast``, z otherwise. z begins with random ones, all others in the middle, or from random z where
-            ``latent`` has restarts.
+            ``fast``, z otherwise.
+        init: where the search begins: ``draw``, random z; ``mean``, the middle; ``encoder``, near the code of the plain
+            reconstruction, where the generator has an encoder. None draws in z, and begins in the middle of other
+            spaces, unless ``latent`` has restarts.
         memory_format: ``channels_last`` is faster for convolutions, ``contiguous`` is PyTorch's plain layout.
         compile: let torch.compile translate the generator: for many images on a GPU.
         logged: also hand objective, misfit and residual of every evaluation to Lightning's loggers.
@@ -38,6 +40,7 @@ class CSGM(TestTimeModule):
         preset: Preset = "fast",
         latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
         space: str | None = None,
+        init: Init | None = None,
         memory_format: Literal["channels_last", "contiguous"] = "channels_last",
         compile: bool = False,  # noqa: A002 - PyTorch's name for it
         logged: bool = False,
@@ -47,11 +50,12 @@ class CSGM(TestTimeModule):
         self.given: dict[Kind, Stage] = {"latent": stage_of(latent)}
         self.space = space or searched_space(self.generator.schedule, preset)
         self.generator.require_space(self.space)
+        self.init = init
 
     def configure_fits(self) -> list[Fit]:
         """Return the search for the latent alone."""
         settings = self.resolve("latent")
-        init = DRAW if self.space == "z" or settings.restarts > 1 else MEAN
+        init = self.init or (DRAW if self.space == "z" or settings.restarts > 1 else MEAN)
         return [Fit("latent", settings, self.space, init=init, result="csgm")]
 
     def resolve(self, kind: Kind) -> FitSettings:

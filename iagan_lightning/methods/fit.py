@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import Tensor
 
 from iagan_lightning.methods.settings import FitSettings
 
-DRAW, MEAN = "draw", "mean"  # beginnings that are no earlier fit
+DRAW, MEAN, ENCODER = "draw", "mean", "encoder"  # beginnings that are no earlier fit
+Init = Literal["draw", "mean", "encoder"]
 
 
 def nothing(name: str) -> bool:
@@ -33,7 +35,8 @@ class Fit:
             weights alone are.
         adapts: told the name of a weight, says whether it adapts. Weights that the generator came with frozen
             (``requires_grad_(False)``) never do.
-        init: where the latent begins: ``draw``, from the prior; ``mean``, in the middle of it; or the name of an
+        init: where the latent begins: ``draw``, from the prior; ``mean``, in the middle of it; ``encoder``, at what the
+            generator's encoder makes of the plain reconstruction (further restarts are drawn); or the name of an
             earlier fit, at its result, with the weights that it ended with.
         result: name of what it ends with among the module's results; None for a probe, which leaves nothing but the
             number of its evaluations.
@@ -56,7 +59,7 @@ def check_plan(fits: Sequence[Fit]) -> None:
         >>> check_plan([Fit("latent", result="csgm"), Fit("joint", init="lattent")])
         Traceback (most recent call last):
         ...
-        ValueError: fit joint begins with lattent, which is no fit before it: draw, mean or one of latent
+        ValueError: fit joint begins with lattent, which is no fit before it: draw, mean, encoder or one of latent
     """
     if not fits:
         raise ValueError("configure_fits returned no fit: a method has one at least")
@@ -65,10 +68,10 @@ def check_plan(fits: Sequence[Fit]) -> None:
             raise ValueError(f"two {kind} of a plan have the same name: {', '.join(sorted(twice))}")
     before: list[str] = []
     for fit in fits:
-        if fit.init not in (DRAW, MEAN, *before):
+        if fit.init not in (DRAW, MEAN, ENCODER, *before):
             raise ValueError(
-                f"fit {fit.name} begins with {fit.init}, which is no fit before it: draw, mean or one of "
-                f"{', '.join(before) or 'none'}"
+                f"fit {fit.name} begins with {fit.init}, which is no fit before it: draw, mean, encoder or one "
+                f"of {', '.join(before) or 'none'}"
             )
         if fit.result is not None:
             before.append(fit.name)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from iagan_lightning.generators import finer_weights, full_resolution_weights
 from iagan_lightning.methods.csgm import CSGM
-from iagan_lightning.methods.fit import Fit, everything
+from iagan_lightning.methods.fit import Fit, Init, everything
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.settings import Frozen, Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike
@@ -36,8 +36,10 @@ class IAGAN(CSGM):
         preset: ``fast``, or ``paper`` for the published schedule. Fills what ``latent`` and ``joint`` leave open.
         latent, joint: settings of the two stages.
         space: latent space of the generator that is searched, such as z, w or w+; None for w of style generators with
-            ``fast``, z otherwise. z begins with random ones, all others in the middle, or from random z where
-            ``latent`` has restarts.
+            ``fast``, z otherwise.
+        init: where the search begins: ``draw``, random z; ``mean``, the middle; ``encoder``, near the code of the plain
+            reconstruction, where the generator has an encoder. None draws in z, and begins in the middle of other
+            spaces, unless ``latent`` has restarts.
         memory_format: ``channels_last`` is faster for convolutions, ``contiguous`` is PyTorch's plain layout.
         compile: let ``torch.compile`` translate the generator before the first evaluation of each stage. That takes
             longer than an image with the fast preset, and is meant for many images on a GPU; on a CPU it gains nothing.
@@ -53,11 +55,12 @@ class IAGAN(CSGM):
         latent: Stage = Stage(),  # noqa: B008 - frozen dataclass
         joint: Stage = Stage(),  # noqa: B008
         space: str | None = None,
+        init: Init | None = None,
         memory_format: Literal["channels_last", "contiguous"] = "channels_last",
         compile: bool = False,  # noqa: A002 - PyTorch's name for it
         logged: bool = False,
     ) -> None:
-        super().__init__(generator, preset, latent, space, memory_format, compile, logged)
+        super().__init__(generator, preset, latent, space, init, memory_format, compile, logged)
         self.given["joint"] = stage_of(joint)
         self._left: dict[int, frozenset[str]] = {}  # weights that keep their values, by the finest features that adapt
 

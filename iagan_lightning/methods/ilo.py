@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from iagan_lightning.methods.csgm import CSGM
-from iagan_lightning.methods.fit import Fit
+from iagan_lightning.methods.fit import Fit, Init
 from iagan_lightning.methods.iagan import IAGAN
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.settings import Stage, stage_of
@@ -23,7 +23,7 @@ class ILO(IAGAN):
         generator: as for ``IAGAN``; it needs the latent space ``features-depth``.
         preset: ``fast`` or ``paper``.
         latent, features, joint: settings of the three fits.
-        space: that the latent stage searches, as for ``IAGAN``.
+        space, init: what the latent stage searches, and where it begins, as for ``IAGAN``.
         depth: height and width of the features; None takes those at an eighth of the image's height.
         radius: r.
         memory_format, compile, logged: as for ``IAGAN``.
@@ -43,13 +43,14 @@ class ILO(IAGAN):
         features: Stage = Stage(),  # noqa: B008
         joint: Stage = Stage(),  # noqa: B008
         space: str | None = None,
+        init: Init | None = None,
         depth: int | None = None,
         radius: float = 0.1,
         memory_format: Literal["channels_last", "contiguous"] = "channels_last",
         compile: bool = False,  # noqa: A002 - PyTorch's name for it
         logged: bool = False,
     ) -> None:
-        super().__init__(generator, preset, latent, joint, space, memory_format, compile, logged)
+        super().__init__(generator, preset, latent, joint, space, init, memory_format, compile, logged)
         if not radius > 0:
             raise ValueError(f"radius is above 0; {radius} was given")
         self.given["features"] = stage_of(features)

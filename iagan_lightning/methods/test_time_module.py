@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.methods.checkpoints import make_room, restore, store
-from iagan_lightning.methods.fit import DRAW, MEAN, Fit, Iterate, check_plan
+from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, Iterate, check_plan
 from iagan_lightning.methods.inputs import seeds_of, tensor_of
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.seeds import derived_seed
@@ -146,9 +146,20 @@ class TestTimeModule(pl.LightningModule):
         for fit in fits:
             if fit.space is not None and self.image_shape is not None:
                 self.generator.require_space(fit.space)
+            if fit.init == ENCODER and not self.can_encode:
+                raise ValueError(
+                    f"fit {fit.name} begins with encoder, which needs a generator that has one and an operator with a "
+                    "plain reconstruction: draw or mean"
+                )
             if fit.settings.stop == "held-out" and type(self).misfit is not TestTimeModule.misfit:
                 raise ValueError(f"{type(self).__name__} has a misfit of its own: held-out measurements cannot be told")
         return fits
+
+    @property
+    def can_encode(self) -> bool:
+        """Whether a fit may begin with ``encoder``: the generator has one, and A a plain reconstruction to show it."""
+        encodes = self.image_shape is not None and self.generator.encoder is not None
+        return encodes and (self.operator is None or type(self.operator).naive is not Operator.naive)
 
     @property
     def image_shape(self) -> tuple[int, int, int] | None:
@@ -266,10 +277,12 @@ class TestTimeModule(pl.LightningModule):
         carried = {name: w.to(like) for name, w in self.weights_of(fit.init).items()}
         self.starts = 1
         space, self._centre = fit.space or "z", None
-        if fit.init == DRAW:
+        if fit.init in (DRAW, ENCODER):
             self.starts = fit.settings.restarts
             draws = [self.generator.sample_latent(self.starts, derived_seed(seed, fit.name)) for seed in self.seeds]
             z, origin = torch.cat(draws).to(like) * fit.settings.spread, "z"
+            if fit.init == ENCODER:
+                z[:: self.starts] = self.encoded().to(like)
         elif fit.init == MEAN:
             origin = space if space in self.generator.centred else "z"
             z = like.new_zeros(batch, *self.generator.spaces[origin])
@@ -296,6 +309,19 @@ class TestTimeModule(pl.LightningModule):
         stacks = [w.detach().expand(batch, *w.shape[1:]).clone(memory_format=plain) for w in own]
         self.weights = nn.ParameterList([nn.Parameter(w) for w in stacks])
         self._carried[fit.name] = {n: w.detach() for n, w in carried.items() if n not in self.adapted}
+
+    @torch.no_grad()
+    def encoded(self) -> Tensor:
+        """Return what the generator's encoder makes of the plain reconstructions of y, ``(B, *latent_shape)``.
+
+        Raises:
+            ValueError: where generator or operator do not allow it.
+        """
+        plain = self.operator.naive(self.y)
+        z = None if plain is None else self.generator.encode(plain)
+        if z is None or z.shape != (len(self.y), *self.generator.latent_shape):
+            raise ValueError(f"the generator's encoder gives {None if z is None else tuple(z.shape)}, no latents")
+        return z
 
     def weights_of(self, name: str) -> dict[str, Tensor]:
         """Return the adapted weights, ``(B, ...)`` each, that a fit ended with; none before it has."""

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from iagan_lightning.generators import Generator, ModuleGenerator
+from iagan_lightning.generators import Encoder, Generator, ModuleGenerator
+from iagan_lightning.generators.base import fingerprint
 from iagan_lightning.methods import Fit, TestTimeModule
 from iagan_lightning.methods.dip import resolve_dip
+from iagan_lightning.methods.fit import ENCODER
 from iagan_lightning.runs.inputs import file_hash
 from iagan_lightning.runs.run import Run
 
@@ -26,6 +26,7 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
     """
     A = run.operator(run.image_shape) if run.data.measurements is None else None
     model = run.model
+    fits = model.plan(run.noise_std, A)
     given = config["model"].get("init_args") or {}
     preset: Any = model.preset or "fast"
     baseline = run.options.baseline
@@ -41,10 +42,11 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
         "dip": None if baseline is None else asdict(resolve_dip(baseline, preset, run.noise_std, A)),
         "lpips": run.options.lpips,
         "preset": model.preset,
-        "fits": {fit.name: _recorded(fit, model) for fit in model.plan(run.noise_std, A)},
+        "fits": {fit.name: _recorded(fit, model) for fit in fits},
         "memory_format": given.get("memory_format"),
         "compile": given.get("compile") or None,
         "weights": fingerprint(model.generator) if model.image_shape else None,
+        "encoder": _encoder(fits, model),
         "generator": describe(model.generator) if model.image_shape else None,
         "data": {
             "fit": run.data.fit,
@@ -85,13 +87,10 @@ def _recorded(fit: Fit, model: TestTimeModule) -> dict[str, Any]:
     }
 
 
-def fingerprint(generator: nn.Module) -> str:
-    """Return the SHA-256 of all tensors of a network, by name."""
-    digest = hashlib.sha256()
-    for name, value in sorted(generator.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _encoder(fits: list[Fit], model: TestTimeModule) -> str | None:
+    """Return the hash of the encoder where a fit begins with it; None where none does, or it is one of the user's."""
+    encoder = model.generator.encoder if any(fit.init == ENCODER for fit in fits) else None
+    return fingerprint(encoder.network) if isinstance(encoder, Encoder) else None
 
 
 def describe(generator: Generator) -> dict[str, Any]:
