@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from iagan_lightning.callbacks.stage_stopping import StageStopping
 
-from iagan_lightning.methods.adaptation import adapt
+from iagan_lightning.methods.adaptation import adapt, release
 from iagan_lightning.methods.dip import DIP, DIPSettings
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.trainers import quiet_trainer
@@ -59,6 +59,7 @@ class DIPBaseline(pl.Callback):
             warnings.warn(f"no dip: {error}", stacklevel=2)
             return
         finally:
+            release(own)
             module.operator.to(device)  # Lightning takes a module to the CPU when its fit has ended
         module.results["dip"] = dip.results["dip"].to(device)
         module.titles |= dip.titles

@@ -18,6 +18,7 @@ from iagan_lightning.callbacks.result_writer import finished
 from iagan_lightning.data.measured import read_measurement
 from iagan_lightning.generators import Generator
 from iagan_lightning.methods import Stage, TestTimeModule, adapt, method_named
+from iagan_lightning.methods.adaptation import release
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.trainer_arguments import check_arguments
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
@@ -100,7 +101,11 @@ def reconstruct(
     if progress and in_notebook():
         ours.append(NotebookProgress())
     with quiet_lightning():
-        adapt(module, quiet_trainer(callbacks=[*ours, *callbacks], **trainer))
+        own = quiet_trainer(callbacks=[*ours, *callbacks], **trainer)
+        try:
+            adapt(module, own)
+        finally:
+            release(own)
     return Reconstruction(
         {name: image.cpu() for name, image in module.results.items()},
         module.objective,

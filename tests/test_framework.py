@@ -1,5 +1,6 @@
 """What others build on: plans of fits, spaces, penalties, callbacks with phases, operators that are not linear."""
 
+import gc
 import json
 import math
 from pathlib import Path
@@ -753,3 +754,24 @@ def test_every_weight_that_a_plan_names_adapts(tiny):
     module = fitted(Whole(tiny), torch.zeros(1, *SHAPE), operator=Identity(SHAPE))
     assert set(module.adapted) == {name for name, _ in tiny.named_parameters()}
     assert isinstance(tiny, Generator)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_an_image_leaves_no_memory_behind(y, tiny, solver):
+    """Trainers and optimisers refer to themselves: without the collector, all images of a run would stay."""
+    module = IAGAN(tiny, latent=Stage(steps=2), joint=Stage(solver, steps=2))
+
+    def live():
+        return sum(x.numel() for x in gc.get_objects() if issubclass(type(x), torch.Tensor))
+
+    gc.collect()
+    gc.disable()
+    try:
+        held = []
+        for _ in range(3):
+            reconstruct(y, A, module)
+            held.append(live())
+    finally:
+        gc.enable()
+    weights = sum(p.numel() for p in tiny.parameters())
+    assert held[2] - held[1] < weights

@@ -12,6 +12,7 @@ from iagan_lightning.methods.phases import sort_callbacks
 from iagan_lightning.methods.precision import float32_in_full, unscaled
 from iagan_lightning.methods.test_time_module import TestTimeModule
 from iagan_lightning.methods.trainer_arguments import check_trainer
+from iagan_lightning.optim import BatchedLBFGS
 
 Module = TypeVar("Module", bound=TestTimeModule)
 
@@ -33,6 +34,7 @@ def adapt(module: Module, trainer: pl.Trainer) -> Module:
     keep_freed_memory()
     sort_callbacks(trainer.callbacks)  # type: ignore[attr-defined]  # set by Lightning, untyped
     for fit in module.fits:
+        release(trainer)  # what the fit before it held
         module.enter(fit.name)
         trainer.fit_loop.max_epochs = trainer.current_epoch + 1
         try:
@@ -50,3 +52,17 @@ def adapt(module: Module, trainer: pl.Trainer) -> Module:
             raise
         module.require_evaluation()
     return module
+
+
+def release(trainer: pl.Trainer) -> None:
+    """Let go of what the optimisers of a Trainer hold: weights, moments, history.
+
+    Trainers and optimisers refer to themselves in circles, which Python's collector may find many images later: ten
+    images of a large generator held half a gigabyte. A Trainer whose state nobody wants any more is released.
+    """
+    for optimizer in trainer.optimizers:
+        optimizer.state.clear()
+        for group in optimizer.param_groups:
+            group["params"] = []
+        if isinstance(optimizer, BatchedLBFGS):
+            optimizer.forget()

@@ -72,6 +72,10 @@ class BatchedLBFGS(Optimizer):
             raise ValueError(f"all parameters need the same leading size, one row per problem; sizes are {sizes}")
         self._state: _Search | None = None
 
+    def forget(self) -> None:
+        """Let go of parameters, history and functions; the optimiser is of no use any more."""
+        self._params, self._state, self._values = [], None, None
+
     @property
     def finished(self) -> Tensor | None:
         """``(B,)``: which problems have converged or cannot improve; None before the first step."""

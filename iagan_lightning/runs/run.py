@@ -32,6 +32,7 @@ from iagan_lightning.data.samples import ImageData, Measured, Sample
 from iagan_lightning.generators import Generator
 from iagan_lightning.generators.base import Framing
 from iagan_lightning.methods import TestTimeModule, adapt
+from iagan_lightning.methods.adaptation import release
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import Inpainting, LinearOperator
 from iagan_lightning.results.files import write_text
@@ -305,7 +306,11 @@ class Run:
             callbacks.append(TensorBoardImages(str(self.out.root)))
         notes = {sample.name: {"inputs": self._inputs[sample.name], **own.notes} for sample, own in batch}
         callbacks += [progress, CurveWriter(self.out), ResultWriter(self.out, self.options.save, notes)]
-        adapt(self.model, quiet_trainer(**{**self.trainer, "callbacks": callbacks}))
+        trainer = quiet_trainer(**{**self.trainer, "callbacks": callbacks})
+        try:
+            adapt(self.model, trainer)
+        finally:
+            release(trainer)
 
     def _verdict(self, name: str) -> str:
         record = self.out.metrics(name)
