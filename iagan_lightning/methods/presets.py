@@ -48,7 +48,7 @@ FAST_NOISY: dict[Kind, Stage] = {
 STYLE: tuple[Schedule, ...] = ("style", "style-equalised")
 # Style generators: what differs from the above. Found with benchmarks/style_preset.py.
 FAST_STYLE: dict[Kind, Stage] = {
-    "latent": Stage(steps=25, penalty="latent", weight=0.02),
+    "latent": Stage(penalty="latent", weight=0.02),
     "joint": Stage(frozen="finer", decrease=25.0),
 }
 # The paper has no fit of features: its presets differ in nothing there.
