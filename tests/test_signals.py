@@ -229,3 +229,40 @@ def test_a_second_control_c_does_not_wait(start, tmp_path):
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     ended(process, signal.SIGINT)
+
+
+# Programs of one's own ------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import os, signal, sys
+import pytorch_lightning as pl
+import torch
+from iagan_lightning import Stage, reconstruct
+from iagan_lightning.generators import BEGAN
+from iagan_lightning.operators import BicubicDownsampling
+
+class Ask(pl.Callback):
+    def on_train_batch_end(self, *arguments):
+        if sys.argv[1] == "within a fit":
+            os.kill(os.getpid(), signal.SIGTERM)
+    def on_train_end(self, *arguments):
+        if sys.argv[1] == "at its end":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+if sys.argv[2] == "own":
+    signal.signal(signal.SIGTERM, lambda *arguments: print("told", flush=True))
+A = BicubicDownsampling((3, 16, 16), scale=4)
+short = Stage(steps=3)
+reconstruct(A(torch.zeros(1, 3, 16, 16)), A, BEGAN(16, 4, 8), latent=short,
+            joint=short, accelerator="cpu", callbacks=[Ask()])
+print("went on", flush=True)
+"""
+
+
+@pytest.mark.parametrize("moment", ["within a fit", "at its end"])
+@pytest.mark.parametrize(("handler", "status", "said"), [("none", -signal.SIGTERM, ""), ("own", 143, "told\n")])
+def test_a_program_that_reconstructs_ends_by_sigterm(start, moment, handler, status, said):
+    """Lightning took the signal: the program ended with status 0, or went on as if nothing had come."""
+    process = start(moment, handler, launcher=("-c", PROGRAM))
+    printed, errors = process.communicate(timeout=120)
+    assert (process.returncode, printed) == (status, said), errors

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import warnings
 from typing import TypeVar
 
 import pytorch_lightning as pl
 
+from iagan_lightning import signals
 from iagan_lightning.methods.freed_memory import keep_freed_memory
 from iagan_lightning.methods.phases import sort_callbacks
 from iagan_lightning.methods.precision import float32_in_full, unscaled
@@ -46,10 +49,12 @@ def adapt(module: Module, trainer: pl.Trainer) -> Module:
                 if not module.is_first:  # checkpoints of the fits before it
                     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
                 trainer.fit(module, train_dataloaders=range(fit.settings.steps))
-        except SystemExit as stop:  # what Lightning makes of Ctrl-C
+        except SystemExit as stop:  # what Lightning makes of Ctrl-C, and of SIGTERM
             if isinstance(stop.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from stop
+            pass_on_sigterm(trainer)
             raise
+        pass_on_sigterm(trainer)
         module.require_evaluation()
     return module
 
@@ -66,3 +71,16 @@ def release(trainer: pl.Trainer) -> None:
             group["params"] = []
         if isinstance(optimizer, BatchedLBFGS):
             optimizer.forget()
+
+
+def pass_on_sigterm(trainer: pl.Trainer) -> None:
+    """Let a SIGTERM that came within a fit do what it does elsewhere.
+
+    Lightning takes it, and ends the fit with a ``SystemExit`` that stands for success, or drops it where the fit was
+    about to end anyway. Commands of ours catch signals themselves.
+    """
+    if not trainer.received_sigterm or signals.asked() is not None:
+        return
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        os.kill(os.getpid(), signal.SIGTERM)
+    raise SystemExit(128 + signal.SIGTERM)  # whose handler it was has been called by Lightning
