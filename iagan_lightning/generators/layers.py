@@ -11,12 +11,16 @@ from iagan_lightning.generators.base import Generator
 
 
 @torch.no_grad()
-def layer_outputs(generator: Generator) -> dict[str, list[int]]:
+def layer_outputs(generator: Generator, modulating: bool = True) -> dict[str, list[int]]:
     """Return for the name of each parameter what its layer makes: channels, height and width.
 
-    A layer is the innermost module around the parameter that is called and makes features: not every holder of weights
-    is called, and a linear map that modulates a convolution is a part of it. The list is empty where none is inside the
-    generator, as for the layers from z to w and a constant that the network begins with. One image is made to find out.
+    A layer is the innermost module around the parameter that is called, as not every holder of weights is. The list is
+    empty where it makes no features, as the layers from z to w and a constant that the network begins with. One image
+    is made to find out.
+
+    Args:
+        generator: whose parameters.
+        modulating: a linear map that modulates a convolution is a part of it, and not a layer without features.
 
     Example:
         >>> from iagan_lightning.generators import BEGAN
@@ -41,7 +45,7 @@ def layer_outputs(generator: Generator) -> dict[str, list[int]]:
 
     def layer(weight: str) -> list[int]:
         holder = weight.rpartition(".")[0]
-        while holder and not outputs.get(holder):
+        while holder and (not outputs.get(holder) if modulating else holder not in outputs):
             holder = holder.rpartition(".")[0]
         return outputs[holder] if holder else []
 
@@ -74,7 +78,7 @@ def full_resolution_weights(generator: Generator) -> frozenset[str]:
         ['l3.bias', 'l3.weight', 'l4.bias', 'l4.weight']
     """
     channels, *size = generator.image_shape
-    outputs = layer_outputs(generator)
+    outputs = layer_outputs(generator, modulating=False)
     if not any(output and output[1:] != size for output in outputs.values()):
         return frozenset()
     return frozenset(weight for weight, output in outputs.items() if output[1:] == size and output[0] != channels)
