@@ -10,10 +10,10 @@ from typing import Any
 import pytorch_lightning as pl
 from iagan_lightning.callbacks.stage_stopping import StageStopping
 
-from iagan_lightning.methods.adaptation import adapt, release
+from iagan_lightning.methods.adaptation import adapt_alone
 from iagan_lightning.methods.dip import DIP, DIPSettings
 from iagan_lightning.methods.phases import require_method
-from iagan_lightning.methods.trainers import quiet_trainer
+from iagan_lightning.methods.trainers import place_of
 
 
 class DIPBaseline(pl.Callback):
@@ -45,21 +45,16 @@ class DIPBaseline(pl.Callback):
         preset: Any = module.preset or "fast"
         dip = DIP(preset, self.settings)
         dip.begin(module.y, module.operator, module.noise_std, module.seeds, None, module.names, module.quantisation)
-        own = quiet_trainer(
-            accelerator={"cuda": "gpu"}.get(device.type, device.type),
-            devices=1 if device.index is None else [device.index],
-            precision=trainer.precision,
-            callbacks=[StageStopping(), *self.callbacks],
-        )
         try:
-            adapt(dip, own)
+            adapt_alone(
+                dip, **place_of(device), precision=trainer.precision, callbacks=[StageStopping(), *self.callbacks]
+            )
         except (RuntimeError, MemoryError) as error:
             if len(module.y) > 1:
                 raise
             warnings.warn(f"no dip: {error}", stacklevel=2)
             return
         finally:
-            release(own)
             module.operator.to(device)  # Lightning takes a module to the CPU when its fit has ended
         module.results["dip"] = dip.results["dip"].to(device)
         module.titles |= dip.titles
@@ -67,5 +62,5 @@ class DIPBaseline(pl.Callback):
         module.evaluations |= dip.evaluations
         module.seconds |= dip.seconds
         module.broken |= dip.broken
-        del dip, own  # they refer to each other: weights and moments would stay until Python happens to look for cycles
+        del dip  # refers to its Trainer and that to it: weights would stay until Python happens to look for cycles
         gc.collect()

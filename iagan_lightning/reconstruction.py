@@ -17,11 +17,11 @@ from iagan_lightning.callbacks.notebook_progress import NotebookProgress, in_not
 from iagan_lightning.callbacks.result_writer import finished
 from iagan_lightning.data.measured import read_measurement
 from iagan_lightning.generators import Generator
-from iagan_lightning.methods import Stage, TestTimeModule, adapt, method_named
-from iagan_lightning.methods.adaptation import release
+from iagan_lightning.methods import Stage, TestTimeModule, method_named
+from iagan_lightning.methods.adaptation import adapt_alone
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.trainer_arguments import check_arguments
-from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
+from iagan_lightning.methods.trainers import quiet_lightning
 from iagan_lightning.operators import Operator
 from iagan_lightning.results.reconstruction import Reconstruction
 
@@ -101,11 +101,7 @@ def reconstruct(
     if progress and in_notebook():
         ours.append(NotebookProgress())
     with quiet_lightning():
-        own = quiet_trainer(callbacks=[*ours, *callbacks], **trainer)
-        try:
-            adapt(module, own)
-        finally:
-            release(own)
+        adapt_alone(module, callbacks=[*ours, *callbacks], **trainer)
     return Reconstruction(
         {name: image.cpu() for name, image in module.results.items()},
         module.objective,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import warnings
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 
@@ -15,6 +15,7 @@ from iagan_lightning.methods.phases import sort_callbacks
 from iagan_lightning.methods.precision import float32_in_full, unscaled
 from iagan_lightning.methods.test_time_module import TestTimeModule
 from iagan_lightning.methods.trainer_arguments import check_trainer
+from iagan_lightning.methods.trainers import quiet_trainer
 from iagan_lightning.optim import BatchedLBFGS
 
 Module = TypeVar("Module", bound=TestTimeModule)
@@ -57,6 +58,15 @@ def adapt(module: Module, trainer: pl.Trainer) -> Module:
         pass_on_sigterm(trainer)
         module.require_evaluation()
     return module
+
+
+def adapt_alone(module: Module, **arguments: Any) -> Module:
+    """Do as ``adapt`` does, on a quiet Trainer that is released in the end."""
+    trainer = quiet_trainer(**arguments)
+    try:
+        return adapt(module, trainer)
+    finally:
+        release(trainer)
 
 
 def release(trainer: pl.Trainer) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 
 def quiet_trainer(**settings: Any) -> pl.Trainer:
@@ -36,3 +37,15 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def place_of(device: torch.device) -> dict[str, Any]:
+    """Return the arguments with which a Trainer works on a device.
+
+    Example:
+        >>> import torch
+        >>> place_of(torch.device("cuda", 1))
+        {'accelerator': 'gpu', 'devices': [1]}
+    """
+    devices = 1 if device.index is None else [device.index]
+    return {"accelerator": {"cuda": "gpu"}.get(device.type, device.type), "devices": devices}

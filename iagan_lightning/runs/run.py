@@ -31,8 +31,8 @@ from iagan_lightning.callbacks import (
 from iagan_lightning.data.samples import ImageData, Measured, Sample
 from iagan_lightning.generators import Generator
 from iagan_lightning.generators.base import Framing
-from iagan_lightning.methods import TestTimeModule, adapt
-from iagan_lightning.methods.adaptation import release
+from iagan_lightning.methods import TestTimeModule
+from iagan_lightning.methods.adaptation import adapt_alone
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import Inpainting, LinearOperator
 from iagan_lightning.results.files import write_text
@@ -306,11 +306,7 @@ class Run:
             callbacks.append(TensorBoardImages(str(self.out.root)))
         notes = {sample.name: {"inputs": self._inputs[sample.name], **own.notes} for sample, own in batch}
         callbacks += [progress, CurveWriter(self.out), ResultWriter(self.out, self.options.save, notes)]
-        trainer = quiet_trainer(**{**self.trainer, "callbacks": callbacks})
-        try:
-            adapt(self.model, trainer)
-        finally:
-            release(trainer)
+        adapt_alone(self.model, **{**self.trainer, "callbacks": callbacks})
 
     def _verdict(self, name: str) -> str:
         record = self.out.metrics(name)

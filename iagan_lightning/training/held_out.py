@@ -23,6 +23,7 @@ from torch import Tensor
 
 from iagan_lightning import signals
 from iagan_lightning.generators import Generator, load_generator
+from iagan_lightning.methods.trainers import place_of
 from iagan_lightning.operators import Identity
 from iagan_lightning.reconstruction import reconstruct
 from iagan_lightning.results.files import write_picture, write_text
@@ -168,10 +169,9 @@ def measure(prior: Generator, module: PriorTraining, pictures: Tensor) -> tuple[
 
 def csgm(prior: Generator, truth: Tensor, device: torch.device) -> Tensor:
     """Return what plain CSGM finds of pictures that are measured as they are."""
-    place = {"accelerator": {"cuda": "gpu"}.get(device.type, device.type), "devices": [device.index or 0]}
     return reconstruct(
         truth, Identity(prior.image_shape), prior, method="csgm", back_projection=False, callbacks=[_Ending()],
-        progress=False, **(place if device.type != "cpu" else {"accelerator": "cpu"}),
+        progress=False, **place_of(device),
     )["csgm"]  # fmt: skip
 
 
