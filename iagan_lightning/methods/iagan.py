@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 from iagan_lightning.generators import finer_weights, full_resolution_weights
 from iagan_lightning.methods.csgm import CSGM
-from iagan_lightning.methods.fit import Fit, Init, everything
-from iagan_lightning.methods.presets import Preset
+from iagan_lightning.methods.fit import ENCODER, Fit, Init, everything
+from iagan_lightning.methods.presets import ENCODED, Preset
 from iagan_lightning.methods.settings import Frozen, Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike
 
@@ -38,8 +39,9 @@ class IAGAN(CSGM):
         space: latent space of the generator that is searched, such as z, w or w+; None for w of style generators with
             ``fast``, z otherwise.
         init: where the search begins: ``draw``, random z; ``mean``, the middle; ``encoder``, near the code of the plain
-            reconstruction, where the generator has an encoder. None draws in z, and begins in the middle of other
-            spaces, unless ``latent`` has restarts.
+            reconstruction, where the generator has an encoder. None is ``encoder`` with ``fast`` where there is one,
+            and the search that short then; otherwise it draws in z, and begins in the middle of other spaces. With
+            restarts in ``latent`` it draws.
         memory_format: ``channels_last`` is faster for convolutions, ``contiguous`` is PyTorch's plain layout.
         compile: let ``torch.compile`` translate the generator before the first evaluation of each stage. That takes
             longer than an image with the fast preset, and is meant for many images on a GPU; on a CPU it gains nothing.
@@ -66,7 +68,16 @@ class IAGAN(CSGM):
 
     def configure_fits(self) -> list[Fit]:
         """Return the search for z, then that for z and weights, with a probe before it where a rule wants one."""
-        return [*super().configure_fits(), *self.joint_fits("latent", self.space)]
+        [latent] = super().configure_fits()
+        return [self._from_code(latent), *self.joint_fits("latent", self.space)]
+
+    def _from_code(self, latent: Fit) -> Fit:
+        """Return the search for z, from the encoder's code where it would draw: the weights are soon to follow."""
+        asked = self.init in (None, ENCODER) and self.space == "z" and latent.settings.restarts == 1
+        if not (asked and self.preset == "fast" and self.can_encode):
+            return latent
+        steps = self.given["latent"].steps or ENCODED
+        return replace(latent, init=ENCODER, settings=replace(latent.settings, steps=steps))
 
     def joint_fits(self, init: str, space: str = "z") -> list[Fit]:
         """Return the joint fit that begins where an earlier one ended, and the probe that its rule may want."""

@@ -45,6 +45,8 @@ FAST_NOISY: dict[Kind, Stage] = {
     "latent": replace(AT_NOISE, optimizer="lbfgs", steps=40, spread=0.3, history=50),
     "joint": replace(AT_NOISE, optimizer="adam", steps=600, beta1=0.9, beta2=0.9, frozen="none"),
 }
+# From an encoder's code z needs no more before the weights adapt too. Found with benchmarks/starts.py.
+ENCODED = 10
 STYLE: tuple[Schedule, ...] = ("style", "style-equalised")
 # Style generators: what differs from the above. Found with benchmarks/style_preset.py.
 FAST_STYLE: dict[Kind, Stage] = {
