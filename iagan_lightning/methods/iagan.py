@@ -8,8 +8,8 @@ from typing import Literal
 
 from iagan_lightning.generators import finer_weights, full_resolution_weights
 from iagan_lightning.methods.csgm import CSGM
-from iagan_lightning.methods.fit import ENCODER, Fit, Init, everything
-from iagan_lightning.methods.presets import ENCODED, Preset
+from iagan_lightning.methods.fit import ENCODER, MEAN, Fit, Init, everything
+from iagan_lightning.methods.presets import BEFORE_WEIGHTS, Preset
 from iagan_lightning.methods.settings import Frozen, Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike
 
@@ -69,15 +69,22 @@ class IAGAN(CSGM):
     def configure_fits(self) -> list[Fit]:
         """Return the search for z, then that for z and weights, with a probe before it where a rule wants one."""
         [latent] = super().configure_fits()
-        return [self._from_code(latent), *self.joint_fits("latent", self.space)]
+        return [self._followed(latent), *self.joint_fits("latent", self.space)]
 
-    def _from_code(self, latent: Fit) -> Fit:
-        """Return the search for z, from the encoder's code where it would draw: the weights are soon to follow."""
-        asked = self.init in (None, ENCODER) and self.space == "z" and latent.settings.restarts == 1
-        if not (asked and self.preset == "fast" and self.can_encode):
+    def _followed(self, latent: Fit) -> Fit:
+        """Return the search for the latent as ``fast`` has it where the weights follow: shorter, where it begins well.
+
+        In z that is with an encoder's code, which takes the place of one draw; in w of style generators in the middle.
+        """
+        if self.preset != "fast" or latent.settings.restarts > 1:
             return latent
-        steps = self.given["latent"].steps or ENCODED
-        return replace(latent, init=ENCODER, settings=replace(latent.settings, steps=steps))
+        init = latent.init
+        if self.space == "z" and self.init in (None, ENCODER) and self.can_encode:
+            init = ENCODER
+        elif (self.space, init) != ("w", MEAN):
+            return latent
+        steps = self.given["latent"].steps or BEFORE_WEIGHTS[init]
+        return replace(latent, init=init, settings=replace(latent.settings, steps=steps))
 
     def joint_fits(self, init: str, space: str = "z") -> list[Fit]:
         """Return the joint fit that begins where an earlier one ended, and the probe that its rule may want."""

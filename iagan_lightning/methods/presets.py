@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from iagan_lightning.generators.base import Schedule
+from iagan_lightning.methods.fit import ENCODER, MEAN
 from iagan_lightning.methods.settings import FitSettings, Stage, stated
 
 Preset = Literal["fast", "paper"]
@@ -45,8 +46,9 @@ FAST_NOISY: dict[Kind, Stage] = {
     "latent": replace(AT_NOISE, optimizer="lbfgs", steps=40, spread=0.3, history=50),
     "joint": replace(AT_NOISE, optimizer="adam", steps=600, beta1=0.9, beta2=0.9, frozen="none"),
 }
-# From an encoder's code z needs no more before the weights adapt too. Found with benchmarks/starts.py.
-ENCODED = 10
+# Evaluations of the latent after which the weights may as well adapt too, by where its search begins. Found with
+# benchmarks/starts.py and style_preset.py; with CSGM, whose result it is, the search goes on.
+BEFORE_WEIGHTS = {ENCODER: 10, MEAN: 25}
 STYLE: tuple[Schedule, ...] = ("style", "style-equalised")
 # Style generators: what differs from the above. Found with benchmarks/style_preset.py.
 FAST_STYLE: dict[Kind, Stage] = {
