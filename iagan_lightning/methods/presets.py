@@ -49,7 +49,7 @@ FAST_NOISY: dict[Kind, Stage] = {
 # At 1024 pixels Adam comes near to y by changing what y says nothing about. With the curvature of a few steps, the same
 # objective is a picture nearer to the truth, and in LPIPS; at 512 and less it is nearer, but duller.
 LARGE = 1024
-FAST_LARGE = Stage("lbfgs", 60, history=10, decrease=8.0)
+FAST_LARGE = Stage("lbfgs", 60, history=10, decrease=15.0)
 # Evaluations of the latent after which the weights may as well adapt too, by where its search begins. Found with
 # benchmarks/starts.py and style_preset.py; with CSGM, whose result it is, the search goes on.
 BEFORE_WEIGHTS = {ENCODER: 10, MEAN: 25}
