@@ -70,6 +70,7 @@ def finished(module: TestTimeModule, index: int, notes: Mapping[str, Any] | None
         broken=[stage for stage, images in module.broken.items() if images[index]],
         preset=module.preset,
         device=str(module.y.device),
+        space=module.fits[0].space,
         truth=None if module.truth is None else module.truth[index].cpu(),
         metrics=module.metrics[index] if module.metrics else {},
         titles=module.titles,

@@ -300,3 +300,13 @@ def turned_by(degrees):
     exif = Image.Exif()
     exif[0x0112] = {180: 3}[degrees]
     return exif
+
+
+def test_what_the_prior_cannot_show_depends_on_where_it_was_searched():
+    def named(residual, **record):
+        remarks = Remarks()
+        remarks.add({"image": "a", "methods": {"csgm": {"residual": residual}}, **record})
+        return any("none that the prior can show" in line for line in remarks.lines())
+
+    assert named(0.5) and named(0.5, space="z") and not named(0.3, space="z")
+    assert named(0.8, space="w") and not named(0.5, space="w") and not named(0.5, space="w+")

@@ -11,7 +11,9 @@ from typing import Any
 
 from iagan_lightning.safety import printable
 
-MISFIT = 0.35  # part of y that CSGM may leave unexplained
+# Part of y that CSGM may leave unexplained. From the middle of w a short search leaves more, which the weights explain:
+# of 50 faces that ffhq128 knows .43 in the mean, .66 at most.
+MISFIT, MISFIT_BY_SPACE = 0.35, {"w": 0.75, "w+": 0.75}
 HARDLY = 0.95  # score of the detector of faces: of 500 framed faces none was below .96
 SHOWN = 3  # of many pictures only the first are named
 
@@ -81,7 +83,7 @@ def unexplained(record: Record) -> float:
 
 
 def _unknown_to_the_prior(record: Record) -> bool:
-    return unexplained(record) > MISFIT
+    return unexplained(record) > MISFIT_BY_SPACE.get(str(record.get("space")), MISFIT)
 
 
 def _worse_than_naive(record: Record) -> bool:
@@ -108,10 +110,9 @@ def _out_of_range(record: Record) -> bool:
 
 KINDS: dict[Callable[[Record], bool], str] = {
     _unknown_to_the_prior: (
-        "{count} are none that the prior can show: CSGM leaves more than "
-        f"{MISFIT:.0%}"
-        " of y unexplained ({names}). A prior knows only the subjects and the framing that it was trained on; for "
-        "photographs of faces try --data.align true."
+        "{count} are none that the prior can show: CSGM leaves too much of y unexplained ({names}). "
+        "A prior knows only the subjects and the framing that it was trained on; for photographs of faces "
+        "try --data.align true."
     ),
     _worse_than_naive: "{count} came out worse than the plain reconstruction, by their PSNR ({names}).",
     _broken: (
