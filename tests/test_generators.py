@@ -94,6 +94,22 @@ def test_latents_are_uniform_and_reproducible():
     assert not torch.equal(z[:5], BEGAN(8, 1, 64).sample_latent(5, seed=4))
 
 
+@pytest.mark.parametrize("distribution", ["uniform", "normal"])
+def test_a_seed_means_the_same_in_any_default_precision(distribution):
+    G = BEGAN(8, 1, 64)
+    G.latent_distribution = distribution
+    z = G.sample_latent(3, seed=1)
+    for kind in (torch.float64, torch.bfloat16):
+        torch.set_default_dtype(kind)
+        try:
+            other = G.sample_latent(3, seed=1)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert other.dtype == kind and torch.equal(other, z.to(kind))
+    with torch.device("meta"):
+        assert torch.equal(G.sample_latent(3, seed=1), z)
+
+
 def state():
     return BEGAN(16, 2, 3).state_dict()
 

@@ -138,7 +138,9 @@ class Generator(nn.Module):
     encoder: Callable[[Tensor], Tensor] | None = None
 
     def sample_latent(self, n: int, seed: int = 0) -> Tensor:
-        """Return n latents from the training distribution, drawn on the CPU so that every device gets the same.
+        """Return n latents from the training distribution, in PyTorch's default precision.
+
+        They are drawn on the CPU and in float32, so that a seed means the same on every device and in any precision.
 
         Example:
             >>> from iagan_lightning.generators import BEGAN
@@ -147,9 +149,10 @@ class Generator(nn.Module):
             ((2, 8), True)
         """
         draw = torch.Generator().manual_seed(seed)
+        shape, kind = (n, *self.latent_shape), torch.get_default_dtype()
         if self.latent_distribution == "uniform":
-            return torch.rand(n, *self.latent_shape, generator=draw) * 2 - 1
-        return torch.randn(n, *self.latent_shape, generator=draw)
+            return (torch.rand(shape, generator=draw, dtype=torch.float32, device="cpu") * 2 - 1).to(kind)
+        return torch.randn(shape, generator=draw, dtype=torch.float32, device="cpu").to(kind)
 
     def encode(self, x: Tensor) -> Tensor | None:
         """Return latents near which a search for pictures may begin, ``(n, *latent_shape)``; None without an encoder.

@@ -165,7 +165,8 @@ def whitening_of(
         WeightsError: where w is not finite.
     """
     latent = layers[0][0].shape[1] - (0 if condition is None else len(condition))
-    z = torch.randn(draws, latent, generator=torch.Generator().manual_seed(0))
+    draw = torch.Generator().manual_seed(0)
+    z = torch.randn(draws, latent, generator=draw, dtype=torch.float32, device="cpu")
     w = torch.cat([styles_of(part, layers, condition) for part in z.to(layers[0][0]).split(2000)]).double()
     if not bool(w.isfinite().all()):
         raise WeightsError("maps latents to numbers that are not finite")

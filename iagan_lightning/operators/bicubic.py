@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.operators.linear import LinearOperator, bicubic_upsampling
+from iagan_lightning.operators.modes import on_the_cpu
 
 Padding = Literal["renormalise", "zero", "reflect", "replicate", "circular"]
 
@@ -46,6 +47,7 @@ class BicubicDownsampling(LinearOperator):
         True
     """
 
+    sources = ("rows", "columns")
     rows: Tensor
     columns: Tensor
     rows_inverse: Tensor
@@ -61,14 +63,17 @@ class BicubicDownsampling(LinearOperator):
         super().__init__(image_shape)
         if padding not in get_args(Padding):
             raise ValueError(f"padding is one of {', '.join(get_args(Padding))}; {padding!r} was given")
-        channels, height, width = self.image_shape
+        height, width = self.image_shape[1:]
         self.size = small_size((height, width), scale, size)
         self.scale, self.padding = scale, padding
-        self._measurement_shape = (channels, *self.size)
         for name, large, small in (("rows", height, self.size[0]), ("columns", width, self.size[1])):
-            matrix = downsampling_matrix(large, small, padding)
-            self.register_buffer(name, matrix)
-            self.register_buffer(f"{name}_inverse", torch.linalg.pinv(matrix))
+            self.register_buffer(name, downsampling_matrix(large, small, padding))
+        self._update()
+
+    def _follow(self) -> None:
+        for name in self.sources:
+            self.register_buffer(f"{name}_inverse", torch.linalg.pinv(self.get_buffer(name)))
+        self._measurement_shape = (self.image_shape[0], len(self.rows), len(self.columns))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return A x: ``(B, C, H, W)`` -> ``(B, C, h, w)``."""
@@ -129,6 +134,7 @@ def keys_kernel(t: Tensor, a: float = -0.5) -> Tensor:
     return torch.where(t <= 1, near, torch.where(t < 2, far, 0.0))
 
 
+@on_the_cpu
 def downsampling_matrix(large: int, small: int, padding: Padding = "renormalise") -> Tensor:
     """Return the ``(small, large)`` float64 matrix that resamples one axis.
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from iagan_lightning.operators.bicubic import _fold
 from iagan_lightning.operators.files import Array, fingerprint, read_kernel
 from iagan_lightning.operators.linear import LinearOperator
+from iagan_lightning.operators.modes import on_the_cpu
 
 Padding = Literal["circular", "zero", "reflect", "replicate"]
 KERNELS = ("uniform", "gaussian", "motion")
@@ -59,6 +60,8 @@ class Blur(LinearOperator):
         (True, Blur(image_shape=(3, 16, 16), kernel='uniform', size=3, padding='circular'))
     """
 
+    sources = ("weights",)
+
     def __new__(
         cls,
         image_shape: Sequence[int] = (),
@@ -94,22 +97,28 @@ class Blur(LinearOperator):
             raise ValueError(f"truncation lies in [0, 1); {truncation} was given")
         self.padding, self.truncation = padding, truncation
         self.name, weights = kernel_of(kernel, size, std, angle)
+        self.register_buffer("weights", weights)
+        self._measurement_shape = self.image_shape
+        self._update()
+
+    def _follow(self) -> None:
+        weights = self.get_buffer("weights")
         height, width = self.image_shape[1:]
         if weights.shape[0] > height or weights.shape[1] > width:
             raise ValueError(
                 f"the kernel of {weights.shape[0]} x {weights.shape[1]} pixels is larger than the image of {height} x "
                 f"{width}: choose a smaller one"
             )
-        self.register_buffer("weights", weights)
-        self._measurement_shape = self.image_shape
-        self._prepare(weights)
+        for name, constant in self._basis(weights.cpu()).items():
+            self.register_buffer(name, constant.to(weights.device))
 
-    def _prepare(self, weights: Tensor) -> None:
-        """Make the constants of the basis."""
+    def _basis(self, weights: Tensor) -> dict[str, Tensor]:
+        """Return the constants of the basis by their names, for weights on the CPU."""
+        return {}
 
     def naive(self, y: Tensor) -> Tensor:
-        """Return the blurred image itself, the paper's comparison."""
-        return self._check_measurement(y)
+        """Return a copy of the blurred image itself, the paper's comparison."""
+        return self._check_measurement(y).clone()
 
     def back_project_rounded(self, x_hat: Tensor, y: Tensor, quantisation: float) -> Tensor:
         r"""Return :math:`\hat x + A^+ (y - A \hat x)` for rounded measurements, A^+ being that of Tikhonov.
@@ -133,10 +142,10 @@ class Blur(LinearOperator):
             >>> bool((rounded - x).norm() < (plain - x).norm())
             True
         """
-        if not self.regularised:
+        if not self.regularised or not len(x_hat):
             return self.back_project(x_hat, y)
         rounding, least = (2 * quantisation) ** 2, (self.truncation * float(self.get_buffer("weights").sum())) ** 2
-        residual = y - self(x_hat)
+        residual = self._check_measurement(y) - self(x_hat)
         draw = torch.Generator().manual_seed(0)
         random = torch.randn(x_hat.shape[1:], generator=draw, dtype=x_hat.dtype).to(x_hat.device)[None]
         passed = self(random).square().mean() / random.square().mean()
@@ -161,6 +170,7 @@ class Blur(LinearOperator):
     @property
     def regularised(self) -> bool:  # type: ignore[override]
         """True where some singular values lie below the truncation."""
+        self._refresh()
         values = self._singular_values()
         return bool(values.min() <= self.truncation * values.max())
 
@@ -178,13 +188,13 @@ class Blur(LinearOperator):
 class CircularBlur(Blur):
     """Blur with circular padding: a product in the Fourier basis. Arguments as of ``Blur``."""
 
-    def _prepare(self, weights: Tensor) -> None:
+    def _basis(self, weights: Tensor) -> dict[str, Tensor]:
         if self.padding != "circular":
             raise ValueError(f"CircularBlur pads circularly; padding {self.padding!r} was given: take Blur")
-        whole = torch.zeros(self.image_shape[1:], dtype=torch.float64)
+        whole = torch.zeros(self.image_shape[1:], dtype=torch.float64, device="cpu")
         whole[: weights.shape[0], : weights.shape[1]] = weights
         whole = whole.roll((-(weights.shape[0] // 2), -(weights.shape[1] // 2)), (0, 1))
-        self.register_buffer("transfer", torch.fft.rfft2(whole))
+        return {"transfer": torch.fft.rfft2(whole)}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the blurred image."""
@@ -209,17 +219,16 @@ class CircularBlur(Blur):
 class SeparableBlur(Blur):
     """Blur with a separable kernel and any padding: diagonal in the singular vectors of two small matrices."""
 
-    def _prepare(self, weights: Tensor) -> None:
+    def _basis(self, weights: Tensor) -> dict[str, Tensor]:
         factors = separate(weights)
         if factors is None or self.padding == "circular":
             raise ValueError("SeparableBlur wants a separable kernel, and a padding that is not circular: take Blur")
+        basis: dict[str, Tensor] = {}
         for side, length, factor in zip(("rows", "columns"), self.image_shape[1:], factors, strict=True):
             matrix = convolution_matrix(length, factor, self.padding)
             left, values, right = torch.linalg.svd(matrix)
-            self.register_buffer(side, matrix)
-            self.register_buffer(f"{side}_left", left)
-            self.register_buffer(f"{side}_values", values)
-            self.register_buffer(f"{side}_right", right)
+            basis |= {side: matrix, f"{side}_left": left, f"{side}_values": values, f"{side}_right": right}
+        return basis
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the blurred image."""
@@ -247,11 +256,9 @@ class GeneralBlur(Blur):
 
     regularised = True
 
-    def _prepare(self, weights: Tensor) -> None:
-        self._follow()
-
-    def _follow(self) -> None:
-        self._largest = float(self.get_buffer("weights").abs().sum())
+    def _basis(self, weights: Tensor) -> dict[str, Tensor]:
+        self._largest = float(weights.abs().sum())
+        return {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the blurred image."""
@@ -267,6 +274,7 @@ class GeneralBlur(Blur):
         return self._solved(y, max(self._damping(noise_std), (self.truncation * self._largest) ** 2))
 
 
+@on_the_cpu
 def kernel_of(kernel: Array, size: int = 9, std: float | None = None, angle: float = 0.0) -> tuple[str, Tensor]:
     """Return what repr says of a kernel, and its weights ``(kh, kw)`` in float64; arguments as of ``Blur``.
 
@@ -295,6 +303,7 @@ def kernel_of(kernel: Array, size: int = 9, std: float | None = None, angle: flo
     return f"kernel='motion', size={size}, angle={angle}", motion_kernel(size, angle)
 
 
+@on_the_cpu
 def motion_kernel(length: int, angle: float) -> Tensor:
     """Return a straight line of ``length`` pixels through the centre, its points shared out to the nearest pixels.
 
@@ -331,6 +340,7 @@ def separate(kernel: Tensor) -> tuple[Tensor, Tensor] | None:
     return left[:, 0] * values[0].sqrt(), right[0] * values[0].sqrt()
 
 
+@on_the_cpu
 def convolution_matrix(length: int, kernel: Tensor, padding: Padding) -> Tensor:
     """Return the ``(length, length)`` matrix that convolves one axis.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -171,7 +172,7 @@ def _raised_at(error: Exception) -> str:
 def _written_at(A: LinearOperator, name: str) -> str:
     """Return where the user's method that a check is about is written; forward where the class has no such method."""
     for method in (METHOD.get(name, "forward"), "forward"):
-        code = getattr(getattr(type(A), method), "__code__", None)
+        code = getattr(inspect.unwrap(getattr(type(A), method)), "__code__", None)
         if code is not None and _is_users(code.co_filename):
             return f"{_near(code.co_filename)}, line {code.co_firstlineno}: {type(A).__name__}.{method}"
     return ""

@@ -51,7 +51,6 @@ class Composition(LinearOperator):
             parts.append(A)
             shape = A.measurement_shape
         self.operators = nn.ModuleList(parts)
-        self._measurement_shape = shape
 
     def forward(self, x: Tensor) -> Tensor:
         """Return A_k ... A_1 x."""
@@ -83,6 +82,11 @@ class Composition(LinearOperator):
 
     def _scores(self, draw: torch.Generator) -> Tensor:
         return self.operators[-1]._scores(draw)  # type: ignore[operator]
+
+    @property
+    def measurement_shape(self) -> tuple[int, ...]:
+        """Shape of one measurement of the last operator."""
+        return self.operators[-1].measurement_shape  # type: ignore[return-value]
 
     @property
     def compressed_sensing(self) -> bool:  # type: ignore[override]

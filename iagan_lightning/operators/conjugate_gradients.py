@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -25,12 +26,15 @@ def solve_normal_equations(
     :math:`A^+ y`. With eps the precision of y (2e-16 in float64, 1e-7 in float32), iterations end at
     :math:`|A^T (y - A x) - \lambda x| \le eps^{0.75} |A^T y|`.
 
-    Tensors without values (of a ``FakeTensorMode``, or on the meta device) go through one iteration.
+    The size of y does not matter, and an item that is not finite becomes NaN; the others know nothing of it. Tensors
+    without values (of a ``FakeTensorMode``, or on the meta device) go through one iteration.
 
     Raises:
         RuntimeError: where the result, its residual computed afresh, is worse than :math:`eps^{0.6}`.
     """
     eps = torch.finfo(y.dtype).eps
+    unit, finite = _unit(y)
+    y = y / _per_item(unit, y)
     residual = y
     gradient = adjoint(residual)
     x = torch.zeros_like(gradient)
@@ -55,13 +59,25 @@ def solve_normal_equations(
         norm = new_norm
     # The recursion can drift away from the truth; the residual is computed afresh before it is believed.
     left = (_square(adjoint(y - forward(x)) - damping * x) / start.where(start > 0, 1)).sqrt()
-    if known and not bool((left <= eps**0.6).all()):
+    if known and not bool(((left <= eps**0.6) | ~finite).all()):
         raise RuntimeError(
-            f"conjugate gradients left |A^T(y - Ax)| at {float(left.max()):.1e} of |A^T y| after at most "
+            f"conjugate gradients left |A^T(y - Ax)| at {float(left[finite].max()):.1e} of |A^T y| after at most "
             f"{max_iterations} iterations: the operator is ill-conditioned, not linear, or has a wrong adjoint. "
             "Give it a pseudo_inverse of its own."
         )
-    return x
+    return torch.where(_per_item(finite, x), x * _per_item(unit, x), torch.nan)
+
+
+def _unit(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a power of two near the largest number of each item, and whether the item is finite.
+
+    In such units squares neither vanish nor overflow, and no digit changes.
+    """
+    largest = y.abs().flatten(1).amax(1)
+    finite = largest.isfinite()
+    exponent = largest.where(finite & (largest > 0), 1).log2().floor()
+    least = math.log2(torch.finfo(y.dtype).tiny)
+    return exponent.clamp(min=least).exp2(), finite
 
 
 def _require_adjoint(forward: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor], x: Tensor) -> None:

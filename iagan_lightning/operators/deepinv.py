@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.linear_map import LinearMap
-from iagan_lightning.operators.modes import cast
+from iagan_lightning.operators.modes import cast, version_of
 
 
 class DeepinvOperator(LinearOperator):
     """A ``deepinv.physics.LinearPhysics`` with our interface: its ``A`` and ``A_adjoint``, our pseudo-inverse.
 
-    Its noise model is left aside; noise is ours (``noise_std``).
+    Its noise model is left aside; noise is ours (``noise_std``). The physics stays the caller's own: what it is told by
+    ``physics.update(...)`` holds here too, and the operator's ``state_dict`` is that of the physics.
 
     Args:
         image_shape: ``(C, H, W)``.
@@ -48,6 +49,7 @@ class DeepinvOperator(LinearOperator):
                 "calls its A"
             )
         self._given = (physics,)  # in a tuple: it stays as it is, no part of this module
+        self._seen: list[tuple[Any, int]] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """Return A x."""
@@ -73,6 +75,12 @@ class DeepinvOperator(LinearOperator):
         like = like.real if like.is_complex() else like
         (physics,) = self._given
 
+        now = _contents(physics)
+        pairs = zip(now, self._seen, strict=False)
+        if len(now) != len(self._seen) or any(a is not b or new != old for (a, new), (b, old) in pairs):
+            self._kept.clear()
+            self._seen = now
+
         def make() -> nn.Module:
             copies: dict[int, Any] = {id(b): _cast(b, like) for b in physics.buffers()}
             for p in physics.parameters():
@@ -80,6 +88,43 @@ class DeepinvOperator(LinearOperator):
             return copy.deepcopy(physics, copies)
 
         return self._keep(f"physics in {like.dtype}", like, make)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        self._given[0].state_dict(destination=destination, prefix=f"{prefix}physics.", keep_vars=keep_vars)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        within = f"{prefix}physics."
+        inner = {key[len(within) :]: value for key, value in state_dict.items() if key.startswith(within)}
+        own = {key: value for key, value in state_dict.items() if not key.startswith(within)}
+        super()._load_from_state_dict(own, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        try:
+            left = self._given[0].load_state_dict(
+                inner, strict=False, assign=local_metadata.get("assign_to_params_buffers", False)
+            )
+        except RuntimeError as error:  # of another size
+            error_msgs.append(str(error))
+            return
+        missing_keys += [within + key for key in left.missing_keys]
+        unexpected_keys += [within + key for key in left.unexpected_keys]
+
+
+def _contents(physics: nn.Module) -> list[tuple[Any, int]]:
+    """Return all that a physics holds, with the versions of tensors: what a copy of it depends on."""
+    contents: list[tuple[Any, int]] = []
+    for module in physics.modules():
+        for value in (*vars(module).values(), *module._buffers.values(), *module._parameters.values()):
+            contents.append((value, version_of(value) if isinstance(value, Tensor) else 0))
+    return contents
 
 
 def _cast(tensor: Tensor, like: Tensor) -> Tensor:

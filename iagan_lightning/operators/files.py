@@ -19,13 +19,15 @@ Array = Any
 
 
 def read_tensor(source: Tensor | str | os.PathLike[str]) -> Tensor:
-    """Return a tensor, or the one tensor that a .pt or .npy file holds.
+    """Return a copy of a tensor or an array, or the one tensor that a .pt or .npy file holds.
 
     Raises:
-        ValueError: for a file that is missing, damaged, or holds anything else.
+        ValueError: for a file that is missing, damaged, or holds anything else, and for a tensor without numbers.
     """
     if isinstance(source, Tensor):
-        return source
+        if source.device.type == "meta":
+            raise ValueError(f"a tensor {tuple(source.shape)} on the meta device was given, which holds no numbers")
+        return source.detach().clone()  # an operator's constants are its own
     if isinstance(source, np.ndarray):
         return _from_numpy(source)
     path = Path(source)
@@ -52,7 +54,7 @@ def _from_numpy(array: np.ndarray) -> Tensor:
 
 
 def read_picture(source: Tensor | str | os.PathLike[str], use: Use = "mask") -> Tensor:
-    """Return a tensor, that of a .pt or .npy file, or a picture as grey ``(H, W)``, a mask in [0, 1].
+    """Return a copy of a tensor, that of a .pt or .npy file, or a picture as grey ``(H, W)``, a mask in [0, 1].
 
     Pictures are read by the rules of ``safety.read_pixels``.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from iagan_lightning.operators.files import Array, fingerprint, read_picture
 from iagan_lightning.operators.linear import LinearOperator
+from iagan_lightning.operators.modes import on_the_cpu
 
 Design = Literal["hermitian", "quadrant", "published-difficulty"]
 DISC = 3  # cycles per image: up to there a mask of the published difficulty measures everything, 29 coefficients
@@ -48,6 +49,7 @@ class FourierSensing(LinearOperator):
     """
 
     compressed_sensing = True
+    sources = ("mask",)
     mask: Tensor
     index: Tensor
     share: Tensor
@@ -70,18 +72,14 @@ class FourierSensing(LinearOperator):
             if ratio is not None:
                 raise ValueError("FourierSensing takes a mask or a ratio, not both")
             mask = read_picture(mask)
-            if tuple(mask.shape) != (height, width):
-                raise ValueError(f"the mask has shape ({height}, {width}); {tuple(mask.shape)} was given")
             mask = mask > 0.5 if mask.is_floating_point() else mask.bool()
-            if not bool(mask.any()):
-                raise ValueError("the mask measures nothing: it is False everywhere")
             self.given = fingerprint(mask)
         else:
             if ratio is None or not 0 < ratio <= 1:
                 raise ValueError(f"ratio lies in (0, 1]: measured coefficients per pixel; {ratio} was given")
             mask = random_mask(height, width, ratio, seed, design)
         self.register_buffer("mask", mask)
-        self._follow()
+        self._update()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the measured coefficients: ``(B, C, H, W)`` -> ``(B, C, K)``, complex."""
@@ -112,7 +110,7 @@ class FourierSensing(LinearOperator):
         return 2 * shifted / shifted.max().clamp(min=1e-12) - 1
 
     def _scores(self, draw: torch.Generator) -> Tensor:
-        scores = torch.rand(self.image_shape, generator=draw)
+        scores = torch.rand(self.image_shape, generator=draw, dtype=torch.float32, device="cpu")
         scores = torch.minimum(scores, opposite(scores))
         scores[:, 0, 0] = torch.inf  # nothing else tells the mean
         return scores.flatten(1)[:, self.index.cpu()]
@@ -130,7 +128,12 @@ class FourierSensing(LinearOperator):
         return spectrum.unflatten(-1, self.image_shape[1:])
 
     def _follow(self) -> None:
+        if tuple(self.mask.shape) != self.image_shape[1:]:
+            height, width = self.image_shape[1:]
+            raise ValueError(f"the mask has shape ({height}, {width}); {tuple(self.mask.shape)} was given")
         index = self.mask.flatten().nonzero().flatten()
+        if not len(index):
+            raise ValueError("the mask measures nothing: it is False everywhere")
         # 1 where the coefficient at -k is measured too (or the same one), 2 where it is not.
         share = 2 / (1 + opposite(self.mask).double()).flatten()[index]
         self.register_buffer("index", index, persistent=False)
@@ -148,6 +151,7 @@ def opposite(spectrum: Tensor) -> Tensor:
     return spectrum.flip(-2, -1).roll((1, 1), (-2, -1))
 
 
+@on_the_cpu
 def random_mask(height: int, width: int, ratio: float, seed: int, design: Design = "hermitian") -> Tensor:
     """Return a random mask ``(height, width)`` whose part of True entries is the ratio.
 
@@ -200,6 +204,7 @@ def random_mask(height: int, width: int, ratio: float, seed: int, design: Design
     return mask.reshape(height, width)
 
 
+@on_the_cpu
 def magnitudes(n: int, spread: float) -> Tensor:
     r"""Return the probabilities of :math:`\lfloor |N(0, 1)|\, t \rfloor \bmod n`, t being ``spread * n``."""
     edges = torch.arange(0, 64 * n + 1, dtype=torch.float64) / max(spread * n, 1e-9)

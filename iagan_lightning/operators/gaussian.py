@@ -12,7 +12,7 @@ from torch import Tensor
 from iagan_lightning.operators.files import Array, fingerprint, read_tensor
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.memory import require_memory
-from iagan_lightning.operators.modes import cast, has_float64, has_values
+from iagan_lightning.operators.modes import cast, has_float64, has_values, on_the_cpu
 
 Design = Literal["auto", "dense", "dct"]
 LARGEST = 2**30  # bytes of a matrix that "auto" draws
@@ -54,6 +54,7 @@ class GaussianSensing(LinearOperator):
     """
 
     compressed_sensing = True
+    sources: tuple[str, ...] = ("matrix",)
 
     def __new__(
         cls,
@@ -91,15 +92,19 @@ class GaussianSensing(LinearOperator):
                     f"the matrix is real, of shape (m, {n}) for images of {self.image_shape}; "
                     f"{tuple(matrix.shape)} ({matrix.dtype}) was given"
                 )
-            self.register_buffer("matrix", matrix.detach().clone())
-            self.given, m = fingerprint(matrix), len(matrix)
+            self.register_buffer("matrix", matrix)
+            self.given = fingerprint(matrix)
         else:
             m = number_of_measurements(ratio, n)
             _check_memory(m, n, self.image_shape)
             # Drawn in float32: the same numbers in either precision, at half the memory.
             draw = torch.Generator().manual_seed(seed)
-            self.register_buffer("matrix", torch.randn(m, n, generator=draw) / math.sqrt(m))
-        self._measurement_shape = (m,)
+            entries = torch.randn(m, n, generator=draw, dtype=torch.float32, device="cpu")
+            self.register_buffer("matrix", entries / math.sqrt(m))
+        self._update()
+
+    def _follow(self) -> None:
+        self._measurement_shape = (len(self.get_buffer(self.sources[0])),)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return A x: ``(B, C, H, W)`` -> ``(B, m)``."""
@@ -135,7 +140,7 @@ class GaussianSensing(LinearOperator):
 
         def make() -> tuple[Tensor, Tensor | None, float]:
             # Where y is, unless there is no float64 there: then on the CPU, where the triangular factor stays.
-            place = y if has_float64(y.device) else torch.empty(0)
+            place = y if has_float64(y.device) else torch.empty(0, device="cpu")
             W, L, spread = factorise(cast(matrix, matrix.dtype, place), y.dtype)
             return W.to(y.device), L, spread
 
@@ -175,6 +180,7 @@ class StructuredSensing(GaussianSensing):
         (True, 'dct')
     """
 
+    sources = ("chosen",)
     chosen: Tensor
 
     def __init__(
@@ -194,10 +200,10 @@ class StructuredSensing(GaussianSensing):
         draw = torch.Generator().manual_seed(seed)
         for name, length in zip(("channels", "rows", "columns"), self.image_shape, strict=True):
             self.register_buffer(name, dct_matrix(length))
-        signs = torch.randint(0, 2, self.image_shape, generator=draw).double() * 2 - 1
+        signs = torch.randint(0, 2, self.image_shape, generator=draw, device="cpu").double() * 2 - 1
         self.register_buffer("signs", signs)
-        self.register_buffer("chosen", torch.randperm(n, generator=draw)[:m].sort().values)
-        self._measurement_shape = (m,)
+        self.register_buffer("chosen", torch.randperm(n, generator=draw, device="cpu")[:m].sort().values)
+        self._update()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return A x: ``(B, C, H, W)`` -> ``(B, m)``."""
@@ -271,6 +277,7 @@ def number_of_measurements(ratio: float | None, n: int) -> int:
     return max(round(ratio * n), 1)
 
 
+@on_the_cpu
 def dct_matrix(n: int) -> Tensor:
     """Return the orthonormal DCT-II as an ``(n, n)`` float64 matrix.
 

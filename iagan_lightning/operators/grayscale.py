@@ -37,7 +37,7 @@ class Grayscale(LinearOperator):
             weights = WEIGHTS if channels == 3 else [1 / channels] * channels
         if len(weights) != channels or not any(weights):
             raise ValueError(f"Grayscale needs {channels} weights, not all 0; {list(weights)} was given")
-        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64))
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64, device="cpu"))
         self._measurement_shape = (1, height, width)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -25,10 +25,10 @@ class Identity(LinearOperator):
         return x
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Return y."""
-        return self._check_measurement(y)
+        """Return a copy of y."""
+        return self._check_measurement(y).clone()
 
     def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        """Return y."""
+        """Return a copy of y."""
         del noise_std
-        return self._check_measurement(y)
+        return self._check_measurement(y).clone()

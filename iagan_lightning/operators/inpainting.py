@@ -9,6 +9,7 @@ from torch import Tensor
 
 from iagan_lightning.operators.files import Array, fingerprint, read_picture
 from iagan_lightning.operators.linear import LinearOperator
+from iagan_lightning.operators.modes import on_the_cpu
 
 
 class Inpainting(LinearOperator):
@@ -35,6 +36,7 @@ class Inpainting(LinearOperator):
         ([[[[1.0, 0.0], [1.0, 1.0]]]], 3)
     """
 
+    sources = ("mask",)
     mask: Tensor
 
     def __init__(
@@ -66,26 +68,23 @@ class Inpainting(LinearOperator):
                 raise ValueError(
                     f"box is (top, left, height, width) inside the image of {height} x {width}; {tuple(box)} was given"
                 )
-            mask = torch.ones(height, width, dtype=torch.bool)
+            mask = torch.ones(height, width, dtype=torch.bool, device="cpu")
             mask[top : top + rows, left : left + columns] = False
         else:
             assert ratio is not None
             if not 0 < ratio <= 1:
                 raise ValueError(f"ratio lies in (0, 1]: the part of the pixels that is measured; {ratio} was given")
-            draw = torch.Generator().manual_seed(seed)
-            mask = torch.zeros(height * width, dtype=torch.bool)
-            mask[torch.randperm(height * width, generator=draw)[: max(round(ratio * height * width), 1)]] = True
-            mask = mask.reshape(height, width)
-        if not bool(mask.any()):
-            raise ValueError("the mask measures nothing: it is False everywhere")
+            mask = random_pixels(height, width, ratio, seed)
         # One plane where the channels are alike: it stays in the processor's cache, three would not.
         self.register_buffer("mask", mask if mask.ndim == 3 else mask[None])
         self._measurement_shape = self.image_shape
-        self._follow()
+        self._update()
 
     def _follow(self) -> None:
         # Counted once: the objective divides by it in every evaluation, and a device would be waited for each time.
         self._count = int(self.mask.expand(self.image_shape).sum())
+        if not self._count:
+            raise ValueError("the mask measures nothing: it is False everywhere")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the measured pixels, 0 elsewhere."""
@@ -112,9 +111,24 @@ class Inpainting(LinearOperator):
     @property
     def num_measurements(self) -> int:
         """Number of measured entries over all channels."""
+        self._refresh()
         return self._count
 
     def extra_repr(self) -> str:
         """Return the settings that ``repr`` shows."""
         drawn = f"box={self.box}" if self.box else f"ratio={self.ratio}, seed={self.seed}"
         return f"image_shape={self.image_shape}, {f'mask={self.given}' if self.given else drawn}"
+
+
+@on_the_cpu
+def random_pixels(height: int, width: int, ratio: float, seed: int) -> Tensor:
+    """Return a mask ``(height, width)`` that measures a part of the pixels, at least one, each as likely as any.
+
+    Example:
+        >>> int(random_pixels(4, 4, 0.5, seed=0).sum())
+        8
+    """
+    draw = torch.Generator().manual_seed(seed)
+    mask = torch.zeros(height * width, dtype=torch.bool)
+    mask[torch.randperm(height * width, generator=draw)[: max(round(ratio * height * width), 1)]] = True
+    return mask.reshape(height, width)

@@ -120,7 +120,7 @@ class LinearOperator(Operator):
 
         Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eq. (10).
         """
-        residual = y - self(x_hat)
+        residual = self._check_measurement(y) - self(x_hat)
         step = self.pseudo_inverse(residual, noise_std)
         if noise_std == 0:
             return x_hat + step

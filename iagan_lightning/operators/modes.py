@@ -6,9 +6,17 @@ is recorded is of use there only: kept, it would fail every ordinary call that c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+
+UNCOUNTED = -1  # the version of what cannot be changed, or whose changes nobody counts
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
 
 
 def in_transform() -> bool:
@@ -53,6 +61,35 @@ def has_float64(device: torch.device) -> bool:
     except Exception:  # each kind of device refuses in its own way
         return False
     return True
+
+
+def version_of(tensor: Tensor | None) -> int:
+    """Return a number that changes when a tensor is changed in place; tensors of inference mode do not count.
+
+    Example:
+        >>> tensor = torch.zeros(2)
+        >>> before = version_of(tensor)
+        >>> version_of(tensor.add_(1)) == before
+        False
+    """
+    return UNCOUNTED if tensor is None or tensor.is_inference() else tensor._version
+
+
+def on_the_cpu(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+    """Let a function make its tensors on the CPU, whatever device is set as default: random numbers are drawn there.
+
+    Example:
+        >>> with torch.device("meta"):
+        ...     on_the_cpu(torch.zeros)(2).tolist()
+        [0.0, 0.0]
+    """
+
+    @wraps(function)
+    def made(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
+        with torch.device("cpu"):
+            return function(*args, **kwargs)
+
+    return made
 
 
 def cast(buffer: Tensor, dtype: torch.dtype, like: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from itertools import chain
 from types import FunctionType
 from typing import Any
@@ -12,23 +12,62 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from iagan_lightning.operators.modes import cast, has_float64, has_values, in_transform, may_keep, ordinary
+from iagan_lightning.operators.modes import (
+    UNCOUNTED,
+    cast,
+    has_float64,
+    has_values,
+    in_transform,
+    may_keep,
+    ordinary,
+    version_of,
+)
 from iagan_lightning.operators.noise import check_noise_std
 
-HALF = (torch.float16, torch.bfloat16)
+FULL = frozenset((torch.float32, torch.float64))
+FROM_MEASUREMENTS = ("adjoint", "pseudo_inverse", "naive")
+FROM_IMAGES = ("vjp", "back_project", "back_project_rounded")
+
+
+def exact(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Guard a method that makes images: out of autocast, with constants as they are now; nothing in, nothing out.
+
+    Subclasses need not ask for it: ``Operator`` does, for each method of theirs that is in ``FROM_MEASUREMENTS`` or
+    ``FROM_IMAGES``.
+    """
+    first = method.__name__ in FROM_MEASUREMENTS
+
+    @wraps(method)
+    def guarded(self: Operator, *args: Any, **kwargs: Any) -> Any:
+        given = args[0] if args else next((v for v in kwargs.values() if isinstance(v, Tensor)), None)
+        if not isinstance(given, Tensor):
+            return method(self, *args, **kwargs)
+        if self.sources:
+            self._refresh()
+        if first and given.ndim and not given.shape[0]:
+            return _nothing(self._check_measurement(given), self.image_shape)
+        kind = given.device.type
+        if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+            return method(self, *args, **kwargs)
+        with torch.autocast(kind, enabled=False):
+            return method(self, *args, **kwargs)
+
+    return guarded
 
 
 class Operator(nn.Module):
     r"""A map :math:`y = A(x)` from images to measurements, differentiable by PyTorch. Linear ones: ``LinearOperator``.
 
     Images are ``(B, C, H, W)`` in [-1, 1], measurements ``(B, *measurement_shape)``, real or complex. An operator that
-    is not linear can be reconstructed from, but has no adjoint, pseudo-inverse or back-projection.
+    is not linear can be reconstructed from, but has no adjoint, pseudo-inverse or back-projection. Whole numbers are
+    refused, by every operator: what they count is not on the scale of images. A batch may be empty.
 
     Constants of an operator are float64 buffers. They stay float64 when the module is cast, and ``constant`` hands
     out a copy in the precision of the image at hand: results in float64 are exact, results in float32 are as good
     as float32 allows, and half precision under autocast never reaches the arithmetic of A. On a device without float64
     they stay on the CPU, their copies go there. What an operator keeps is made out of inference mode, and never in a
-    transform of ``torch.func``, a ``FakeTensorMode`` or a graph that is being recorded.
+    transform of ``torch.func``, a ``FakeTensorMode`` or a graph that is being recorded; it is made anew when a constant
+    is loaded, exchanged, or changed in place.
 
     Args:
         image_shape: ``(C, H, W)`` of the images that the operator takes.
@@ -48,11 +87,15 @@ class Operator(nn.Module):
 
     regularised = False  # True where pseudo_inverse trades exactness for stability, by design
     compressed_sensing = False  # True where the paper's longer joint schedule applies (Gaussian, Fourier)
+    sources: tuple[str, ...] = ()  # buffers from which ``_follow`` makes others
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Say of what type the image shape is where a subclass leaves it open: the command line asks."""
+        """Guard a subclass's own methods, and say of what type the image shape is where it leaves that open."""
         super().__init_subclass__(**kwargs)
-        init = cls.__dict__.get("__init__")
+        for name in (*FROM_MEASUREMENTS, *FROM_IMAGES):
+            if isinstance(method := cls.__dict__.get(name), FunctionType):
+                setattr(cls, name, exact(method))
+        init = cls.__dict__.get("__init__")  # the command line asks for the type
         if isinstance(init, FunctionType) and init.__code__.co_argcount > 1:
             init.__annotations__.setdefault(init.__code__.co_varnames[1], Sequence[int])
 
@@ -62,8 +105,9 @@ class Operator(nn.Module):
             raise ValueError(f"image_shape is (channels, height, width), all at least 1; {image_shape} was given")
         self.image_shape = (int(image_shape[0]), int(image_shape[1]), int(image_shape[2]))
         self._measurement_shape: tuple[int, ...] | None = None
-        self._complex_valued: bool | None = None
-        self._kept: dict[str, tuple[torch.dtype, torch.device, Any, Any]] = {}
+        self._tried: tuple[tuple[int, ...], bool] | None = None  # shape of one measurement, and whether it is complex
+        self._kept: dict[str, tuple[torch.dtype, torch.device, Any, int, Any]] = {}
+        self._followed: list[tuple[str, Tensor | None, int]] = []  # the sources, when they were last looked at
 
     # What a subclass writes ------------------------------------------------------------------------------------
 
@@ -84,14 +128,21 @@ class Operator(nn.Module):
     def __call__(self, x: Tensor) -> Tensor:
         """Return A(x), in full precision also under autocast."""
         # Small operators take microseconds: nothing here may cost as many. Entering the context does.
-        if x.shape[1:] != self.image_shape or x.dtype in HALF:
+        shape = x.shape
+        if shape[1:] != self.image_shape or x.dtype not in FULL:
             x = self._check_image(x)
+        if self.sources:
+            self._refresh()
+        if not shape[0]:
+            y = _nothing(x, self.measurement_shape)
+            return y.to(y.dtype.to_complex()) if self.complex_valued else y
         kind = x.device.type
         if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
             return super().__call__(x)
         with torch.autocast(kind, enabled=False):
             return super().__call__(x)
 
+    @exact
     def vjp(self, x: Tensor, y: Tensor) -> Tensor:
         r"""Return :math:`J(x)^T y`, J being the derivative of A at x: of :math:`\mathrm{Re}\langle y, A(x)\rangle`.
 
@@ -100,7 +151,7 @@ class Operator(nn.Module):
             y: measurements ``(B, *measurement_shape)``.
         """
         y = self._check_measurement(y)
-        x = x.to(_real(y.dtype))
+        x = self._check_image(x).to(_real(y.dtype))
         if in_transform():
             value, pull = torch.func.vjp(self, x)[:2]
             return pull(y.to(value.dtype))[0]
@@ -140,8 +191,8 @@ class Operator(nn.Module):
         """
         check_noise_std(noise_std)
         y = self(x)
-        if noise_std == 0:
-            return y
+        if noise_std == 0 or not len(y):
+            return y.clone()  # A(x) may be x itself, or a view of it; what is measured stays
         seeds = [seed + i for i in range(len(y))] if isinstance(seed, int) else list(seed)
         if len(seeds) != len(y):
             raise ValueError(f"one seed per image is needed: {len(y)} images, {len(seeds)} seeds")
@@ -173,8 +224,8 @@ class Operator(nn.Module):
             15
         """
         scores = self._scores(torch.Generator().manual_seed(seed))
-        device = next((b.device for b in self.buffers()), None)
-        ones = torch.ones(1, *self.measurement_shape, device=device)
+        device = next((b.device for b in self.buffers()), torch.device("cpu"))
+        ones = torch.ones(1, *self.measurement_shape, dtype=torch.float32, device=device)
         scores = torch.where(self.measured(ones)[0].cpu() != 0, scores, torch.inf)
         count = round(fraction * int(scores.isfinite().sum()))
         if not 0 < count < int(scores.isfinite().sum()):
@@ -183,25 +234,27 @@ class Operator(nn.Module):
 
     def _scores(self, draw: torch.Generator) -> Tensor:
         """Return random numbers, the entries with the lowest are kept back; those that belong together share one."""
-        return torch.rand(self.measurement_shape, generator=draw)
+        return torch.rand(self.measurement_shape, generator=draw, dtype=torch.float32, device="cpu")
 
     @property
     def measurement_shape(self) -> tuple[int, ...]:
         """Shape of one measurement, without the batch axis."""
-        if self._measurement_shape is None:
-            with torch.no_grad():
-                device = next((b.device for b in self.buffers()), None)
-                self._measurement_shape = tuple(self(torch.zeros(1, *self.image_shape, device=device)).shape[1:])
-        return self._measurement_shape
+        self._refresh()
+        return self._try()[0] if self._measurement_shape is None else self._measurement_shape
 
     @property
     def complex_valued(self) -> bool:
         """Whether measurements are complex; found by one forward call."""
-        if self._complex_valued is None:
-            device = next((b.device for b in self.buffers()), None)
+        return self._try()[1]
+
+    def _try(self) -> tuple[tuple[int, ...], bool]:
+        """Return the shape of one measurement and whether it is complex, as one forward call tells."""
+        if self._tried is None:
+            device = next((b.device for b in self.buffers()), torch.device("cpu"))
             with torch.no_grad():
-                self._complex_valued = self(torch.zeros(1, *self.image_shape, device=device)).is_complex()
-        return self._complex_valued
+                y = self(torch.zeros(1, *self.image_shape, dtype=torch.float32, device=device))
+            self._tried = tuple(y.shape[1:]), y.is_complex()
+        return self._tried
 
     @property
     def num_measurements(self) -> int:
@@ -226,9 +279,11 @@ class Operator(nn.Module):
             and kept[0] == like.dtype
             and kept[1] == like.device
             and kept[2] is buffer
+            and not torch.compiler.is_compiling()
+            and (kept[3] == UNCOUNTED or kept[3] == buffer._version)
             and not isinstance(like, FakeTensor)
         ):
-            return kept[3]
+            return kept[4]
         assert buffer is not None
         dtype = _real(like.dtype)
         if buffer.is_complex():
@@ -240,22 +295,47 @@ class Operator(nn.Module):
     def _keep(self, name: str, like: Tensor, make: Callable[[], Any], source: Any = None) -> Any:
         """Return what ``make`` makes for the precision and device of ``like``, made once where it may be kept.
 
-        It is made anew when the operator is moved, when it is loaded, and when ``source`` is another object.
+        It is made anew when the operator is moved, when it is loaded, and when ``source`` is another object or has been
+        changed in place.
         """
         if torch.compiler.is_compiling():
             return make()
         kept = self._kept.get(name)
         fake = isinstance(like, FakeTensor)
-        if kept is not None and not fake and kept[:2] == (like.dtype, like.device) and kept[2] is source:
-            return kept[3]
+        version = version_of(source)
+        here = (like.dtype, like.device)
+        if kept is not None and not fake and kept[:2] == here and kept[2] is source and kept[3] == version:
+            return kept[4]
         with torch.inference_mode(False), torch.no_grad():
             made = make()
         if not fake and may_keep():
-            self._kept[name] = like.dtype, like.device, source, made
+            self._kept[name] = *here, source, version, made
         return made
 
     def _follow(self) -> None:
-        """Make anew what follows from the constants: called when they are loaded, or others are put in their place."""
+        """Make what follows from the ``sources``: called when they are there, and whenever they have changed."""
+
+    def _update(self) -> None:
+        """Call ``_follow`` for the sources as they are now."""
+        with torch.inference_mode(False), torch.no_grad():
+            self._follow()
+        self._look()
+
+    def _look(self) -> None:
+        """Take the sources as those that have been followed."""
+        buffers = [(name, self._buffers[name]) for name in self.sources]
+        self._followed = [(name, buffer, version_of(buffer)) for name, buffer in buffers]
+
+    def _refresh(self) -> None:
+        """Follow sources that have been exchanged, or changed in place."""
+        if torch.compiler.is_compiling():
+            return
+        for name, seen, version in self._followed:
+            source = self._buffers[name]
+            if source is not seen or (version != UNCOUNTED and source._version != version):  # type: ignore[union-attr]
+                if not isinstance(source, FakeTensor):
+                    self._update()
+                return
 
     def _usable(self) -> Callable[[Tensor], Tensor]:
         """Return A, with copies in place of what autograd cannot use because A was made in inference mode."""
@@ -266,7 +346,23 @@ class Operator(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name in self.__dict__.get("_buffers", ()):
-            self._follow()
+            self._tried = None
+            if name in self.sources:
+                self._update()
+
+    # Copies have the constants' copies, whose versions are counted anew.
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is copied and pickled; of what is kept, that which is up to date."""
+        self._refresh()
+        kept = {name: each for name, each in self._kept.items() if each[3] == version_of(each[2])}
+        return {**self.__dict__, "_kept": kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state of another operator."""
+        super().__setstate__(state)
+        self._kept = {name: (*each[:3], version_of(each[2]), each[4]) for name, each in self._kept.items()}
+        self._look()
 
     def _apply(self, fn: Any, recurse: bool = True) -> Operator:
         # Casting a module to float32 and back to float64 would leave rounded constants: only moves go through.
@@ -286,13 +382,17 @@ class Operator(nn.Module):
                 )
             return moved
 
+        self._refresh()
         self._kept.clear()
-        return super()._apply(move, recurse)
+        super()._apply(move, recurse)
+        self._look()
+        return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._kept.clear()
+        self._tried = None
         super()._load_from_state_dict(*args, **kwargs)
-        self._follow()
+        self._update()
 
     # Checks ----------------------------------------------------------------------------------------------------
 
@@ -302,6 +402,11 @@ class Operator(nn.Module):
                 f"{type(self).__name__} takes images of shape (batch, {', '.join(map(str, self.image_shape))}); "
                 f"{tuple(x.shape)} was given"
             )
+        if not x.is_floating_point():
+            eight = " (pixels of 8 bits: x / 127.5 - 1)" if x.dtype == torch.uint8 else ""
+            raise ValueError(
+                f"{type(self).__name__} takes real images in [-1, 1], of floating point{eight}; {x.dtype} was given"
+            )
         return _full_precision(x)
 
     def _check_measurement(self, y: Tensor) -> Tensor:
@@ -310,12 +415,28 @@ class Operator(nn.Module):
                 f"{type(self).__name__} gives measurements of shape "
                 f"(batch, {', '.join(map(str, self.measurement_shape))}); {tuple(y.shape)} was given"
             )
+        if y.dtype in FULL:
+            return y
+        if not y.is_floating_point() and not (y.is_complex() and self.complex_valued):
+            real = "" if self.complex_valued else "real "
+            raise ValueError(
+                f"{type(self).__name__} gives {real}measurements of images in [-1, 1], of floating point; {y.dtype} "
+                "was given"
+            )
         return _full_precision(y)
 
 
 def _full_precision(x: Tensor) -> Tensor:
-    """Half precision would drown the measurements in rounding: float16 and bfloat16 become float32."""
-    return x.float() if x.dtype in HALF else x
+    """Half precision would drown the measurements in rounding: it becomes float32."""
+    if x.dtype == torch.complex32:
+        return x.to(torch.complex64)
+    return x if x.dtype in FULL or x.is_complex() else x.float()
+
+
+def _nothing(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return real zeros for an empty batch, through which gradients pass."""
+    like = like.real if like.is_complex() else like
+    return like.new_zeros(0, *shape) + 0 * like.sum()
 
 
 def _real(dtype: torch.dtype) -> torch.dtype:
@@ -324,7 +445,7 @@ def _real(dtype: torch.dtype) -> torch.dtype:
 
 def _noise(shape: Sequence[int], is_complex: bool, seed: int) -> Tensor:
     """Unit normal noise (on both parts of a complex entry), always drawn on the CPU and in float32."""
-    generator = torch.Generator().manual_seed(seed)
-    if not is_complex:
-        return torch.randn(*shape, generator=generator)
-    return torch.view_as_complex(torch.randn(*shape, 2, generator=generator))
+    draw = torch.Generator().manual_seed(seed)
+    parts = (*shape, 2) if is_complex else shape
+    noise = torch.randn(*parts, generator=draw, dtype=torch.float32, device="cpu")
+    return torch.view_as_complex(noise) if is_complex else noise

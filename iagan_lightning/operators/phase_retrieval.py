@@ -63,7 +63,7 @@ class PhaseRetrieval(Operator):
         what = f"a complex matrix of {m} x {n} for images of {self.image_shape} takes {16e-9 * m * n:.1f} GB"
         require_memory(16 * m * n, what, 'choose kind="fourier", a smaller ratio, or smaller images')
         draw = torch.Generator().manual_seed(seed)
-        parts = torch.randn(m, n, 2, generator=draw, dtype=torch.float64) / math.sqrt(2 * m)
+        parts = torch.randn(m, n, 2, generator=draw, dtype=torch.float64, device="cpu") / math.sqrt(2 * m)
         # Real parts above imaginary ones: one product, and no copy of the matrix in each evaluation.
         self.register_buffer("matrix", parts.permute(2, 0, 1).reshape(2 * m, n))
 
@@ -74,6 +74,13 @@ class PhaseRetrieval(Operator):
         parts = (x.flatten(1) @ self.constant("matrix", x).T).unflatten(1, (2, -1))
         # The derivative of a modulus at 0 does not exist; that of this is 0.
         return (parts.square().sum(1) + torch.finfo(x.dtype).tiny).sqrt()
+
+    @property
+    def measurement_shape(self) -> tuple[int, ...]:
+        """Shape of one measurement, without the batch axis."""
+        if self.kind == "fourier":
+            return self.transform.measurement_shape
+        return (len(self.get_buffer("matrix")) // 2,)
 
     def extra_repr(self) -> str:
         """Return the settings that ``repr`` shows."""
