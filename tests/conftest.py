@@ -19,10 +19,17 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch):
-    """LPIPS from the shared cache where there is one; nothing from the user's home."""
+    """LPIPS from the shared cache where there is one; nothing from the user's home; as many threads as before.
+
+    A command on several processes leaves its part of the cores to the one it began in, and sums of a fit on other
+    threads differ in their last bits from those of a process started anew.
+    """
     if (SHARED / "torch_home").is_dir():
         monkeypatch.setenv("TORCH_HOME", str(SHARED / "torch_home"))
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

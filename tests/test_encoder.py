@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import iagan_lightning
-from iagan_lightning import CSGM, DIP, IAGAN, Fit, FitSettings, Stage
+from iagan_lightning import CSGM, DIP, IAGAN, ILO, Fit, FitSettings, Stage
 from iagan_lightning import reconstruct as reconstruct_anywhere
 from iagan_lightning.cli import main
 from iagan_lightning.commands.rebuild import rebuild
@@ -217,6 +217,35 @@ def test_where_it_cannot_be_it_is_refused_and_can_be_asked(own, y, tiny):
         module.begin(y, A)
         assert module.current.init == expected
     assert not DIP().can_encode
+
+
+@pytest.mark.parametrize(
+    ("given", "begins", "steps"),
+    [
+        ({}, ENCODER, 10),
+        ({"init": "encoder"}, ENCODER, 10),
+        ({"latent": Stage(steps=4)}, ENCODER, 4),
+        ({"init": "draw"}, "draw", 50),
+        ({"latent": Stage(restarts=2)}, "draw", 50),  # starts are draws
+        ({"preset": "paper"}, "draw", 1600),
+        ({"preset": "paper", "init": "encoder"}, ENCODER, 1600),
+        ({"init": "mean"}, "mean", 50),
+    ],
+)
+def test_fast_begins_with_the_encoder_where_the_weights_follow(own, y, tiny, given, begins, steps):
+    """Not where the search is all there is (CSGM), nor where it goes on among features (ILO)."""
+    G, _ = own
+
+    def first(method, generator, operator=A, measured=y, **settings):
+        module = method(generator, **settings)
+        module.begin(measured, operator)
+        return module.fits[0].init, module.fits[0].settings.steps
+
+    assert first(IAGAN, G, **given) == (begins, steps)
+    assert first(CSGM, G) == first(ILO, G, depth=8) == ("draw", 50)
+    assert first(IAGAN, tiny) == ("draw", 50)
+    doubled = Doubled(SHAPE)
+    assert first(IAGAN, G, doubled, doubled(y.new_zeros(1, *SHAPE))) == ("draw", 50)
 
 
 # What is kept ----------------------------------------------------------------------------------------------------

@@ -49,6 +49,28 @@ def test_the_generator_and_the_preset_say_which_space_is_searched(G):
         CSGM(BEGAN(16, 4, 8), space="w")
 
 
+def test_the_search_in_w_is_short_where_the_weights_follow(G):
+    def steps(method, **settings):
+        return method(G, **settings).plan(0.0, Identity(G.image_shape))[0].settings.steps
+
+    assert (steps(IAGAN), steps(CSGM)) == (25, 50)
+    assert steps(IAGAN, latent=Stage(steps=30)) == 30
+    assert steps(IAGAN, latent=Stage(restarts=2)) == steps(IAGAN, init="draw") == steps(IAGAN, space="w+") == 50
+    assert steps(IAGAN, preset="paper", space="w") == 1800
+
+
+def test_weights_of_megapixel_generators_follow_curvature():
+    def joint(G, **stage):
+        given = IAGAN(G, joint=Stage(**stage)).plan(0.0, Identity(G.image_shape))[-1].settings
+        return given.optimizer, given.history, given.steps, given.decrease, given.frozen
+
+    channels = (1,) * 9
+    large, small = (StyleGAN2(size, channels[:n], 2, (2,)) for size, n in ((1024, 9), (512, 8)))
+    assert joint(large) == ("lbfgs", 10, 60, 15.0, "finer")
+    assert joint(large, optimizer="adam", steps=30) == ("adam", 10, 30, 15.0, "finer")
+    assert joint(small)[::2] == ("adam", 250, "finer")
+
+
 def test_rates_of_weights_follow_the_way_they_are_stored(G):
     """Adam moves each weight by its rate: PGGAN's is for weights of deviation 1, BEGAN's for those used as they are."""
     stylegan2 = StyleGAN2(16, (8, 8, 4), 6, (6, 6))

@@ -142,7 +142,8 @@ class Convolution(Modulated):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Return the layer's features."""
         x = self.convolve(self.modulate(x, w))
-        return F.leaky_relu(x + self.noise.to(x.dtype), SLOPE)
+        # In place, as nothing before needs its own output: of four features that a layer keeps for gradients one less.
+        return F.leaky_relu_(x.add_(self.noise.to(x.dtype)), SLOPE)
 
 
 class SeparableConvolution(Convolution):

@@ -61,4 +61,5 @@ class CSGM(TestTimeModule):
     def resolve(self, kind: Kind) -> FitSettings:
         """Return the settings of a fit of this kind, nothing left open."""
         longer = self.operator is not None and self.operator.compressed_sensing
-        return resolve(kind, self.given[kind], self.preset, self.noise_std, longer, self.generator.schedule)
+        G = self.generator
+        return resolve(kind, self.given[kind], self.preset, self.noise_std, longer, G.schedule, G.image_shape[1])

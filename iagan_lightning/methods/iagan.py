@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 from iagan_lightning.generators import finer_weights, full_resolution_weights
 from iagan_lightning.methods.csgm import CSGM
-from iagan_lightning.methods.fit import Fit, Init, everything
-from iagan_lightning.methods.presets import Preset
+from iagan_lightning.methods.fit import ENCODER, MEAN, Fit, Init, everything
+from iagan_lightning.methods.presets import BEFORE_WEIGHTS, Preset
 from iagan_lightning.methods.settings import Frozen, Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike
 
@@ -38,8 +39,9 @@ class IAGAN(CSGM):
         space: latent space of the generator that is searched, such as z, w or w+; None for w of style generators with
             ``fast``, z otherwise.
         init: where the search begins: ``draw``, random z; ``mean``, the middle; ``encoder``, near the code of the plain
-            reconstruction, where the generator has an encoder. None draws in z, and begins in the middle of other
-            spaces, unless ``latent`` has restarts.
+            reconstruction, where the generator has an encoder. None is ``encoder`` with ``fast`` where there is one,
+            and the search that short then; otherwise it draws in z, and begins in the middle of other spaces. With
+            restarts in ``latent`` it draws.
         memory_format: ``channels_last`` is faster for convolutions, ``contiguous`` is PyTorch's plain layout.
         compile: let ``torch.compile`` translate the generator before the first evaluation of each stage. That takes
             longer than an image with the fast preset, and is meant for many images on a GPU; on a CPU it gains nothing.
@@ -66,7 +68,23 @@ class IAGAN(CSGM):
 
     def configure_fits(self) -> list[Fit]:
         """Return the search for z, then that for z and weights, with a probe before it where a rule wants one."""
-        return [*super().configure_fits(), *self.joint_fits("latent", self.space)]
+        [latent] = super().configure_fits()
+        return [self._followed(latent), *self.joint_fits("latent", self.space)]
+
+    def _followed(self, latent: Fit) -> Fit:
+        """Return the search for the latent as ``fast`` has it where the weights follow: shorter, where it begins well.
+
+        In z that is with an encoder's code, which takes the place of one draw; in w of style generators in the middle.
+        """
+        if self.preset != "fast" or latent.settings.restarts > 1:
+            return latent
+        init = latent.init
+        if self.space == "z" and self.init in (None, ENCODER) and self.can_encode:
+            init = ENCODER
+        elif (self.space, init) != ("w", MEAN):
+            return latent
+        steps = self.given["latent"].steps or BEFORE_WEIGHTS[init]
+        return replace(latent, init=init, settings=replace(latent.settings, steps=steps))
 
     def joint_fits(self, init: str, space: str = "z") -> list[Fit]:
         """Return the joint fit that begins where an earlier one ended, and the probe that its rule may want."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from iagan_lightning.generators.base import Schedule
+from iagan_lightning.methods.fit import ENCODER, MEAN
 from iagan_lightning.methods.settings import FitSettings, Stage, stated
 
 Preset = Literal["fast", "paper"]
@@ -45,6 +46,13 @@ FAST_NOISY: dict[Kind, Stage] = {
     "latent": replace(AT_NOISE, optimizer="lbfgs", steps=40, spread=0.3, history=50),
     "joint": replace(AT_NOISE, optimizer="adam", steps=600, beta1=0.9, beta2=0.9, frozen="none"),
 }
+# At 1024 pixels Adam comes near to y by changing what y says nothing about. With the curvature of a few steps, the same
+# objective is a picture nearer to the truth, and in LPIPS; at 512 and less it is nearer, but duller.
+LARGE = 1024
+FAST_LARGE = Stage("lbfgs", 60, history=10, decrease=15.0)
+# Evaluations of the latent after which the weights may as well adapt too, by where its search begins. Found with
+# benchmarks/starts.py and style_preset.py; with CSGM, whose result it is, the search goes on.
+BEFORE_WEIGHTS = {ENCODER: 10, MEAN: 25}
 STYLE: tuple[Schedule, ...] = ("style", "style-equalised")
 # Style generators: what differs from the above. Found with benchmarks/style_preset.py.
 FAST_STYLE: dict[Kind, Stage] = {
@@ -74,10 +82,12 @@ def resolve(
     noise_std: float | None = 0.0,
     compressed_sensing: bool = False,
     schedule: Schedule = "began",
+    height: int = 64,
 ) -> FitSettings:
     """Return the settings of a fit with nothing left open, the rule behind ``auto`` included.
 
-    A ``noise_std`` of None stands for noise of unknown level, ``schedule`` for the generator's in the paper.
+    A ``noise_std`` of None stands for noise of unknown level, ``schedule`` for the generator's in the paper, ``height``
+    for that of its pictures.
 
     Raises:
         ValueError: for a preset that does not exist, and for settings that do not fit the kind or the noise.
@@ -89,6 +99,8 @@ def resolve(
         7
         >>> resolve("joint", Stage(), "fast", schedule="pggan").lr_weights
         0.001
+        >>> [resolve("joint", Stage(), "fast", schedule="style", height=height).optimizer for height in (512, 1024)]
+        ['adam', 'lbfgs']
     """
     if preset not in get_args(Preset):
         raise ValueError(f"preset is fast or paper; {preset!r} was given")
@@ -98,7 +110,8 @@ def resolve(
         raise ValueError(
             f"stop: held-out is a rule of the joint stage, where noise is fitted; {kind}.stop cannot be it"
         )
-    settled: dict[str, Any] = stated(_base(kind, preset, noise_std, compressed_sensing, schedule)) | stated(given)
+    settled: dict[str, Any] = stated(_base(kind, preset, noise_std, compressed_sensing, schedule, height))
+    settled |= stated(given)
     if settled.get("stop") == "auto":
         settled["stop"] = _rule(kind, noise_std)
     if settled.get("stop") == "noise" and noise_std is None:
@@ -106,14 +119,20 @@ def resolve(
     return FitSettings(**settled)
 
 
-def _base(kind: Kind, preset: Preset, noise_std: float | None, compressed_sensing: bool, schedule: Schedule) -> Stage:
+def _base(
+    kind: Kind, preset: Preset, noise_std: float | None, compressed_sensing: bool, schedule: Schedule, height: int
+) -> Stage:
     if kind == "features":
         return FEATURES
     published = PAPER[schedule][kind]
     if preset == "fast":
         fast = FAST[kind] if noise_std == 0 else FAST_NOISY[kind]
         fast = replace(fast, lr=published.lr, lr_weights=published.lr_weights)
-        return replace(fast, **stated(FAST_STYLE[kind])) if schedule in STYLE else fast
+        if schedule in STYLE:
+            fast = replace(fast, **stated(FAST_STYLE[kind]))
+            if kind == "joint" and height >= LARGE:
+                fast = replace(fast, **stated(FAST_LARGE))
+        return fast
     if kind == "latent":
         return published
     steps = PAPER_COMPRESSED_SENSING_STEPS[schedule] if compressed_sensing else published.steps

@@ -155,7 +155,11 @@ class BatchedLBFGS(Optimizer):
 
 
 class _Search:
-    """State of all problems. Scalars of a problem are entries of ``(B,)`` tensors, vectors rows of ``(B, n)``."""
+    """State of all problems. Scalars of a problem are entries of ``(B,)`` tensors, vectors rows of ``(B, n)``.
+
+    Vectors stay where they are and are written over: of weights they are megabytes each, and new ones in every step
+    would leave ever less room in one piece for the features of the next evaluation.
+    """
 
     def __init__(self, x: Tensor, value: Tensor, gradient: Tensor, settings: BatchedLBFGS) -> None:
         self.settings = settings
@@ -177,7 +181,7 @@ class _Search:
         self.direction, self.slope, self.t = torch.zeros_like(x), torch.zeros_like(value), torch.zeros_like(value)
         self.low_t, self.low_value, self.low_slope = (torch.zeros_like(value) for _ in range(3))
         self.high_t, self.high_value, self.high_slope = (torch.zeros_like(value) for _ in range(3))
-        self.low_gradient = gradient
+        self.low_gradient = gradient.clone()
         self.phase, self.tries = torch.zeros_like(self.every), torch.zeros_like(self.every)
         self._new_direction(~self.finished)
 
@@ -233,7 +237,7 @@ class _Search:
         extrapolated = torch.where(extrapolated.isfinite(), extrapolated, widest)
 
         self.low_t, self.low_value, self.low_slope = _choose(takes_low, current, low)
-        self.low_gradient = torch.where(takes_low[:, None], gradient, self.low_gradient)
+        _replace(self.low_gradient, takes_low, gradient)
         self.high_t, self.high_value, self.high_slope = new_high
         self.phase = torch.where(starts_zoom, ZOOMING, self.phase)
         zooming = self.phase == ZOOMING
@@ -290,9 +294,9 @@ class _Search:
         self.gamma = torch.where(stuck, 1, self.gamma)
         self.newest = torch.where(stuck, -1, self.newest)
 
-        self.x = self.x + step
+        self.x += step
         self.value = torch.where(ends, value, self.value)
-        self.gradient = torch.where(ends[:, None], gradient, self.gradient)
+        _replace(self.gradient, ends, gradient)
         self.finished = self.finished | (ends & (self.gradient.abs().amax(1) <= self.settings.tolerance_grad))
         self._new_direction(ends)
 
@@ -307,12 +311,12 @@ class _Search:
         t = torch.where(first, (1 / self.gradient.abs().sum(1)).clamp_max(1), torch.ones_like(slope))
         lr = self.settings.param_groups[0]["lr"]
         t = t if lr == 1 else t * lr
-        self.direction = torch.where(which[:, None], direction, self.direction)
+        _replace(self.direction, which, direction)
         self.slope, self.t = torch.where(which, slope, self.slope), torch.where(which, t, self.t)
         self.low_t = torch.where(which, 0, self.low_t)
         self.low_value = torch.where(which, self.value, self.low_value)
         self.low_slope = torch.where(which, slope, self.low_slope)
-        self.low_gradient = torch.where(which[:, None], self.gradient, self.low_gradient)
+        _replace(self.low_gradient, which, self.gradient)
         self.phase = torch.where(which, BRACKETING, self.phase)
         self.tries = torch.where(which, 0, self.tries)
 
@@ -342,6 +346,11 @@ class _Search:
 
 def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
     return (matrices @ vectors[..., None])[..., 0]
+
+
+def _replace(vectors: Tensor, which: Tensor, others: Tensor) -> None:
+    """Write the vectors of some problems over, in place."""
+    torch.where(which[:, None], others, vectors, out=vectors)
 
 
 def _rows(p: Tensor) -> Tensor:
