@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping
+from iagan_lightning.callbacks import BackProjection, BestObjective, ImageMetrics, StageStopping
 from torch import nn
+from torch.utils.data import DataLoader
 
-from iagan_lightning import DIP, IAGAN, DIPSettings, Stage, adapt, reconstruct
-from iagan_lightning.generators import BEGAN, PGGAN, Pyramid, full_resolution_weights
+from iagan_lightning import CSGM, DIP, IAGAN, ILO, DIPSettings, Stage, adapt, reconstruct
+from iagan_lightning.generators import BEGAN, PGGAN, ModuleGenerator, Pyramid, full_resolution_weights
 from iagan_lightning.generators.pggan import Layer
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import BicubicDownsampling, Identity, LinearOperator
@@ -722,3 +723,104 @@ def test_weights_of_an_ended_dip_stay(A):
     assert together.evaluations["dip"][0] == alone.evaluations["dip"][0] < together.evaluations["dip"][1]
     for a, b in zip(together.kept["dip"].weights, alone.kept["dip"].weights, strict=True):
         assert torch.allclose(a[0], b[0], atol=1e-6)
+
+
+ENDS = {
+    "adam": lambda G: IAGAN(G, "paper", **stages(6, 5)),
+    "lbfgs": lambda G: IAGAN(G, latent=Stage("lbfgs", 12), joint=Stage("lbfgs", 10)),
+    "restarts": lambda G: CSGM(G, latent=Stage("lbfgs", 12, restarts=3)),
+    "features": lambda G: ILO(G, depth=8, radius=0.05, features=Stage(steps=6), **stages(6, 5)),
+    "dip": lambda G: DIP(settings=DIPSettings(steps=4, average=0.5)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The 'predict_dataloader' does not have many workers")
+@pytest.mark.parametrize("callbacks", [[], [BestObjective()]], ids=["last", "best"])
+@pytest.mark.parametrize("method", ENDS)
+def test_the_module_ends_as_its_result(y, A, tiny, tmp_path, method, callbacks):
+    """Its variables are the result's, not those of the last step, in memory and in a checkpoint; it can begin again."""
+    module = ENDS[method](tiny)
+    trainer = quiet_trainer(accelerator="cpu", callbacks=callbacks, inference_mode=False)
+    run(y, A, tiny, module=module, trainer=trainer)
+    result, objective = module.results[module.final], module.objective[module.stage]
+    with torch.no_grad():
+        assert torch.allclose(module(), result, atol=1e-6)
+        assert torch.allclose(module.misfit(module()), objective, rtol=1e-4)
+    with quiet_lightning():
+        predicted = torch.cat(trainer.predict(module, DataLoader(range(2), batch_size=1)))
+    assert torch.allclose(predicted, result, atol=1e-6)
+    trainer.save_checkpoint(tmp_path / "end.ckpt")
+    loaded = type(module).load_from_checkpoint(tmp_path / "end.ckpt", weights_only=True)
+    with torch.no_grad():
+        assert torch.allclose(loaded(), result, atol=1e-6)
+    again = run(y, A, tiny, module=module, callbacks=callbacks)
+    assert torch.equal(again.results[again.final], result), "and it leaves nothing for the next"
+
+
+@pytest.mark.parametrize("how", ["module", "generator"])
+def test_a_generator_never_sees_the_statistics_of_a_batch(y, A, how):
+    """Whatever mode a user sets: with one image they would be nothing but its own."""
+    layers = nn.Linear(8, 768), nn.BatchNorm1d(768), nn.Dropout(0.5), nn.Tanh(), nn.Unflatten(1, (3, 16, 16))
+    G = ModuleGenerator(nn.Sequential(*layers), [8])
+    plain, module = IAGAN(G, **stages(8, 5)), IAGAN(G, **stages(8, 5))
+    (module if how == "module" else module.generator).train()
+    for each in (plain, module):
+        each.begin(y, A)
+        (each if how == "module" else each.generator).train(each is module)
+        with quiet_lightning():
+            adapt(each, quiet_trainer(accelerator="cpu", callbacks=[BestObjective()]))
+    assert torch.equal(module.results["iagan"], plain.results["iagan"])
+    assert not module.generator.training and G.training
+    assert all(torch.equal(a, b) for a, b in zip(module.generator.buffers(), G.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("what", ["generator", "module before", "module after"])
+def test_a_cast_to_half_precision_is_refused(y, A, tiny, what, dtype):
+    module = IAGAN(copy.deepcopy(tiny).to(dtype) if what == "generator" else tiny, **stages(2, 2))
+    if what == "module before":
+        module.to(dtype)
+    with pytest.raises(ValueError, match=f"is {str(dtype)[6:]}, which would round what is fitted: call float()") as e:
+        module.begin(y, A)
+        adapt(module.to(dtype), quiet_trainer(accelerator="cpu"))
+    assert "\n" not in str(e.value)
+    module.float().begin(y, A)  # as it says
+    assert adapt(module, quiet_trainer(accelerator="cpu")).results["iagan"].dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore:You passed .* AMP with fp16 is not supported on CPU")
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_results_of_half_precision_are_float32_and_measured_in_it(y, A, tiny, precision):
+    truth = torch.rand(2, 3, 16, 16) * 2 - 1
+    module = IAGAN(tiny, "paper", **stages(6, 5))
+    module.begin(y, A, truth=truth)
+    callbacks = [BestObjective(), BackProjection(), ImageMetrics()]
+    adapt(module, quiet_trainer(accelerator="cpu", precision=precision, callbacks=callbacks))
+    assert {image.dtype for image in module.results.values()} == {torch.float32}
+    for name, image in module.results.items():
+        for i in range(2):
+            error = (image[i].double().clamp(-1, 1) - truth[i].double()) / 2
+            psnr = -10 * float(error.square().mean().log10())
+            assert module.metrics[i][name]["psnr"] == pytest.approx(psnr, abs=1e-4)
+    with torch.no_grad():
+        assert torch.allclose(module(), module.results["iagan"], atol=0.02), "up to the precision of the Trainer"
+
+
+@pytest.mark.parametrize("preset", ["paper", "fast"])
+def test_autocast_around_a_fit_is_left(y, A, tiny, preset):
+    """The precision is the Trainer's; bfloat16 would leave a residual of 5e-4 where 1e-7 is promised."""
+    short = {"latent": Stage(steps=6), "joint": Stage(steps=5)}
+    plain = reconstruct(y, A, tiny, preset=preset, accelerator="cpu", **short)
+    with torch.autocast("cpu", torch.bfloat16):
+        within = reconstruct(y, A, tiny, preset=preset, accelerator="cpu", **short)
+        assert torch.is_autocast_enabled("cpu")
+    assert all(torch.equal(within[name], image) for name, image in plain.results.items())
+
+
+def test_who_has_no_objective_is_named(y, tiny):
+    class Broken(LinearOperator):
+        def forward(self, x):
+            return x * torch.tensor([1.0, torch.nan])[:, None, None, None]
+
+    with pytest.raises(RuntimeError, match=r"not a number, of image-1$"):
+        run(torch.zeros(2, 3, 16, 16), Broken((3, 16, 16)), tiny, callbacks=[BestObjective()])

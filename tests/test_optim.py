@@ -214,3 +214,132 @@ def test_direction_is_that_of_the_two_loops():
                 q = q + (alpha - (y @ q) / (s @ y)) * s
             assert torch.allclose(compact[i], q, rtol=1e-8), step
     assert int(state.filled.sum()) == 12
+
+
+def torchs_step(function, start, lr):
+    x = torch.nn.Parameter(start.clone())
+    optimizer, seen = torch.optim.LBFGS([x], lr=lr, max_iter=1, max_eval=2, line_search_fn="strong_wolfe"), []
+
+    def closure():
+        optimizer.zero_grad()
+        seen.append(x.detach().clone())
+        value = function(x).sum()
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    return seen
+
+
+def stepper(function, *params, **settings):
+    """An optimiser and what makes a step of it."""
+    optimizer = BatchedLBFGS(list(params), **settings)
+
+    def closure():
+        optimizer.zero_grad()
+        values = function(torch.cat([p.flatten(1) for p in params], 1))
+        values.sum().backward()
+        return values
+
+    return optimizer, lambda: optimizer.step(closure).detach()
+
+
+def test_schedulers_change_the_first_trial_as_in_torch():
+    """lr 1 is the search as it always was; a scheduler of PyTorch finds what it needs."""
+    start = STARTS[:1]
+    for lr in (1.0, 0.25):
+        x = torch.nn.Parameter(start.clone())
+        optimizer, step = stepper(rosenbrock, x, lr=lr)
+        step()
+        assert torch.allclose(x.detach(), torchs_step(rosenbrock, start, lr)[1], rtol=1e-12)
+    x = torch.nn.Parameter(start.clone())
+    optimizer, step = stepper(rosenbrock, x)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    for _ in range(30):
+        step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    assert bool(optimizer._state.filled.any()), "the first search is over"
+    moved = []
+    for lr in (1.0, 0.5):
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer._state._new_direction(torch.ones(1, dtype=torch.bool))
+        moved.append(optimizer._state.point() - optimizer._state.x)
+    assert torch.allclose(moved[1], moved[0] / 2)
+
+
+@pytest.mark.parametrize("before", [0, 1, 25])
+def test_a_state_goes_on_bitwise(before, tmp_path):
+    """Through a file that holds nothing that runs, with history and line search in whatever state."""
+    x = torch.nn.Parameter(STARTS.float())
+    optimizer, step = stepper(rosenbrock, x, history_size=5)
+    for _ in range(before):
+        step()
+    torch.save({"x": x.detach(), "optimizer": optimizer.state_dict()}, tmp_path / "state.pt")
+    rest = torch.stack([step() for _ in range(20)])
+    stored = torch.load(tmp_path / "state.pt", weights_only=True)
+    other = torch.nn.Parameter(stored["x"])
+    again, step = stepper(rosenbrock, other, history_size=5)
+    again.load_state_dict(stored["optimizer"])
+    assert torch.equal(torch.stack([step() for _ in range(20)]), rest)
+    assert torch.equal(other, x)
+
+
+def test_a_state_of_another_problem_is_refused():
+    optimizer, step = stepper(quadratic, torch.nn.Parameter(STARTS.clone()))
+    step()
+    for other, settings in ((STARTS, {"history_size": 3}), (STARTS[:2], {}), (STARTS[:, :5], {})):
+        again, _ = stepper(quadratic, torch.nn.Parameter(other.clone()), **settings)
+        with pytest.raises(ValueError, match="the state is that of another BatchedLBFGS"):
+            again.load_state_dict(optimizer.state_dict())
+
+
+def test_parameters_may_be_added_until_the_first_step():
+    whole, _ = ours(rosenbrock, STARTS, 30)
+    a, b = (torch.nn.Parameter(part.clone()) for part in (STARTS[:, :4], STARTS[:, 4:]))
+    optimizer = BatchedLBFGS([a])
+    for group, message in (
+        ({"params": torch.nn.Parameter(torch.zeros(3, 2))}, "same leading size"),
+        ({"params": b, "lr": 0.5}, "with one lr"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            optimizer.add_param_group(group)
+    optimizer.add_param_group({"params": b})
+
+    def closure():
+        optimizer.zero_grad()
+        values = rosenbrock(torch.cat([a, b], 1))
+        values.sum().backward()
+        return values
+
+    values = torch.stack([optimizer.step(closure).detach() for _ in range(30)]).cummin(0).values
+    assert torch.allclose(values, whole, rtol=1e-6)
+    with pytest.raises(ValueError, match="make a new optimiser"):
+        optimizer.add_param_group({"params": torch.nn.Parameter(torch.zeros(4, 1))})
+
+
+@pytest.mark.parametrize("broken", ["value", "gradient"])
+def test_a_problem_that_is_no_number_from_the_start_has_ended(broken):
+    """Its neighbours are bitwise what they are beside a sound one."""
+
+    paths = []
+    for spoilt in (torch.tensor([False, True, False, False]), torch.zeros(4, dtype=torch.bool)):
+        x = torch.nn.Parameter(STARTS.clone())
+        factor, added = torch.where(spoilt, torch.nan, 1.0), torch.where(spoilt, torch.inf, 0.0)[:, None]
+        if broken == "gradient":
+            x.register_hook(lambda gradient, added=added: gradient + added)
+        optimizer, step = stepper(lambda x, f=factor: rosenbrock(x) * (f if broken == "value" else 1), x)
+        values = torch.stack([step() for _ in range(15)])
+        if spoilt.any():
+            assert optimizer.finished.tolist() == spoilt.tolist()
+            assert torch.equal(x[1], STARTS[1]), "it stays where it began"
+        paths.append(values[:, [0, 2, 3]])
+    assert torch.equal(*paths)
+
+
+def test_values_may_be_of_another_precision_than_parameters():
+    x = torch.nn.Parameter(STARTS.float())
+    _, step = stepper(lambda x: rosenbrock(x.double()), x)
+    values = [step() for _ in range(40)]
+    assert x.dtype == torch.float32 and values[-1].dtype == torch.float64
+    assert bool((values[-1] < values[0] / 100).all())

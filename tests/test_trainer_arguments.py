@@ -9,9 +9,11 @@ import pytorch_lightning as pl
 import torch
 from iagan_lightning.callbacks import BestObjective, StageStopping
 from pytorch_lightning.callbacks import (
+    BackboneFinetuning,
     BatchSizeFinder,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    ModelPruning,
     StochasticWeightAveraging,
     Timer,
 )
@@ -35,12 +37,12 @@ REFUSED_VALUES = {
     "min_steps": [1],
     "max_time": ["00:00:00:01", {"hours": 2}, timedelta(days=1)],
     "limit_train_batches": [0, 1, 0.5],
-    "overfit_batches": [2, 0.5],
+    "overfit_batches": [1, 1.0, 2, 0.5],
     "val_check_interval": [2, 0.5],
     "accumulate_grad_batches": [4],
     "gradient_clip_val": [0.1],
     "gradient_clip_algorithm": ["value"],
-    "strategy": ["ddp"],
+    "strategy": ["ddp", "ddp_fork", "ddp_notebook"],
 }
 HARMLESS_VALUES = {
     "limit_val_batches": [0, 3],
@@ -113,7 +115,8 @@ def test_the_command_line_refuses_the_same(tmp_path, tiny_weights, capsys, name)
     "callback",
     [
         Timer("00:00:10:00"), GradientAccumulationScheduler({0: 2}), StochasticWeightAveraging(1e-2),
-        BatchSizeFinder(), LearningRateFinder(),
+        BatchSizeFinder(), LearningRateFinder(), BackboneFinetuning(), ModelPruning("l1_unstructured", amount=0.5),
+        *([pl.callbacks.EMAWeightAveraging()] if hasattr(pl.callbacks, "EMAWeightAveraging") else []),
     ],
     ids=lambda callback: type(callback).__name__,
 )  # fmt: skip

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import pytorch_lightning as pl
 
 from iagan_lightning import signals
+from iagan_lightning.methods.fit import Fit
 from iagan_lightning.methods.freed_memory import keep_freed_memory
 from iagan_lightning.methods.phases import sort_callbacks
-from iagan_lightning.methods.precision import float32_in_full, unscaled
+from iagan_lightning.methods.precision import float32_in_full, unscaled, without_autocast
 from iagan_lightning.methods.test_time_module import TestTimeModule
 from iagan_lightning.methods.trainer_arguments import check_trainer
 from iagan_lightning.methods.trainers import quiet_trainer
@@ -25,39 +26,48 @@ def adapt(module: Module, trainer: pl.Trainer) -> Module:
     """Make all fits of a module that has begun, on one Trainer, each one epoch of its steps.
 
     ``global_step`` goes on through all; the optimiser is fresh in each. Callbacks act in the order of their phases. The
-    Trainer works on one device: gradients of different images must never be averaged. Meanwhile float32 is float32 on
-    a GPU, not TF32.
+    Trainer works on one device: gradients of different images must never be averaged. Its precision is that of the
+    fits, whatever autocast is around; meanwhile float32 is float32 on a GPU, not TF32.
+
+    In the end the module is its last result: ``module()`` makes that picture, up to the Trainer's precision.
 
     Raises:
-        ValueError: for a module that has no measurements yet, for a Trainer with arguments that cannot mean anything
-            here or with a precision that would round the variables, and for a fit in which nothing was evaluated.
+        ValueError: for a module that has no measurements yet or was cast to half precision, for a Trainer with
+            arguments that cannot mean anything here or with a precision that would round the variables, and for a fit
+            in which nothing was evaluated.
     """
     if not module.fits or module.operator is None:  # as it comes from a checkpoint
         raise ValueError(f"{type(module).__name__} has no measurements yet: call begin(y, A) first")
     check_trainer(trainer)
     keep_freed_memory()
     sort_callbacks(trainer.callbacks)  # type: ignore[attr-defined]  # set by Lightning, untyped
-    for fit in module.fits:
-        release(trainer)  # what the fit before it held
-        module.enter(fit.name)
-        trainer.fit_loop.max_epochs = trainer.current_epoch + 1
-        try:
-            with warnings.catch_warnings(), float32_in_full(), unscaled(trainer, fit.settings):
-                # The generator stays in evaluation mode on purpose: no image may see another's statistics.
-                warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode at the start of training")
-                # https://github.com/Lightning-AI/pytorch-lightning/issues/21326: Lightning with newer PyTorch
-                warnings.filterwarnings("ignore", message=".isinstance.treespec, LeafSpec.. is deprecated")
-                if not module.is_first:  # checkpoints of the fits before it
-                    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-                trainer.fit(module, train_dataloaders=range(fit.settings.steps))
-        except SystemExit as stop:  # what Lightning makes of Ctrl-C, and of SIGTERM
-            if isinstance(stop.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from stop
-            pass_on_sigterm(trainer)
-            raise
-        pass_on_sigterm(trainer)
-        module.require_evaluation()
+    with without_autocast(trainer.strategy.root_device), float32_in_full():
+        for fit in module.fits:
+            _make(module, trainer, fit)
     return module
+
+
+def _make(module: TestTimeModule, trainer: pl.Trainer, fit: Fit) -> None:
+    """Make one fit."""
+    release(trainer)  # what the fit before it held
+    module.enter(fit.name)
+    trainer.fit_loop.max_epochs = trainer.current_epoch + 1
+    try:
+        with warnings.catch_warnings(), unscaled(trainer, fit.settings):
+            # The generator stays in evaluation mode on purpose: no image may see another's statistics.
+            warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode at the start of training")
+            # https://github.com/Lightning-AI/pytorch-lightning/issues/21326: Lightning with newer PyTorch
+            warnings.filterwarnings("ignore", message=".isinstance.treespec, LeafSpec.. is deprecated")
+            if not module.is_first:  # checkpoints of the fits before it
+                warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+            trainer.fit(module, train_dataloaders=range(fit.settings.steps))
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C, and of SIGTERM
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from stop
+        pass_on_sigterm(trainer)
+        raise
+    pass_on_sigterm(trainer)
+    module.require_evaluation()
 
 
 def adapt_alone(module: Module, **arguments: Any) -> Module:

@@ -31,11 +31,13 @@ def store(module: TestTimeModule, checkpoint: dict[str, Any]) -> None:
     of the module becomes this iterate's.
     """
     iterate = module.kept.get(module.stage) or module.best or module.last_iterate()
+    ended = module.stage in module.kept  # then of several starts one is left
+    centre = getattr(module, "_centre", None)
     checkpoint["iterate"] = {
         "fit": module.stage, "space": module.current.space, "objective": iterate.objective, "misfit": iterate.misfit,
         "z": iterate.z, "weights": dict(zip(module.adapted, iterate.weights, strict=True)),
     }  # fmt: skip
-    if len(iterate.z) == len(module.active):
+    if ended or len(iterate.z) == len(module.active):
         state = checkpoint["state_dict"]
         tensors = {"z": iterate.z, **{f"weights.{i}": w for i, w in enumerate(iterate.weights)}}
         state.update({key: value.detach().clone() for key, value in tensors.items() if key in state})
@@ -51,13 +53,13 @@ def store(module: TestTimeModule, checkpoint: dict[str, Any]) -> None:
         "given": _plain(getattr(module, "given", None)),
         "fits": [{**asdict(fit), "adapts": [n for n in names if fit.adapts(n)]} for fit in module.fits],
         "fit": module.stage,
-        "starts": module.starts,
+        "starts": 1 if ended else module.starts,
         "y": module.y,
         "noise_std": module.noise_std,
         "kept": {fit: {**vars(kept), "weights": list(kept.weights)} for fit, kept in module.kept.items()},
         "adapted": module._adapted,
         "carried": module._carried,
-        "centre": getattr(module, "_centre", None),
+        "centre": centre[module._started] if ended and module.starts > 1 and centre is not None else centre,
         "trainable": names,
         "encoder": encoder.stored() if isinstance(encoder, Encoder) else None,
     }
@@ -90,6 +92,7 @@ def restore(module: TestTimeModule, checkpoint: Mapping[str, Any]) -> None:
     module.register_buffer("active", torch.ones(len(y) * module.starts, dtype=torch.bool), persistent=False)
     module.register_buffer("held", None, persistent=False)
     module.register_buffer("truth", None, persistent=False)
+    module.register_buffer("unit", None, persistent=False)
     module.rows, module.evaluation, module.best, module.validation, module._squares = None, None, None, None, None
 
 

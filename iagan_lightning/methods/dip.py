@@ -250,7 +250,13 @@ class DIP(TestTimeModule):
         return self.inputs.new_zeros(len(self.y) if rows is None else len(rows), 0)
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
-        """Return images ``(P, C, H, W)`` in [-1, 1], their inputs freshly jittered; one call of the network."""
+        """Return images ``(P, C, H, W)`` in [-1, 1], their inputs freshly jittered; one call of the network.
+
+        After the fit the result: an average of outputs is that of no weights.
+        """
+        if "dip" in self.kept:
+            images = self.kept["dip"].image
+            return images if rows is None else images[rows]
         inputs = self.inputs if rows is None else self.inputs[rows]
         images = call_stacked(self.network, self.stacks(rows), inputs + self.dip.jitter * self._noise(rows))
         return images.to(inputs.dtype) * 2 - 1

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from iagan_lightning.methods.settings import FitSettings
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
+HALF = (torch.float16, torch.bfloat16)
 
 
 def check_precision(precision: object) -> None:
@@ -25,6 +27,34 @@ def check_precision(precision: object) -> None:
             f"precision {precision} rounds the latents and weights that are being fitted: choose 32-true, 64-true, or "
             "bf16-mixed for half precision in the generator alone"
         )
+
+
+def check_dtypes(module: nn.Module) -> None:
+    """Raise ValueError for a module that was cast to half precision, or is around a generator that was."""
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.dtype in HALF:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{name} of {type(module).__name__} is {kind}, which would round what is fitted: call float() on the "
+                "module, or on its generator before, then begin(y, A); for half precision in the generator alone give "
+                "the Trainer precision bf16-mixed"
+            )
+
+
+@contextmanager
+def without_autocast(device: torch.device) -> Iterator[None]:
+    """Compute in the precision of the tensors on a device and on the CPU, whatever autocast is around.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16), without_autocast(torch.device("cpu")):
+        ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+        torch.float32
+    """
+    with ExitStack() as stack:
+        for kind in {"cpu", device.type}:
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 @contextmanager

@@ -25,10 +25,12 @@ from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.methods.checkpoints import make_room, restore, store
 from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, Iterate, check_plan
 from iagan_lightning.methods.inputs import seeds_of, tensor_of
+from iagan_lightning.methods.precision import check_dtypes
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.seeds import derived_seed
 from iagan_lightning.methods.settings import FitSettings
 from iagan_lightning.methods.stacking import call_stacked
+from iagan_lightning.methods.units import power
 from iagan_lightning.operators import Operator
 from iagan_lightning.operators.measurements import join_parts, likely_matter, wrong_kind
 from iagan_lightning.operators.noise import check_noise_std
@@ -51,7 +53,9 @@ class TestTimeModule(pl.LightningModule):
 
     .. math:: |y - A(x)|^2 / m + \mathrm{penalty},
 
-    summed over the images of a batch, so no image's path depends on its companions.
+    summed over the images of a batch, so no image's path depends on its companions. Where measurements are much smaller
+    or larger than pictures are, each objective is minimised in a unit of its own, for its path not to depend on the
+    scale of A.
 
     Example:
         >>> from iagan_lightning import Fit, FitSettings, reconstruct
@@ -85,6 +89,7 @@ class TestTimeModule(pl.LightningModule):
         metrics: one dictionary per image, result to metrics (filled by a callback).
         hparams: the constructor's arguments; of all fits the settings as resolved for the measurements at hand.
         energy: :math:`|y|^2 / m`, ``(B,)``: a misfit over it is a squared relative residual.
+        unit: ``(B,)`` of which objectives are minimised as multiples; None where all are 1.
         evaluation: the latest evaluation, for callbacks. Rows that are not active may be those of an earlier one.
         best: the best evaluation of the fit so far, where a callback keeps it.
         kept: the iterate that each fit with a result ended with.
@@ -98,6 +103,7 @@ class TestTimeModule(pl.LightningModule):
     z: nn.Parameter | None
     y: Tensor
     energy: Tensor
+    unit: Tensor | None
     active: Tensor
     spent: Tensor
     held: Tensor | None
@@ -227,8 +233,9 @@ class TestTimeModule(pl.LightningModule):
         if not len(self.seeds) == len(self.names) == len(y):
             raise ValueError(f"{len(y)} measurements came with {len(self.seeds)} seeds and {len(self.names)} names")
         self.register_buffer("y", y.clone(), persistent=False)
-        energy = y.abs().square().flatten(1).sum(1) / operator.num_measurements
+        energy, unit = power(y, operator.num_measurements)
         self.register_buffer("energy", energy, persistent=False)
+        self.register_buffer("unit", unit, persistent=False)
         self.register_buffer("truth", truth, persistent=False)
         self.quantisation = float(quantisation)
         self.fits = self.plan(noise_std, operator)
@@ -249,9 +256,16 @@ class TestTimeModule(pl.LightningModule):
         self.enter(self.fits[0].name)
 
     def enter(self, name: str) -> None:
-        """Set up the variables of a fit."""
+        """Set up the variables of a fit.
+
+        Raises:
+            ValueError: for a module or a generator that was cast to half precision.
+        """
         self._entered = time.perf_counter()
         self.current = next(fit for fit in self.fits if fit.name == name)
+        self.kept.pop(name, None)  # of the last time that it was made
+        check_dtypes(self)
+        self.train(self.training)  # the generator in evaluation mode, whatever has been done to it
         self.start()
         # Buffers, so that they live beside the objective and no step waits for the device.
         active = torch.ones(len(self.y) * self.starts, dtype=torch.bool)
@@ -354,6 +368,13 @@ class TestTimeModule(pl.LightningModule):
         """Name of the last fit's result: what the method is about."""
         return str(self.fits[-1].result)  # a plan whose last fit has none is refused
 
+    def train(self, mode: bool = True) -> TestTimeModule:
+        """Set the mode of the module; the generator stays as in evaluation, or images would see others' statistics."""
+        super().train(mode)
+        if self.image_shape is not None:
+            self.generator.eval()
+        return self
+
     # One evaluation ----------------------------------------------------------------------------------------------
 
     def latents(self, rows: Tensor | None = None) -> Tensor:
@@ -378,12 +399,14 @@ class TestTimeModule(pl.LightningModule):
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """Return the images at the current variables, ``(P, C, H, W)``; one generator call, whatever P is.
 
+        Under autocast too they are float32: half precision is for the generator alone.
+
         Args:
             rows: indices of the problems whose images are wanted; all by default.
         """
         space = _within(self.current.space or "z")
         images: Tensor = self._generate(self.generator, self.stacks(rows), self.latents(rows), **space)
-        return images
+        return images.to(torch.promote_types(images.dtype, torch.float32))
 
     def squares(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return the squared error of every measurement of each problem, ``(P, m)``."""
@@ -392,6 +415,8 @@ class TestTimeModule(pl.LightningModule):
         every = torch.arange(len(self.active), device=images.device) if rows is None else rows
         measured = self.operator(images)
         difference = measured - self.y[every // self.starts].to(measured.dtype)
+        if self.unit is not None:  # squares of 1e-20 are nothing in float32
+            difference = difference.abs().to(self.unit.dtype)
         squares = (difference.abs().square() if difference.is_complex() else difference.square()).flatten(1)
         self._squares = images, squares
         return squares
@@ -407,14 +432,24 @@ class TestTimeModule(pl.LightningModule):
     def penalty(self, iterate: Iterate) -> Tensor:
         r"""Return what is added to the misfit, ``(P,)``: 0, or as settings say :math:`\lambda\, \mathrm{mean}(z^2)`.
 
+        That of the settings is in the unit of the objective.
+
         A method overrides it to add a term of its own. Line searches and best iterates go by the sum of both.
 
         Args:
             iterate: of the evaluation at hand, with gradients; its ``objective`` is the misfit alone.
         """
         if self.settings.penalty == "latent":
-            return self.settings.weight * iterate.z.square().flatten(1).mean(1)
+            rows = None if len(iterate.misfit) == len(self.active) else self.rows
+            return self.in_units(self.settings.weight * iterate.z.square().flatten(1).mean(1), rows)
         return torch.zeros_like(iterate.misfit)
+
+    def in_units(self, values: Tensor, rows: Tensor | None = None, power: int = 1) -> Tensor:
+        """Return ``(P,)`` values multiplied by the units of their objectives, or by a power of those."""
+        if self.unit is None:
+            return values
+        units = self.unit.repeat_interleave(self.starts)
+        return values * (units if rows is None else units[rows]) ** power
 
     def training_step(self, batch: Any = None, batch_idx: int = 0) -> Tensor:
         """Evaluate the objective once; the batch of the data loader is only a step counter."""
@@ -446,7 +481,7 @@ class TestTimeModule(pl.LightningModule):
             [w.detach() for w in self.weights],
         )
         self.spent += self.active.unflatten(0, (len(self.y), -1)).sum(1)
-        total: Tensor = objective.sum()
+        total: Tensor = self.in_units(objective, rows, -1).sum()
         self._told = total.detach()
         if self.logged:
             self._log(objective, misfit)
@@ -506,7 +541,7 @@ class TestTimeModule(pl.LightningModule):
 
     def _values(self) -> Tensor:
         assert self.evaluation is not None
-        return self.evaluation.objective
+        return self.in_units(self.evaluation.objective, power=-1)
 
     def require_evaluation(self) -> None:
         """Raise ValueError where nothing has been evaluated in the fit at hand: where it began is no result."""
@@ -525,7 +560,7 @@ class TestTimeModule(pl.LightningModule):
 
     def keep(self, iterate: Iterate) -> None:
         """End the fit with an iterate: its best restart becomes the result, and where later fits begin."""
-        self.evaluations[self.stage] = self.spent.cpu()
+        self.evaluations[self.stage] = self.spent.to("cpu", copy=True)  # on the CPU it would be the counter itself
         self.seconds[self.stage] = time.perf_counter() - self._entered
         if self.evaluation is not None:
             finite = self.evaluation.objective.isfinite().unflatten(0, (len(self.y), -1))
@@ -534,10 +569,12 @@ class TestTimeModule(pl.LightningModule):
             return
         lowest, best = iterate.objective.nan_to_num(nan=torch.inf).unflatten(0, (len(self.y), -1)).min(1)
         if not bool(lowest.isfinite().all()):
-            raise RuntimeError(f"the objective of the {self.stage} stage is infinite or not a number")
+            names = [name for name, value in zip(self.names, lowest.tolist(), strict=True) if not math.isfinite(value)]
+            whose = f", of {', '.join(names)}" if len(lowest) > 1 else ""
+            raise RuntimeError(f"the objective of the {self.stage} stage is infinite or not a number{whose}")
         rows = best + self.starts * torch.arange(len(best), device=best.device)
         kept = iterate.map(lambda tensor: tensor[rows])
-        self.kept[self.stage] = kept
+        self.kept[self.stage], self._started = kept, rows
         self.objective[self.stage] = kept.objective.cpu()
         self.misfits[self.stage] = kept.misfit.cpu()
         self.results[self.current.result] = kept.image
@@ -559,6 +596,22 @@ class TestTimeModule(pl.LightningModule):
             self.keep(self.last_iterate())
         if self.logged and self.stage in self.kept:  # what a checkpoint of this fit holds
             self.log("objective", self.objective[self.stage].mean(), batch_size=1)
+
+    @torch.no_grad()
+    def on_fit_end(self) -> None:
+        """Leave the module as what it reports: with the variables of the result, not those of the last step."""
+        kept = self.kept.get(self.stage)
+        if kept is None:  # of a probe
+            return
+        if self.z is not None:
+            self.z = nn.Parameter(kept.z.to(self.z, copy=True), requires_grad=self.z.requires_grad)
+        for p, w in zip(self.weights, kept.weights, strict=True):
+            p.copy_(w)
+        if self.starts > 1:
+            rows = self._started
+            self.evaluation = None if self.evaluation is None else self.evaluation.map(lambda tensor: tensor[rows])
+            self._centre = None if self._centre is None else self._centre[rows]
+            self.active, self.rows, self.starts = torch.ones_like(self.active[: len(rows)]), None, 1
 
     # Checkpoints -------------------------------------------------------------------------------------------------
 

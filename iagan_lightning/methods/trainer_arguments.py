@@ -12,9 +12,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import (
+    BaseFinetuning,
     BatchSizeFinder,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    ModelPruning,
     StochasticWeightAveraging,
     Timer,
 )
@@ -67,13 +69,18 @@ IDLE: dict[str, tuple[Any, ...]] = {
     "val_check_interval": (1.0,),
     "gradient_clip_val": (0,),
 }
+_MEAN = "the mean of several iterates has no objective that anybody has seen"
 # Callbacks of Lightning that do the same.
 REFUSED_CALLBACKS: dict[type[pl.Callback], str] = {
     GradientAccumulationScheduler: REFUSED["accumulate_grad_batches"],
-    StochasticWeightAveraging: "the mean of several iterates has no objective that anybody has seen",
+    StochasticWeightAveraging: _MEAN,
     BatchSizeFinder: "an image's steps have no batch; images_per_fit says how many are adapted side by side",
     LearningRateFinder: "learning rates are settings of a fit, such as joint.lr",
+    BaseFinetuning: "which weights adapt is a setting of a fit, such as joint.frozen",
+    ModelPruning: "it would take weights away from the prior",
 }
+if hasattr(pl.callbacks, "WeightAveraging"):  # since Lightning 2.6, EMAWeightAveraging with it
+    REFUSED_CALLBACKS[pl.callbacks.WeightAveraging] = _MEAN
 
 
 def check_arguments(given: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ problem waits for another. Nothing loops over problems in Python.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -31,6 +31,14 @@ class BatchedLBFGS(Optimizer):
         max_search: evaluations after which a line search takes the best point that it saw.
         tolerance_grad: a problem ends when the largest entry of its gradient is below this.
         c1, c2: constants of the strong Wolfe conditions (Nocedal and Wright, Numerical Optimization, Eq. 3.7).
+        lr: the first trial of each line search is that many times the quasi-Newton step, as in ``torch.optim.LBFGS``;
+            one for all groups of parameters, and what schedulers change.
+
+    ``state_dict`` holds searches and history: an optimiser over the same parameters that loads it goes on bitwise.
+    Parameters may be added before the first step, not after it.
+
+    A problem whose objective or gradient is no number at its first evaluation ends there, ``finished``; later ones are
+    trials that went too far.
 
     After ``step``, parameters are the next point to evaluate, not the best one seen: keep the best from the
     evaluations (the ``BestObjective`` callback does). Problems that ended stay at their last accepted point.
@@ -61,16 +69,58 @@ class BatchedLBFGS(Optimizer):
         tolerance_grad: float = 1e-9,
         c1: float = 1e-4,
         c2: float = 0.9,
+        lr: float = 1.0,
     ) -> None:
-        super().__init__(params, {})
+        self._params: list[Tensor] = []
+        self._state: _Search | None = None
+        super().__init__(params, {"lr": lr})
         self._values = values
         self.history_size, self.max_search, self.tolerance_grad = history_size, max_search, tolerance_grad
         self.c1, self.c2 = c1, c2
-        self._params: list[Tensor] = [p for group in self.param_groups for p in group["params"]]
-        sizes = {len(p) for p in self._params}
-        if len(sizes) != 1:
-            raise ValueError(f"all parameters need the same leading size, one row per problem; sizes are {sizes}")
-        self._state: _Search | None = None
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Take further parameters, before the first step.
+
+        Raises:
+            ValueError: after it; for another number of problems, or another ``lr``, than that of the parameters so far.
+        """
+        if self._state is not None:
+            raise ValueError(
+                "BatchedLBFGS has begun, and parameters that come now have no history: make a new optimiser of all"
+            )
+        super().add_param_group(param_group)
+        params = [p for group in self.param_groups for p in group["params"]]
+        sizes, rates = {len(p) for p in params}, {float(group["lr"]) for group in self.param_groups}
+        if len(sizes) == len(rates) == 1:
+            self._params = params
+            return
+        self.param_groups.pop()
+        if len(rates) > 1:
+            raise ValueError(
+                f"all parameters are one variable of each problem, with one lr; {sorted(rates)} were given"
+            )
+        raise ValueError(f"all parameters need the same leading size, one row per problem; sizes are {sizes}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what ``torch.optim.Optimizer`` does, and as ``search`` the tensors of line searches and history."""
+        return {**super().state_dict(), "search": None if self._state is None else self._state.stored()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the optimiser of a ``state_dict`` was; the parameters themselves are loaded elsewhere.
+
+        Raises:
+            ValueError: for that of other parameters, or of another ``history_size``.
+        """
+        super().load_state_dict(state_dict)
+        self._params = [p for group in self.param_groups for p in group["params"]]
+        search = state_dict.get("search")
+        if search is None:
+            self._state = None
+            return
+        x = torch.cat([_rows(p) for p in self._params], 1)
+        fresh = _Search(x, x.new_zeros(len(x)), torch.zeros_like(x), self)
+        fresh.restore(search)
+        self._state = fresh
 
     def forget(self) -> None:
         """Let go of parameters, history and functions; the optimiser is of no use any more."""
@@ -88,8 +138,8 @@ class BatchedLBFGS(Optimizer):
             raise ValueError("BatchedLBFGS.step needs a closure that evaluates the objectives")
         with torch.enable_grad():
             result = closure()
-        values = (result if self._values is None else self._values()).detach()
         gradient = torch.cat([_rows(p.grad if p.grad is not None else torch.zeros_like(p)) for p in self._params], 1)
+        values = (result if self._values is None else self._values()).detach().to(gradient.dtype)
         if self._state is None:
             start = torch.cat([_rows(p) for p in self._params], 1)
             self._state = _Search(start, values, gradient, self)
@@ -116,7 +166,7 @@ class _Search:
         batch, n = x.shape
         self.x, self.value, self.gradient = x, value, gradient  # last accepted point
         self.every = torch.arange(batch, device=x.device)
-        self.finished = torch.zeros(batch, dtype=torch.bool, device=x.device)
+        self.finished = value.isnan() | ~gradient.isfinite().all(1)
         self.asynchronous = x.device.type != "cpu"
         # Ring buffers of curvature pairs, which slots count, and all inner products s_i.y_j and y_i.y_j.
         self.s = x.new_zeros(batch, settings.history_size, n)
@@ -138,6 +188,25 @@ class _Search:
     def point(self) -> Tensor:
         """Return the points to evaluate next; finished problems stay where they are."""
         return self.x + torch.where(self.finished, 0, self.t)[:, None] * self.direction
+
+    def stored(self) -> dict[str, Tensor]:
+        """Return all tensors that ``restore`` takes, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def restore(self, stored: Mapping[str, Tensor]) -> None:
+        """Take the tensors of another search, as they are.
+
+        Raises:
+            ValueError: for those of another problem.
+        """
+        for name, own in self.stored().items():
+            if name not in stored or stored[name].shape != own.shape:
+                given = tuple(stored[name].shape) if name in stored else "nothing"
+                raise ValueError(
+                    f"the state is that of another BatchedLBFGS: {name} is {given} in it, {tuple(own.shape)} here: "
+                    "build it with the same parameters and history_size"
+                )
+            setattr(self, name, stored[name].to(own.device, copy=True))
 
     # One evaluation --------------------------------------------------------------------------------------------
 
@@ -240,6 +309,8 @@ class _Search:
         slope = torch.where(uphill, -self.gradient.square().sum(1), slope)
         first = ~self.filled.any(1)
         t = torch.where(first, (1 / self.gradient.abs().sum(1)).clamp_max(1), torch.ones_like(slope))
+        lr = self.settings.param_groups[0]["lr"]
+        t = t if lr == 1 else t * lr
         _replace(self.direction, which, direction)
         self.slope, self.t = torch.where(which, slope, self.slope), torch.where(which, t, self.t)
         self.low_t = torch.where(which, 0, self.low_t)

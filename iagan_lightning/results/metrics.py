@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.data.images import to_8bit
+from iagan_lightning.methods.precision import without_autocast
 from iagan_lightning.operators import LinearOperator, Operator
 from iagan_lightning.results.lpips import Backbone, large_enough_for_lpips, load_lpips
 from iagan_lightning.results.registry import metric, own_metrics
 
 __all__ = ["evaluate", "metric"]
+
+WINDOW = 11  # pixels of a side of the window of SSIM
 
 
 @torch.no_grad()
@@ -29,10 +32,14 @@ def evaluate(
 
     ``residual`` is :math:`|A x - y| / |y|` before clamping, ``residual_8bit`` the same after clamping and rounding to
     8 bits, ``residual_sigma`` (with noise) :math:`|A x - y| / (2 \sigma \sqrt m)`, near 1 for the truth (for complex
-    y near :math:`\sqrt 2`). With the truth: ``mse`` and ``psnr`` [dB] on the [0, 1] scale after clamping, ``ssim``,
-    ``lpips_<backbone>``, and with :math:`e = (x - x_{true}) / 2` unclamped and :math:`P_A = A^+ A` the mean of
-    :math:`(P_A e)^2`, ``row_space_mse``, and of :math:`(e - P_A e)^2`, ``null_space_mse``; both are absent where
-    conjugate gradients cannot find A^+, and where A is not linear. Metrics of one's own (``metric``) follow.
+    y near :math:`\sqrt 2`). With the truth: ``mse`` and ``psnr`` [dB] on the [0, 1] scale after clamping, ``ssim``
+    (see ``structural_similarity``), ``lpips_<backbone>``, and with :math:`e = (x - x_{true}) / 2` unclamped and
+    :math:`P_A = A^+ A` the mean of :math:`(P_A e)^2`, ``row_space_mse``, and of :math:`(e - P_A e)^2`,
+    ``null_space_mse``; both are absent where conjugate gradients cannot find A^+, and where A is not linear. Metrics of
+    one's own (``metric``) follow.
+
+    All in float32 at least, also under autocast. An image that is not a number has metrics that are none, and changes
+    nothing for the others.
 
     Args:
         x: reconstructions ``(B, C, H, W)`` in [-1, 1].
@@ -42,22 +49,31 @@ def evaluate(
         noise_std: noise level of y on the [0, 1] scale.
         lpips: backbone of LPIPS, or ``none``.
     """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    with without_autocast(x.device):
+        columns = _columns(x, y, operator, truth, noise_std, lpips)
+    values = {name: column.cpu().double().tolist() for name, column in columns.items()}
+    return [{name: column[i] for name, column in values.items()} for i in range(len(x))]
+
+
+def _columns(
+    x: Tensor, y: Tensor, operator: Operator, truth: Tensor | None, noise_std: float, lpips: Backbone
+) -> dict[str, Tensor]:
+    """Return the metrics of a batch, ``(B,)`` each; see ``evaluate``."""
     residual = _norm(operator(x) - y)
-    shown = to_8bit(x).to(x.dtype) / 127.5 - 1
+    shown = torch.where(x.isnan(), x, to_8bit(x).to(x.dtype) / 127.5 - 1)
     columns = {"residual": residual / _norm(y), "residual_8bit": _norm(operator(shown) - y) / _norm(y)}
     if noise_std > 0:
         columns["residual_sigma"] = residual / (2 * noise_std * math.sqrt(operator.num_measurements))
     if truth is not None:
-        from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+        from torchmetrics.functional.image import peak_signal_noise_ratio
 
         truth = truth.to(x)
         a, b = ((image.clamp(-1, 1) + 1) / 2 for image in (x, truth))
         columns["mse"] = (a - b).square().flatten(1).mean(1)
         columns["psnr"] = peak_signal_noise_ratio(a, b, data_range=1.0, reduction="none", dim=(1, 2, 3))
-        if min(x.shape[-2:]) > 10:  # the standard window is 11 x 11
-            ssim = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none")
-            assert isinstance(ssim, Tensor)
-            columns["ssim"] = ssim.reshape(-1)
+        if min(x.shape[-2:]) >= WINDOW:
+            columns["ssim"] = structural_similarity(a, b)
         distance = load_lpips(lpips)
         if distance is not None and large_enough_for_lpips(tuple(x.shape[-2:])):
             columns[f"lpips_{lpips}"] = distance(x.clamp(-1, 1), truth.clamp(-1, 1))
@@ -66,9 +82,33 @@ def evaluate(
         if row_space is not None:
             columns["row_space_mse"] = row_space.square().flatten(1).mean(1)
             columns["null_space_mse"] = (error - row_space).square().flatten(1).mean(1)
-    columns |= own_metrics(x, y=y, operator=operator, truth=truth, noise_std=noise_std)
-    values = {name: column.double().tolist() for name, column in columns.items()}
-    return [{name: column[i] for name, column in values.items()} for i in range(len(x))]
+    return columns | own_metrics(x, y=y, operator=operator, truth=truth, noise_std=noise_std)
+
+
+def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
+    r"""Return the mean structural similarity of two batches of images in [0, 1], ``(B,)``.
+
+    The published definition: Gaussian windows of 11 x 11 pixels and standard deviation 1.5, those that lie wholly
+    within the picture, each channel by itself, :math:`K_1 = 0.01`, :math:`K_2 = 0.03`. It is scikit-image's
+    (``gaussian_weights=True, use_sample_covariance=False``) and that of torchmetrics up to 1.4; from 1.5.2 on
+    torchmetrics also takes the mean over windows that reach beyond the border, into the picture's reflection.
+
+    Args:
+        a, b: ``(B, C, H, W)``, height and width at least 11.
+
+    Source: Wang, Bovik, Sheikh and Simoncelli, Image quality assessment: from error visibility to structural
+    similarity, IEEE Transactions on Image Processing 13(4), 2004.
+
+    Example:
+        >>> x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        >>> structural_similarity(x, x).tolist(), structural_similarity(x, 1 - x).item() < 0
+        ([1.0], True)
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    _, each = structural_similarity_index_measure(a, b, data_range=1.0, reduction="none", return_full_image=True)
+    border = WINDOW // 2
+    return each[..., border:-border, border:-border].flatten(1).mean(1)
 
 
 def evaluate_all(
@@ -107,13 +147,18 @@ def outside(x: Tensor) -> Tensor:
 
 
 def _project(operator: Operator, error: Tensor) -> Tensor | None:
-    """Return :math:`A^+ A e`, None where it is out of reach."""
+    """Return :math:`A^+ A e`, None where it is out of reach; of an error that is not finite no number."""
     if not isinstance(operator, LinearOperator):
         return None
-    try:
-        return operator.pseudo_inverse(operator(error))
-    except RuntimeError:  # an ill-conditioned operator without a pseudo-inverse of its own
-        return None
+    finite = error.isfinite().flatten(1).all(1)
+    projected = torch.full_like(error, torch.nan)
+    if bool(finite.any()):
+        try:
+            found = operator.pseudo_inverse(operator(error[finite]))
+        except RuntimeError:  # an ill-conditioned operator without a pseudo-inverse of its own
+            return None
+        projected[finite] = found.to(error.dtype)
+    return projected
 
 
 def _norm(x: Tensor) -> Tensor:
