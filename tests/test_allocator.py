@@ -1,5 +1,6 @@
 """Memory that is kept between evaluations: seen in page faults of real processes."""
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -46,3 +47,32 @@ def test_own_settings_of_a_process_are_respected() -> None:
     """Who sets a variable of malloc knows better."""
     many, kept, still = faults(MALLOC_ARENA_MAX="2")
     assert not kept and still > many / 2
+
+
+SURPLUS = """
+import torch
+from iagan_lightning.methods.freed_memory import keep_freed_memory, return_surplus
+torch.set_num_threads(1)
+def resident():
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmRSS"))
+    return int(line.split()[1]) >> 10
+keep_freed_memory()
+def freed(count):
+    features = [torch.ones(1 << 22) for _ in range(count)]
+    in_between = features[count // 2]
+    del features
+    before = resident()
+    return return_surplus(), before - resident(), float(in_between.mean())
+print(*freed(20), *freed(90))
+"""
+
+
+def test_more_than_a_gib_of_freed_memory_goes_back() -> None:
+    """Also from below what is still in use; less than that is kept."""
+    if not hasattr(ctypes.CDLL(None), "mallinfo2"):
+        pytest.skip("glibc before 2.33")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", SURPLUS]
+    words = subprocess.run(command, env=inherited, capture_output=True, text=True, check=True).stdout.split()
+    assert words[:3] == ["False", "0", "1.0"]
+    assert words[3] == "True" and int(words[4]) > 1300 and words[5] == "1.0"  # of 90 times 16 MiB

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 
 from iagan_lightning import signals
 from iagan_lightning.methods.fit import Fit
-from iagan_lightning.methods.freed_memory import keep_freed_memory
+from iagan_lightning.methods.freed_memory import keep_freed_memory, return_surplus
 from iagan_lightning.methods.phases import sort_callbacks
 from iagan_lightning.methods.precision import float32_in_full, unscaled, without_autocast
 from iagan_lightning.methods.test_time_module import TestTimeModule
@@ -77,6 +77,7 @@ def adapt_alone(module: Module, **arguments: Any) -> Module:
         return adapt(module, trainer)
     finally:
         release(trainer)
+        return_surplus()
 
 
 def release(trainer: pl.Trainer) -> None:

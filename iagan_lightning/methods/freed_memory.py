@@ -10,6 +10,12 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
 KEPT = 1 << 30  # bytes
 
 
+class _Usage(ctypes.Structure):
+    """What glibc's mallinfo2 tells of the heap: ten sizes, of which the ninth is what is free within it, in bytes."""
+
+    _fields_ = (("others", ctypes.c_size_t * 8), ("free", ctypes.c_size_t), ("top", ctypes.c_size_t))
+
+
 @cache
 def keep_freed_memory() -> bool:
     """Let glibc keep up to a GiB of freed memory in this process; return whether it does.
@@ -27,3 +33,20 @@ def keep_freed_memory() -> bool:
         return False
     # A threshold of our own ends glibc's own adjusting, so both are needed.
     return bool(mallopt(MMAP_THRESHOLD, KEPT)) and bool(mallopt(TRIM_THRESHOLD, KEPT))
+
+
+def return_surplus() -> bool:
+    """Hand freed memory back to the system where it is more than a GiB; return whether any was.
+
+    What an image of 1024 pixels frees is more than that, and lies in pieces: among them the next image no longer finds
+    room for its own largest, so that half a GiB was added with each image. For smaller ones this is one question.
+    """
+    if not keep_freed_memory():
+        return False
+    glibc = ctypes.CDLL(None)
+    try:
+        usage = glibc.mallinfo2  # since glibc 2.33
+    except AttributeError:
+        return False
+    usage.restype = _Usage
+    return usage().free > KEPT and bool(glibc.malloc_trim(0))
