@@ -75,7 +75,7 @@ def test_files_on_disk(command, pictures, tmp_path, capsys):
         content = record(out, name)
         assert (content["version"], content["result"]) == (2, "iagan")
         assert set(content) == {
-            "version", "result", "offered", "misfit",
+            "version", "result", "offered", "misfit", "space",
             "image", "seed", "operator", "noise_std", "quantisation", "preset", "device", "seconds", "evaluations",
             "objective", "methods", "inputs",
         }  # fmt: skip
