@@ -9,7 +9,7 @@ from typing import Literal
 from iagan_lightning.generators import finer_weights, full_resolution_weights
 from iagan_lightning.methods.csgm import CSGM
 from iagan_lightning.methods.fit import ENCODER, MEAN, Fit, Init, everything
-from iagan_lightning.methods.presets import Preset, before_weights
+from iagan_lightning.methods.presets import BEFORE_WEIGHTS, Preset
 from iagan_lightning.methods.settings import Frozen, Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike
 
@@ -83,7 +83,7 @@ class IAGAN(CSGM):
             init = ENCODER
         elif (self.space, init) != ("w", MEAN):
             return latent
-        steps = self.given["latent"].steps or before_weights(init, self.generator.image_shape[1])
+        steps = self.given["latent"].steps or BEFORE_WEIGHTS[init]
         return replace(latent, init=init, settings=replace(latent.settings, steps=steps))
 
     def joint_fits(self, init: str, space: str = "z") -> list[Fit]:

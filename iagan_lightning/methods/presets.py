@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from iagan_lightning.generators.base import Schedule
-from iagan_lightning.methods.fit import ENCODER
+from iagan_lightning.methods.fit import ENCODER, MEAN
 from iagan_lightning.methods.settings import FitSettings, Stage, stated
 
 Preset = Literal["fast", "paper"]
@@ -50,6 +50,9 @@ FAST_NOISY: dict[Kind, Stage] = {
 # objective is a picture nearer to the truth, and in LPIPS; at 512 and less it is nearer, but duller.
 LARGE = 1024
 FAST_LARGE = Stage("lbfgs", 60, history=10, decrease=15.0)
+# Evaluations of the latent after which the weights may as well adapt too, by where its search begins. Found with
+# benchmarks/starts.py and style_preset.py; with CSGM, whose result it is, the search goes on.
+BEFORE_WEIGHTS = {ENCODER: 10, MEAN: 25}
 STYLE: tuple[Schedule, ...] = ("style", "style-equalised")
 # Style generators: what differs from the above. Found with benchmarks/style_preset.py.
 FAST_STYLE: dict[Kind, Stage] = {
@@ -70,20 +73,6 @@ def searched_space(schedule: Schedule, preset: Preset) -> str:
         ('w', 'z', 'z')
     """
     return "w" if schedule in STYLE and preset == "fast" else "z"
-
-
-def before_weights(init: str, height: int) -> int:
-    """Return after how many evaluations of a latent whose search begins there the weights may as well adapt too.
-
-    Found with benchmarks/starts.py and style_preset.py. With CSGM, whose result it is, the search goes on.
-
-    Example:
-        >>> before_weights("encoder", 128), before_weights("mean", 128), before_weights("mean", 1024)
-        (10, 25, 40)
-    """
-    if init == ENCODER:
-        return 10
-    return 25 if height < LARGE else 40
 
 
 def resolve(
