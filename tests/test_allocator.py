@@ -28,12 +28,17 @@ print(faults(), keep_freed_memory(), faults())
 """
 
 
+def printed(code: str, **environment: str) -> list[str]:
+    """Return the words that a process prints which has these settings of malloc, and no others."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", code]
+    output = subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, check=True)
+    return output.stdout.split()
+
+
 def faults(**environment: str) -> tuple[int, bool, int]:
     """Return page faults of twenty rounds of 48 MiB: where all freed memory is returned, and after keeping it."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    command = [sys.executable, "-c", FAULTS]
-    output = subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, check=True)
-    many, kept, few = output.stdout.split()
+    many, kept, few = printed(FAULTS, **environment)
     return int(many), kept == "True", int(few)
 
 
@@ -71,8 +76,6 @@ def test_more_than_a_gib_of_freed_memory_goes_back() -> None:
     """Also from below what is still in use; less than that is kept."""
     if not hasattr(ctypes.CDLL(None), "mallinfo2"):
         pytest.skip("glibc before 2.33")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    command = [sys.executable, "-c", SURPLUS]
-    words = subprocess.run(command, env=inherited, capture_output=True, text=True, check=True).stdout.split()
+    words = printed(SURPLUS)
     assert words[:3] == ["False", "0", "1.0"]
     assert words[3] == "True" and int(words[4]) > 1300 and words[5] == "1.0"  # of 90 times 16 MiB

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from iagan_lightning.methods.settings import FitSettings
+from iagan_lightning.operators.modes import in_autocast
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
 HALF = (torch.float16, torch.bfloat16)
@@ -52,7 +53,7 @@ def without_autocast(device: torch.device) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for kind in {"cpu", device.type}:
-            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            if in_autocast(torch.device(kind)):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         yield
 

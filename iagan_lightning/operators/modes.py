@@ -49,6 +49,17 @@ def has_values(tensor: Tensor) -> bool:
     return not isinstance(tensor, FakeTensor) and tensor.device.type != "meta"
 
 
+def in_autocast(device: torch.device) -> bool:
+    """Return whether operations on a device would be autocast.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     in_autocast(torch.device("cpu"))
+        True
+    """
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
 def has_float64(device: torch.device) -> bool:
     """Return whether a device has float64 (Apple's, for one, has not).
 

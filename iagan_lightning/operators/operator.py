@@ -17,6 +17,7 @@ from iagan_lightning.operators.modes import (
     cast,
     has_float64,
     has_values,
+    in_autocast,
     in_transform,
     may_keep,
     ordinary,
@@ -46,10 +47,9 @@ def exact(method: Callable[..., Any]) -> Callable[..., Any]:
             self._refresh()
         if first and given.ndim and not given.shape[0]:
             return _nothing(self._check_measurement(given), self.image_shape)
-        kind = given.device.type
-        if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        if not in_autocast(given.device):
             return method(self, *args, **kwargs)
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(given.device.type, enabled=False):
             return method(self, *args, **kwargs)
 
     return guarded
@@ -136,10 +136,9 @@ class Operator(nn.Module):
         if not shape[0]:
             y = _nothing(x, self.measurement_shape)
             return y.to(y.dtype.to_complex()) if self.complex_valued else y
-        kind = x.device.type
-        if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        if not in_autocast(x.device):
             return super().__call__(x)
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             return super().__call__(x)
 
     @exact
