@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -21,8 +22,8 @@ class ResultWriter(pl.Callback):
     Args:
         out: folder of the run.
         save: ``weights`` also writes ``weights.safetensors`` with the latent of each fit, ``FIT.z``, and by how much
-            the last one changed each weight, ``FIT.change.NAME``, in half precision: ``iagan rebuild`` makes the image
-            again.
+            the last one changed each weight, ``FIT.change.NAME``, in half precision, and of several views the last one
+            of each: ``iagan rebuild`` makes the image again.
         notes: what else the record of an image is to say, by its name.
     """
 
@@ -86,10 +87,13 @@ def _variables(module: TestTimeModule, index: int) -> bytes:
     """
     if module.image_shape is None:
         raise ValueError(f"save weights stores how a generator has changed; {type(module).__name__} has none")
-    last = module.fits[-1]
     tensors = {f"{stage}.z": kept.z[index].float() for stage, kept in module.kept.items()}
-    for name, adapted in module.weights_of(last.name).items():
-        prior = module.generator.get_parameter(name)
-        tensors[f"{last.name}.change.{name}"] = (adapted[index].to(prior) - prior).half()
+    ends = [fit for fit in module.fits if fit.result in module.outcomes]
+    for fit in ends:
+        for name, adapted in module.weights_of(fit.name).items():
+            prior = module.generator.get_parameter(name)
+            tensors[f"{fit.name}.change.{name}"] = (adapted[index].to(prior) - prior).half()
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    return to_safetensors(plain, metadata={"fit": last.name, "space": last.space or "z"})
+    views = {fit.name: fit.view for fit in ends}
+    about = {"fit": ends[0].name, "space": ends[0].space or "z", "views": json.dumps(views)}
+    return to_safetensors(plain, metadata=about)

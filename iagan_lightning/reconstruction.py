@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from PIL import Image
 from torch import Tensor
 
-from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping
+from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping, ViewMean
 from iagan_lightning.callbacks.notebook_progress import NotebookProgress, in_notebook
 from iagan_lightning.callbacks.result_writer import finished
 from iagan_lightning.data.measured import read_measurement
@@ -39,6 +39,7 @@ def reconstruct(
     joint: Stage | None = None,
     back_projection: bool | Literal["discrepancy", "naive"] | None = None,
     quantisation: float | None = None,
+    views: int | Sequence[str] | None = None,
     callbacks: Sequence[pl.Callback] = (),
     progress: bool = True,
     **trainer: Any,
@@ -54,7 +55,7 @@ def reconstruct(
             affair. None for a method without a generator (``method="dip"``).
         noise_std: standard deviation of e on the [0, 1] scale; 0 for exact measurements, None for noise of unknown
             level: then measurements that are held out decide how long to adapt.
-        preset: ``fast``, or ``paper`` for the published schedule.
+        preset: ``fast``; ``best``, the same in two views, averaged; ``paper``, the published schedule.
         seed: image i starts from seed + i.
         method: ``iagan``, ``csgm``, ``ilo``, ``dip``, one that another package registers, or a class.
         latent, joint: settings that replace those of the preset.
@@ -63,6 +64,8 @@ def reconstruct(
             reconstruction in place of A^+.
         quantisation: standard deviation of the rounding of y on the [0, 1] scale, ``1 / 255 / 12**0.5`` for 8 bits;
             by default that of the picture, where y is one, and 0 otherwise.
+        views: how many reconstructions with the generator seen otherwise (mirrored, ...) are made, or the names of the
+            views; ``iagan_mean`` is the mean of them, exact where they are. None for as many as the preset has.
         callbacks: further Lightning callbacks; they see every evaluation of the objective.
         progress: in a notebook, show a line that tells how far it is.
         **trainer: arguments of ``pytorch_lightning.Trainer``, for example ``accelerator="cpu"``.
@@ -96,8 +99,8 @@ def reconstruct(
     rounding = 0.0
     if isinstance(y, str | os.PathLike | Image.Image):
         y, rounding = read_measurement(y, A)
-    module.begin(y, A, noise_std, seed, quantisation=rounding if quantisation is None else quantisation)
-    ours: list[pl.Callback] = [BestObjective(), StageStopping(), BackProjection(back_projection)]
+    module.begin(y, A, noise_std, seed, quantisation=rounding if quantisation is None else quantisation, views=views)
+    ours: list[pl.Callback] = [BestObjective(), StageStopping(), BackProjection(back_projection), ViewMean()]
     if progress and in_notebook():
         ours.append(NotebookProgress())
     with quiet_lightning():

@@ -13,7 +13,10 @@ import yaml
 from iagan_lightning.commands.options import Option
 from iagan_lightning.commands.pages import text_of
 
-ORDER = ("noise_std", "data", "operator", "model", "back_projection", "dip", "dip_settings", "seed_everything", "steps")
+ORDER = (
+    "noise_std", "data", "operator", "model", "views", "back_projection", "dip", "dip_settings", "seed_everything",
+    "steps",
+)  # fmt: skip
 TITLES = {
     "data": "data: the pictures",
     "operator": "operator: how they are measured",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +19,15 @@ from iagan_lightning.commands.configs import read_config
 from iagan_lightning.commands.messages import for_people
 from iagan_lightning.data.images import to_pillow
 from iagan_lightning.generators import Generator, load_generator
+from iagan_lightning.methods.views import IDENTITY, VIEWS
 from iagan_lightning.results.files import read_json, write_picture, write_tensors
 from iagan_lightning.runs.fingerprint import fingerprint
 
 
 @torch.no_grad()
 def rebuild(path: str | os.PathLike[str], generator: Generator) -> Tensor:
-    r"""Return :math:`G_{\theta + \Delta}(z)`, the image of the last fit, ``(1, C, H, W)`` in [-1, 1].
+    r"""Return :math:`G_{\theta + \Delta}(z)`, the image of the last fit, ``(1, C, H, W)`` in [-1, 1]; of several views
+    the mean of all.
 
     The change of the weights is stored in half precision; the image comes out within 1e-3.
 
@@ -42,6 +45,24 @@ def rebuild(path: str | os.PathLike[str], generator: Generator) -> Tensor:
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read: {error}. It is written with --save weights") from error
     fit, space = about.get("fit", "joint"), about.get("space", "z")  # files of earlier versions know these only
+    views = _views_in(about, fit, path)
+    images = [VIEWS[view].apply(_made(stored, name, space, generator, path)) for name, view in views.items()]
+    return torch.stack(images).mean(0)
+
+
+def _views_in(about: dict[str, str], fit: str, path: object) -> dict[str, str]:
+    """Return the last fit of each view, and the view."""
+    try:
+        views = dict(json.loads(about["views"])) if "views" in about else {fit: IDENTITY}
+    except (TypeError, ValueError):
+        views = {}
+    if not views or not all(view in VIEWS for view in map(str, views.values())):
+        raise ValueError(f"{path} tells of views that there are not: {about['views']}")
+    return views
+
+
+def _made(stored: dict[str, Tensor], fit: str, space: str, generator: Generator, path: object) -> Tensor:
+    """Return the image of a fit, before it is seen otherwise."""
     weights = dict(generator.named_parameters())
     shapes = {f"{fit}.change.{name}": tuple(weight.shape) for name, weight in weights.items()}
     shapes[f"{fit}.z"] = generator.spaces.get(space, ())
@@ -55,7 +76,9 @@ def rebuild(path: str | os.PathLike[str], generator: Generator) -> Tensor:
         if (key := f"{fit}.change.{name}") in stored
     }
     options = {} if space == "z" else {"space": space}
-    return functional_call(generator, adapted, stored[f"{fit}.z"][None].to(next(iter(weights.values()))), options)
+    z = stored[f"{fit}.z"][None].to(next(iter(weights.values())))
+    image: Tensor = functional_call(generator, adapted, z, options)
+    return image
 
 
 def parser() -> ArgumentParser:

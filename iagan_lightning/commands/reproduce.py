@@ -55,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--table", required=True, metavar="|".join(EXPERIMENTS), help="what to run")
     parser.add_argument("--data.root", dest="root", required=True, metavar="DIR", help="folder of true images")
     parser.add_argument("--limit", type=int, metavar="N", help="use only the first N images")
-    parser.add_argument("--preset", default="paper", metavar="paper|fast", help="paper (the default) takes hours a row")
+    parser.add_argument(
+        "--preset", default="paper", metavar="paper|fast|best", help="paper (the default) takes hours a row"
+    )
     parser.add_argument("--generator", default="began64", metavar="NAME|PATH", help="its size is that of the images")
     parser.add_argument(
         "--dataset", metavar="|".join(get_args(Dataset)), help="whose rows; CelebA-HQ from 512 pixels on by default"

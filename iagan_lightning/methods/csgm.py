@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from iagan_lightning.methods.fit import DRAW, MEAN, Fit, Init
-from iagan_lightning.methods.presets import Kind, Preset, resolve, searched_space
+from iagan_lightning.methods.presets import BEST_VIEWS, Kind, Preset, resolve, searched_space
 from iagan_lightning.methods.settings import FitSettings, Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike, TestTimeModule
 
@@ -20,7 +20,8 @@ class CSGM(TestTimeModule):
             (.safetensors, a PyTorch state dict, a pickle of NVIDIA's), either of these as weights beside settings
             (label, noise, framing), or a class_path with init_args and, for a class that is no Generator,
             latent_shape, latent_distribution and value_range; weights names its file.
-        preset: ``fast``, or ``paper`` for the published schedule. Fills what ``latent`` leaves open.
+        preset: ``fast``; ``best``, the same in two views, averaged; ``paper``, the published schedule. Fills what
+            ``latent`` leaves open.
         latent: settings of the fit.
         space: latent space of the generator that is searched, such as z, w or w+; None for w of style generators with
             ``fast``, z otherwise.
@@ -47,6 +48,7 @@ class CSGM(TestTimeModule):
     ) -> None:
         super().__init__(generator, memory_format, compile, logged)
         self.preset: Preset = preset
+        self.preset_views = BEST_VIEWS if preset == "best" else 1
         self.given: dict[Kind, Stage] = {"latent": stage_of(latent)}
         self.space = space or searched_space(self.generator.schedule, preset)
         self.generator.require_space(self.space)

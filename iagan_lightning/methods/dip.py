@@ -142,7 +142,7 @@ def resolve_dip(
         'noise'
     """
     if preset not in get_args(Preset):
-        raise ValueError(f"preset is fast or paper; {preset!r} was given")
+        raise ValueError(f"preset is {', '.join(get_args(Preset))}; {preset!r} was given")
     settings: dict[str, Any] = stated(OFFICIAL[official(operator)])
     if preset == "paper":
         settings["steps"] = official_steps(operator, noise_std)

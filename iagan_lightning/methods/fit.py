@@ -40,6 +40,7 @@ class Fit:
             earlier fit, at its result, with the weights that it ended with.
         result: name of what it ends with among the module's results; None for a probe, which leaves nothing but the
             number of its evaluations.
+        view: what is done to the generator's pictures, a name of ``methods.views.VIEWS``.
         radius: how far the latent may go from where it begins, relative to the length of that; None sets no bound.
     """
 
@@ -50,6 +51,7 @@ class Fit:
     init: str = DRAW
     result: str | None = None
     radius: float | None = None
+    view: str = "identity"
 
 
 def check_plan(fits: Sequence[Fit]) -> None:

@@ -34,7 +34,8 @@ class IAGAN(CSGM):
             (.safetensors, a PyTorch state dict, a pickle of NVIDIA's), either of these as weights beside settings
             (label, noise, framing), or a class_path with init_args and, for a class that is no Generator,
             latent_shape, latent_distribution and value_range; weights names its file. It is copied, never changed.
-        preset: ``fast``, or ``paper`` for the published schedule. Fills what ``latent`` and ``joint`` leave open.
+        preset: ``fast``; ``best``, the same in two views, averaged; ``paper``, the published schedule. Fills what
+            ``latent`` and ``joint`` leave open.
         latent, joint: settings of the two stages.
         space: latent space of the generator that is searched, such as z, w or w+; None for w of style generators with
             ``fast``, z otherwise.
@@ -76,7 +77,7 @@ class IAGAN(CSGM):
 
         In z that is with an encoder's code, which takes the place of one draw; in w of style generators in the middle.
         """
-        if self.preset != "fast" or latent.settings.restarts > 1:
+        if self.preset == "paper" or latent.settings.restarts > 1:
             return latent
         init = latent.init
         if self.space == "z" and self.init in (None, ENCODER) and self.can_encode:

@@ -21,7 +21,7 @@ class ILO(IAGAN):
 
     Args:
         generator: as for ``IAGAN``; it needs the latent space ``features-depth``.
-        preset: ``fast`` or ``paper``.
+        preset: ``fast``, ``best`` or ``paper``.
         latent, features, joint: settings of the three fits.
         space, init: what the latent stage searches, and where it begins, as for ``CSGM``.
         depth: height and width of the features; None takes those at an eighth of the image's height.

@@ -9,7 +9,7 @@ from iagan_lightning.generators.base import Schedule
 from iagan_lightning.methods.fit import ENCODER, MEAN
 from iagan_lightning.methods.settings import FitSettings, Stage, stated
 
-Preset = Literal["fast", "paper"]
+Preset = Literal["fast", "paper", "best"]
 Kind = Literal["latent", "features", "joint"]  # of fit: z is searched, inner latents are, or latents and weights
 
 # The schedules of the AAAI 2020 paper for its two generators: Adam, fixed numbers of steps, one start, no early stop.
@@ -59,6 +59,8 @@ FAST_STYLE: dict[Kind, Stage] = {
     "latent": Stage(penalty="latent", weight=0.02),
     "joint": Stage(frozen="finer", decrease=25.0),
 }
+# ``best`` is ``fast`` in so many views (methods.views), averaged.
+BEST_VIEWS = 2
 # The paper has no fit of features: its presets differ in nothing there.
 FEATURES = Stage("lbfgs", 40, history=40, stop="auto", patience=10, tolerance=0.03)
 
@@ -72,7 +74,7 @@ def searched_space(schedule: Schedule, preset: Preset) -> str:
         >>> searched_space("style", "fast"), searched_space("style", "paper"), searched_space("began", "fast")
         ('w', 'z', 'z')
     """
-    return "w" if schedule in STYLE and preset == "fast" else "z"
+    return "w" if schedule in STYLE and preset != "paper" else "z"
 
 
 def resolve(
@@ -103,7 +105,7 @@ def resolve(
         ['adam', 'lbfgs']
     """
     if preset not in get_args(Preset):
-        raise ValueError(f"preset is fast or paper; {preset!r} was given")
+        raise ValueError(f"preset is {', '.join(get_args(Preset))}; {preset!r} was given")
     if kind != "latent" and (given.restarts or 1) != 1:
         raise ValueError(f"only the latent stage has restarts; {given.restarts} were given for the {kind} stage")
     if given.stop == "held-out" and kind != "joint":
@@ -125,7 +127,7 @@ def _base(
     if kind == "features":
         return FEATURES
     published = PAPER[schedule][kind]
-    if preset == "fast":
+    if preset != "paper":
         fast = FAST[kind] if noise_std == 0 else FAST_NOISY[kind]
         fast = replace(fast, lr=published.lr, lr_weights=published.lr_weights)
         if schedule in STYLE:

@@ -31,6 +31,7 @@ from iagan_lightning.methods.seeds import derived_seed
 from iagan_lightning.methods.settings import FitSettings
 from iagan_lightning.methods.stacking import call_stacked
 from iagan_lightning.methods.units import power
+from iagan_lightning.methods.views import IDENTITY, VIEWS, seen, views_of
 from iagan_lightning.operators import Operator
 from iagan_lightning.operators.measurements import join_parts, likely_matter, wrong_kind
 from iagan_lightning.operators.noise import check_noise_std
@@ -78,7 +79,8 @@ class TestTimeModule(pl.LightningModule):
             and callbacks of its own. A fit is one epoch, so Lightning's EarlyStopping sees only its end.
 
     Attributes:
-        fits: the plan, as it was resolved for the measurements at hand.
+        fits: the plan, as it was resolved for the measurements at hand, in all views.
+        views: the names of the views.
         current: the fit at hand; ``stage`` is its name and ``settings`` are its settings.
         results: reconstructions by name, ``(B, C, H, W)`` each: those of the fits, and what callbacks add.
         objective, misfits: of each result by fit, ``(B,)``; they differ by the penalty.
@@ -109,6 +111,7 @@ class TestTimeModule(pl.LightningModule):
     held: Tensor | None
     truth: Tensor | None
     preset: Preset | None = None
+    preset_views = 1  # what ``views`` is unless told otherwise
 
     def __init__(
         self,
@@ -132,6 +135,7 @@ class TestTimeModule(pl.LightningModule):
         self.weights: nn.ParameterList = nn.ParameterList()
         self.adapted: list[str] = []
         self.fits: list[Fit] = []
+        self.views: tuple[str, ...] = (IDENTITY,)
 
     # The plan ----------------------------------------------------------------------------------------------------
 
@@ -139,16 +143,22 @@ class TestTimeModule(pl.LightningModule):
         """Return the fits to make, one after another; ``operator`` and ``noise_std`` (None: unknown) are known."""
         raise NotImplementedError(f"{type(self).__name__} does not define configure_fits")
 
-    def plan(self, noise_std: float | None, operator: Operator | None) -> list[Fit]:
-        """Return the fits for measurements of this kind.
+    def plan(
+        self, noise_std: float | None, operator: Operator | None, views: int | Sequence[str] | None = None
+    ) -> list[Fit]:
+        """Return the fits for measurements of this kind, in all views.
 
         Raises:
             ValueError: for fits that cannot be made.
         """
         self.operator = operator
         self.noise_std = None if noise_std is None else float(noise_std)
+        self.views = views_of(self.preset_views if views is None else views)
         fits = list(self.configure_fits())
         check_plan(fits)
+        fits = seen(fits, self.views)
+        if type(self).forward is not TestTimeModule.forward and any(fit.view != IDENTITY for fit in fits):
+            raise ValueError(f"{type(self).__name__} makes its pictures itself (forward): it has no other views")
         for fit in fits:
             if fit.space is not None and self.image_shape is not None:
                 self.generator.require_space(fit.space)
@@ -183,6 +193,7 @@ class TestTimeModule(pl.LightningModule):
         truth: Tensor | np.ndarray | None = None,
         names: Sequence[str] | None = None,
         quantisation: float = 0.0,
+        views: int | Sequence[str] | None = None,
     ) -> None:
         """Take new measurements and forget everything about the last ones, adapted weights included.
 
@@ -196,6 +207,8 @@ class TestTimeModule(pl.LightningModule):
             quantisation: standard deviation of the rounding of y, on the [0, 1] scale: of 8 bits 1 / 255 / sqrt(12).
                 Where ``noise_std`` is 0 it bounds how closely is fitted, and regularises the pseudo-inverse of an
                 ill-conditioned A, which amplifies it as it would noise.
+            views: how often the plan is carried out, each time with the generator seen otherwise (``methods.views``),
+                or the names of the views; None for as many as the preset has.
 
         Raises:
             ValueError: when shapes, counts or the generator's image shape do not fit together, and for values that are
@@ -238,7 +251,7 @@ class TestTimeModule(pl.LightningModule):
         self.register_buffer("unit", unit, persistent=False)
         self.register_buffer("truth", truth, persistent=False)
         self.quantisation = float(quantisation)
-        self.fits = self.plan(noise_std, operator)
+        self.fits = self.plan(noise_std, operator, views)
         settings = {fit.name: asdict(fit.settings) for fit in self.fits if fit.result is not None}
         self.save_hyperparameters({"preset": self.preset, **settings}, logger=False)
         self.results: dict[str, Tensor] = {}
@@ -332,7 +345,7 @@ class TestTimeModule(pl.LightningModule):
             ValueError: where generator or operator do not allow it.
         """
         plain = self.operator.naive(self.y)
-        z = None if plain is None else self.generator.encode(plain)
+        z = None if plain is None else self.generator.encode(VIEWS[self.current.view].undo(plain))
         if z is None or z.shape != (len(self.y), *self.generator.latent_shape):
             raise ValueError(f"the generator's encoder gives {None if z is None else tuple(z.shape)}, no latents")
         return z
@@ -364,9 +377,16 @@ class TestTimeModule(pl.LightningModule):
         return self.current is self.fits[-1]
 
     @property
+    def outcomes(self) -> list[str]:
+        """Names of the results that the plan ends with, one for each view."""
+        each = len(self.fits) // len(self.views)
+        return [str(fit.result) for fit in self.fits[each - 1 :: each]]  # a plan whose last fit has none is refused
+
+    @property
     def final(self) -> str:
-        """Name of the last fit's result: what the method is about."""
-        return str(self.fits[-1].result)  # a plan whose last fit has none is refused
+        """Name of what the method is about: the last fit's result, or the mean of all views where there is one."""
+        first = self.outcomes[0]
+        return f"{first}_mean" if f"{first}_mean" in self.results else first
 
     def train(self, mode: bool = True) -> TestTimeModule:
         """Set the mode of the module; the generator stays as in evaluation, or images would see others' statistics."""
@@ -406,7 +426,7 @@ class TestTimeModule(pl.LightningModule):
         """
         space = _within(self.current.space or "z")
         images: Tensor = self._generate(self.generator, self.stacks(rows), self.latents(rows), **space)
-        return images.to(torch.promote_types(images.dtype, torch.float32))
+        return VIEWS[self.current.view].apply(images.to(torch.promote_types(images.dtype, torch.float32)))
 
     def squares(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return the squared error of every measurement of each problem, ``(P, m)``."""

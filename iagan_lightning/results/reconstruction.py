@@ -19,7 +19,7 @@ from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.lpips import Backbone
 from iagan_lightning.results.sheet import sheet_of, stack_sheets
 
-EXPECTED = ("csgm", "csgm_bp", "iagan", "iagan_bp", "dip")  # None where they were not made
+EXPECTED = ("csgm", "csgm_bp", "iagan", "iagan_bp", "iagan_mean", "dip")  # None where they were not made
 ROWS = 8  # images that a notebook shows
 
 
@@ -28,8 +28,9 @@ class Reconstruction:
     """Results for a batch of B measurements, images in [-1, 1] on the CPU; a notebook shows them as pictures.
 
     Each result is an attribute and an item by its name. Of IAGAN: ``csgm``, the latent stage's; ``iagan``, the joint
-    stage's; ``csgm_bp`` and ``iagan_bp``, back-projected, or None; ``dip``, where the callback ``DIPBaseline`` was
-    given, or None. An item by a number is that image alone; ``repr`` is a table of the fits.
+    stage's; ``csgm_bp`` and ``iagan_bp``, back-projected, or None; ``iagan_mean``, of several views, or None; ``dip``,
+    where the callback ``DIPBaseline`` was given, or None. An item by a number is that image alone; ``repr`` is a table
+    of the fits.
 
     Attributes:
         results: images by name, ``(B, C, H, W)`` each.

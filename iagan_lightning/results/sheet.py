@@ -21,6 +21,7 @@ TITLES = {
     "ilo_bp": "ILO-BP",
     "iagan": "IAGAN",
     "iagan_bp": "IAGAN-BP",
+    "iagan_mean": "IAGAN, views",
     "dip": "DIP",
     "dip_bp": "DIP-BP",
 }

@@ -13,6 +13,7 @@ from iagan_lightning.generators.base import fingerprint
 from iagan_lightning.methods import Fit, TestTimeModule
 from iagan_lightning.methods.dip import resolve_dip
 from iagan_lightning.methods.fit import ENCODER
+from iagan_lightning.methods.views import IDENTITY
 from iagan_lightning.runs.inputs import file_hash
 from iagan_lightning.runs.run import Run
 
@@ -26,7 +27,7 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
     """
     A = run.operator(run.image_shape) if run.data.measurements is None else None
     model = run.model
-    fits = model.plan(run.noise_std, A)
+    fits = model.plan(run.noise_std, A, run.options.views)
     given = config["model"].get("init_args") or {}
     preset: Any = model.preset or "fast"
     baseline = run.options.baseline
@@ -83,6 +84,7 @@ def _recorded(fit: Fit, model: TestTimeModule) -> dict[str, Any]:
         "init": fit.init,
         "result": fit.result,
         "radius": fit.radius,
+        **({"view": fit.view} if fit.view != IDENTITY else {}),
         "adapts": hashlib.sha256(adapted.encode()).hexdigest()[:8] if adapted else None,
     }
 

@@ -22,6 +22,8 @@ class RunOptions:
         back_projection: add csgm_bp and iagan_bp, which agree with y exactly; by default where noise_std is 0.
             discrepancy: with noise too, but only as far as the noise allows. naive: always, with the plain
             reconstruction in place of A^+, as the authors' public code does; y is then only approached.
+        views: reconstructions that are averaged (iagan_mean), the generator mirrored or turned in each but
+            the first; the preset's number by default.
         dip: also reconstruct with Deep Image Prior, an untrained network. The preset paper takes its official
             steps, fast an eighth of them, called DIP (short). Compressed sensing and deblurring have no official
             settings; those of x4 super-resolution are used.
@@ -37,6 +39,7 @@ class RunOptions:
 
     noise_std: float | str = 0.0
     back_projection: bool | Literal["discrepancy", "naive"] | None = None
+    views: int | None = None
     dip: bool = False
     dip_settings: DIPSettings = DIPSettings()  # noqa: RUF009 - frozen dataclass
     lpips: Backbone = "alex"

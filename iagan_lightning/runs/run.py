@@ -27,6 +27,7 @@ from iagan_lightning.callbacks import (
     RunProgress,
     StageStopping,
     TensorBoardImages,
+    ViewMean,
 )
 from iagan_lightning.data.samples import ImageData, Measured, Sample
 from iagan_lightning.generators import Generator
@@ -296,8 +297,11 @@ class Run:
             truth=torch.cat(truths) if len(truths) == len(batch) else None,
             names=names,
             quantisation=batch[0][1].quantisation,
+            views=self.options.views,
         )
-        callbacks: list[pl.Callback] = [BestObjective(), StageStopping(), BackProjection(self.options.back_projection)]
+        callbacks: list[pl.Callback] = [
+            BestObjective(), StageStopping(), BackProjection(self.options.back_projection), ViewMean()
+        ]  # fmt: skip
         if self.options.baseline is not None:
             callbacks.append(DIPBaseline(self.options.baseline, [progress]))
         callbacks += copy.deepcopy(list(self.callbacks))  # fresh for each image, like everything else

@@ -1,0 +1,54 @@
+"""The mean of a method's views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from iagan_lightning.methods.phases import require_method
+from iagan_lightning.methods.views import VIEWS
+from iagan_lightning.results.finished import OUTSIDE
+from iagan_lightning.results.metrics import outside
+from iagan_lightning.results.sheet import TITLES
+
+
+class ViewMean(pl.Callback):
+    r"""Add the mean of all views, ``iagan_mean``, when the last fit has ended; nothing where there is one view only.
+
+    .. math:: \bar x = \frac1V \sum_v \hat x_v,
+
+    of back-projected results where there are any, so that without noise :math:`A \bar x = y` as for each of them. Where
+    back-projection has led far out of [-1, 1], as with an A^+ that amplifies errors of y, of the results themselves.
+    Of the other views only what is averaged stays among the results. It acts after ``BackProjection``.
+    """
+
+    phase = "make"
+
+    @torch.no_grad()
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Average after the last fit."""
+        module = require_method(pl_module, self)
+        if not module.is_last or len(module.views) == 1:
+            return
+        results, names = module.results, module.outcomes
+        mean = _mean(results, names)
+        projected = [f"{name}_bp" for name in names]
+        if exact := all(name in results for name in projected):
+            inside = torch.stack([outside(results[name]) <= OUTSIDE for name in projected]).all(0)  # each image's own
+            mean = torch.where(inside[:, None, None, None], _mean(results, projected), mean)
+        results[f"{names[0]}_mean"] = mean
+        module.titles[f"{names[0]}_mean"] = f"{TITLES.get(names[0], names[0])}, {len(names)} views"
+        averaged = projected if exact else names
+        for fit in module.fits:
+            if fit.view != module.fits[0].view:
+                for name in {f"{fit.result}", f"{fit.result}_bp"} - set(averaged):
+                    results.pop(name, None)
+        for view, name in zip(module.views[1:], averaged[1:], strict=True):
+            module.titles[name] = f"{TITLES.get(averaged[0], averaged[0])}, {VIEWS[view].title}"
+
+
+def _mean(results: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+    return torch.stack([results[name].float() for name in names]).mean(0)

@@ -1,0 +1,116 @@
+r"""Views: the same prior seen in a mirror, shifted or turned, each of which errs in a way of its own.
+
+A view is a fit with the generator :math:`T \circ G`; A and y are what they were. The prior knows a face and its mirror
+image equally well, but errs otherwise in each: their mean has less of the errors, and where they differ much was
+guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from iagan_lightning.methods.fit import Fit
+
+ANGLE = 4.0  # degrees; a face that is turned further is none that priors of levelled faces know
+
+
+@dataclass(frozen=True)
+class View:
+    """A transform of pictures ``(n, C, H, W)``.
+
+    Attributes:
+        apply: T.
+        undo: its inverse, up to what left the picture.
+        title: what a result of it is called, after the method.
+    """
+
+    apply: Callable[[Tensor], Tensor]
+    undo: Callable[[Tensor], Tensor]
+    title: str
+
+
+def mirrored(x: Tensor) -> Tensor:
+    """Return pictures with left and right exchanged."""
+    return x.flip(-1)
+
+
+def turned(x: Tensor, degrees: float) -> Tensor:
+    """Return pictures turned about their middle, clockwise, by bicubic interpolation; the border is continued."""
+    angle = math.radians(degrees)
+    cos, sin = math.cos(angle), math.sin(angle)
+    aspect = x.shape[-2] / x.shape[-1]
+    rows = [[cos, sin * aspect, 0.0], [-sin / aspect, cos, 0.0]]
+    grid = functional.affine_grid(torch.tensor([rows]).to(x), [1, *x.shape[1:]], align_corners=False)
+    grid = grid.expand(len(x), -1, -1, -1)
+    return functional.grid_sample(x, grid, mode="bicubic", padding_mode="border", align_corners=False)
+
+
+def _turn(degrees: float) -> Callable[[Tensor], Tensor]:
+    return partial(turned, degrees=degrees)
+
+
+IDENTITY = "identity"
+# In the order in which they are taken. The mirror gains most, and no sharpness is lost; each further view brings the
+# mean nearer to the truth, and makes it softer (docs/views.md). Shifts gain no more than turns, and what they push over
+# the border is missing.
+VIEWS: dict[str, View] = {
+    IDENTITY: View(lambda x: x, lambda x: x, "as it is"),
+    "mirror": View(mirrored, mirrored, "mirrored"),
+    "turn": View(_turn(ANGLE), _turn(-ANGLE), "turned"),
+    "mirror_turn": View(
+        lambda x: turned(mirrored(x), -ANGLE), lambda x: mirrored(turned(x, ANGLE)), "mirrored and turned"
+    ),
+}
+
+
+def seen(fits: Sequence[Fit], views: Sequence[str]) -> list[Fit]:
+    """Return a plan carried out in each of several views, one after another; those after the first have other names.
+
+    Raises:
+        ValueError: for several views of a plan that has views of its own.
+
+    Example:
+        >>> plan = [Fit("latent", result="csgm"), Fit("joint", init="latent", result="iagan")]
+        >>> for fit in seen(plan, ["identity", "mirror"])[2:]:
+        ...     print(fit.name, fit.init, fit.result, fit.view)
+        latent-mirror draw csgm_mirror mirror
+        joint-mirror latent-mirror iagan_mirror mirror
+    """
+    if len(views) > 1 and any(fit.view != IDENTITY for fit in fits):
+        raise ValueError("fits that have views of their own are made in one view: leave views out")
+    names = {fit.name for fit in fits}
+
+    def as_seen(fit: Fit, view: str) -> Fit:
+        if view == IDENTITY:
+            return fit
+        init = f"{fit.init}-{view}" if fit.init in names else fit.init
+        result = None if fit.result is None else f"{fit.result}_{view}"
+        return replace(fit, name=f"{fit.name}-{view}", init=init, result=result, view=view)
+
+    return [as_seen(fit, view) for view in views for fit in fits]
+
+
+def views_of(views: int | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of views: those given, or the first so many.
+
+    Raises:
+        ValueError: for numbers and names that there are not, and for a name twice.
+
+    Example:
+        >>> views_of(2)
+        ('identity', 'mirror')
+    """
+    if isinstance(views, int):
+        if not 1 <= views <= len(VIEWS):
+            raise ValueError(f"views is a number from 1 to {len(VIEWS)}; {views} was given")
+        return tuple(VIEWS)[:views]
+    if isinstance(views, str) or not views or len(set(views)) != len(views) or not VIEWS.keys() >= set(views):
+        raise ValueError(f"views are a number or different ones of {', '.join(VIEWS)}; {views!r} was given")
+    return tuple(views)
