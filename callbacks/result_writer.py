@@ -14,6 +14,7 @@ from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule
 from iagan_lightning.results.finished import Finished
 from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.uncertainty import kind_of
 
 
 class ResultWriter(pl.Callback):
@@ -76,6 +77,9 @@ def finished(module: TestTimeModule, index: int, notes: Mapping[str, Any] | None
         metrics=module.metrics[index] if module.metrics else {},
         titles=module.titles,
         notes=notes or {},
+        uncertainty=None if module.uncertainty is None else module.uncertainty[index].float().cpu(),
+        calibrated=module.image_shape is not None
+        and kind_of(module.operator, module.noise_std) in module.generator.calibration,
     )
 
 

@@ -98,7 +98,7 @@ class TensorBoardImages(pl.Callback):
         for index, writer in enumerate(self._writers):
             done = finished(module, index)
             record = done.record()
-            sheet = sheet_of(done.results, done.truth, done.measurement, done.metrics, done.titles, CELL, COLUMNS)
+            sheet = sheet_of(done.shown, done.truth, done.measurement, done.metrics, done.titles, CELL, COLUMNS)
             finals = {f"final/{method}/{key}": x for method, row in done.metrics.items() for key, x in row.items()}
             offered = {key: x for key, x in done.metrics.get(record["offered"], {}).items() if key in METRICS}
             spent = {"evaluations": sum(done.evaluations.values()), "seconds": sum(done.seconds.values())}

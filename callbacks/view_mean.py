@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.views import VIEWS
 from iagan_lightning.results.finished import OUTSIDE
 from iagan_lightning.results.metrics import outside
 from iagan_lightning.results.sheet import TITLES
+from iagan_lightning.results.uncertainty import TYPICAL, factor_of, kind_of, spread
 
 
 class ViewMean(pl.Callback):
@@ -22,7 +20,8 @@ class ViewMean(pl.Callback):
 
     of back-projected results where there are any, so that without noise :math:`A \bar x = y` as for each of them. Where
     back-projection has led far out of [-1, 1], as with an A^+ that amplifies errors of y, of the results themselves.
-    Of the other views only what is averaged stays among the results. It acts after ``BackProjection``.
+    Of the other views only what is averaged stays among the results. How much the views differ becomes the module's
+    ``uncertainty``. It acts after ``BackProjection``.
     """
 
     phase = "make"
@@ -34,12 +33,15 @@ class ViewMean(pl.Callback):
         if not module.is_last or len(module.views) == 1:
             return
         results, names = module.results, module.outcomes
-        mean = _mean(results, names)
+        views = torch.stack([results[name].float() for name in names])
         projected = [f"{name}_bp" for name in names]
         if exact := all(name in results for name in projected):
             inside = torch.stack([outside(results[name]) <= OUTSIDE for name in projected]).all(0)  # each image's own
-            mean = torch.where(inside[:, None, None, None], _mean(results, projected), mean)
-        results[f"{names[0]}_mean"] = mean
+            exact_views = torch.stack([results[name].float() for name in projected])
+            views = torch.where(inside[:, None, None, None], exact_views, views)
+        results[f"{names[0]}_mean"] = views.mean(0)
+        factor = module.generator.calibration.get(kind_of(module.operator, module.noise_std), TYPICAL)
+        module.uncertainty = factor_of(factor, len(views)) * spread(views)
         module.titles[f"{names[0]}_mean"] = f"{TITLES.get(names[0], names[0])}, {len(names)} views"
         averaged = projected if exact else names
         for fit in module.fits:
@@ -48,7 +50,3 @@ class ViewMean(pl.Callback):
                     results.pop(name, None)
         for view, name in zip(module.views[1:], averaged[1:], strict=True):
             module.titles[name] = f"{TITLES.get(averaged[0], averaged[0])}, {VIEWS[view].title}"
-
-
-def _mean(results: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
-    return torch.stack([results[name].float() for name in names]).mean(0)

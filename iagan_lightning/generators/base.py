@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import torch
@@ -126,6 +127,8 @@ class Generator(nn.Module):
             come from no file.
         encoder: maps pictures to latents near theirs, see ``encode``; None where nobody made one. No ``nn.Module``,
             whose parameters would become the generator's.
+        calibration: by kind of measurements, how many times larger the errors of the mean of two views are than their
+            spread (``results.uncertainty``); empty where nobody has measured it.
     """
 
     latent_shape: tuple[int, ...]
@@ -136,6 +139,7 @@ class Generator(nn.Module):
     framing: Framing | None = None
     weights: str = ""
     encoder: Callable[[Tensor], Tensor] | None = None
+    calibration: Mapping[str, float] = MappingProxyType({})
 
     def sample_latent(self, n: int, seed: int = 0) -> Tensor:
         """Return n latents from the training distribution, in PyTorch's default precision.

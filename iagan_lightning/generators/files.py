@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from iagan_lightning.generators import began, mobile_stylegan, pggan_layouts, pyramid, stylegan2_layouts
 from iagan_lightning.generators.base import Framing, Generator, WeightsError, as_numbers, fingerprint
 from iagan_lightning.generators.began import BEGAN
-from iagan_lightning.generators.catalogue import CATALOGUE, Prior, bundled_priors, cache_folder, fetch_source
+from iagan_lightning.generators.calibration import calibration_beside
+from iagan_lightning.generators.catalogue import BUNDLED, CATALOGUE, Prior, bundled_priors, cache_folder, fetch_source
 from iagan_lightning.generators.checkpoints import Found, find_network, largest_mapping
 from iagan_lightning.generators.codes import take_standard_normal
 from iagan_lightning.generators.encoder import encoder_beside
@@ -113,6 +114,7 @@ def _named(source: str | os.PathLike[str], settings: Mapping[str, Any], classes:
                 f"{{weights: {source}, label: 0}}"
             )
         generator = _cached(prior) or _fetch(prior)
+        generator.calibration = calibration_beside(BUNDLED / f"{prior.name}.safetensors", generator)
         generator.adjust(**settings)
         return generator
     if classes and prior is None and not os.path.exists(source) and names_module(str(source)):
@@ -201,6 +203,7 @@ def _from_file(path: Path, settings: Mapping[str, Any] | None = None) -> tuple[G
         generator = _from_header(header, path) if header else _recognise(found.state, path)
     _fill(generator, found.state, path)
     generator.weights, generator.encoder = str(found), encoder_beside(path, generator)
+    generator.calibration = calibration_beside(path, generator)
     if not header:
         _take_codes(generator, found, path)
     try:

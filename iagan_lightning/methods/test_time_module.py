@@ -98,6 +98,8 @@ class TestTimeModule(pl.LightningModule):
         active: ``(P,)``, False for problems that have ended.
         rows: indices of the problems that are still evaluated; None for all of them.
         validation: in a probe, ``(P,)`` misfits of the held-out measurements.
+        uncertainty: standard deviation of the error of the mean of several views, ``(B, 1, H, W)`` on the [0, 1] scale
+            (filled by a callback); None with one view.
         limit: ``(B,)`` evaluations that a probe found best; None without a probe.
     """
 
@@ -264,6 +266,7 @@ class TestTimeModule(pl.LightningModule):
         self.limit: Tensor | None = None
         self.kept: dict[str, Iterate] = {}
         self.metrics: list[dict[str, dict[str, float]]] = []
+        self.uncertainty: Tensor | None = None
         self._adapted: dict[str, list[str]] = {}  # by fit, as all that a fit ends with
         self._carried: dict[str, dict[str, Tensor]] = {}  # weights that an earlier fit adapted and this one does not
         self.enter(self.fits[0].name)

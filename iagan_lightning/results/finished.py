@@ -17,7 +17,9 @@ from iagan_lightning.results.lpips import Backbone
 from iagan_lightning.results.metrics import evaluate_all, outside
 from iagan_lightning.results.registry import about_own
 from iagan_lightning.results.sheet import sheet_of
+from iagan_lightning.results.uncertainty import coverage
 
+WHITE = 0.25  # uncertainty that is drawn white, on the [0, 1] scale
 OUTSIDE = 0.02  # share of a back-projection's values that may lie far outside [-1, 1]; up to 0.011 do where A is exact
 
 
@@ -37,6 +39,8 @@ class Finished:
         space: latent space that was searched first; None where there is none.
         truth: the true image, where it is known.
         metrics: by result.
+        uncertainty: standard deviation of the error of the mean of several views, ``(1, H, W)``, on the [0, 1] scale.
+        calibrated: whether it was measured for this prior and kind of measurements by how much errors exceed it.
         titles: what results are called where their usual titles would mislead.
         notes: what else its record is to say.
     """
@@ -61,11 +65,19 @@ class Finished:
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    uncertainty: Tensor | None = None
+    calibrated: bool = False
 
     @property
     def measurement(self) -> Tensor | None:
         """y as a picture, where it is one."""
         return drawable(self.operator.picture(self.y))
+
+    @property
+    def shown(self) -> dict[str, Tensor]:
+        """The pictures of a sheet: all results, and the uncertainty."""
+        unsure = self.uncertainty_picture
+        return self.results if unsure is None else {**self.results, "uncertainty": unsure}
 
     def with_metrics(self, lpips: Backbone = "none") -> Finished:
         """Return the same with the metrics of all results, and of the plain reconstruction ``naive``."""
@@ -95,11 +107,26 @@ class Finished:
             "objective": self.objective,
             "misfit": self.misfit,
             "methods": self.metrics,
+            **({"uncertainty": self.sureness()} if self.uncertainty is not None else {}),
             **({"broken": self.broken} if self.broken else {}),
             **self.notes,
             **({"titles": self.titles} if self.titles else {}),
             **({"about": about} if (about := about_own()) else {}),
         }
+
+    def sureness(self) -> dict[str, Any]:
+        """Return what the record says of the uncertainty: its mean, and with the truth what part of it is covered."""
+        assert self.uncertainty is not None
+        std = self.uncertainty[None]
+        known = {"mean": float(std.mean()), "calibrated": self.calibrated}
+        if self.truth is not None:
+            known["coverage"] = float(coverage(self.results[self.final][None], self.truth[None], std))
+        return known
+
+    @property
+    def uncertainty_picture(self) -> Tensor | None:
+        """The uncertainty as a picture, ``(1, H, W)`` in [-1, 1]: white is a quarter of the range, or more."""
+        return None if self.uncertainty is None else (self.uncertainty / WHITE).clamp(max=1) * 2 - 1
 
     def write(self, folder: Path, weights: bytes | None = None) -> None:
         """Write pictures, measurements and record; metrics.json comes last, its presence means that the image is done.
@@ -111,10 +138,11 @@ class Finished:
         write_tensors(folder / "measurement.pt", self.y.cpu())
         measurement, mask = self.measurement, mask_picture(getattr(self.operator, "mask", None))
         pictures = {"measurement": measurement, "mask": mask, "truth": self.truth, **self.results}
+        pictures["uncertainty"] = self.uncertainty_picture
         for name, image in pictures.items():
             if image is not None:
                 write_picture(folder / f"{name}.png", to_pillow(image))
-        sheet = sheet_of(self.results, self.truth, measurement, self.metrics, self.titles)
+        sheet = sheet_of(self.shown, self.truth, measurement, self.metrics, self.titles)
         write_picture(folder / "comparison.png", sheet)
         if weights is not None:
             write_bytes(folder / "weights.safetensors", weights)

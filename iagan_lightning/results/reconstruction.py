@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import overload
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -49,6 +50,12 @@ class Reconstruction:
     seconds: dict[str, float]
     titles: dict[str, str] = field(default_factory=dict)
     images: Sequence[Finished] = ()
+
+    @property
+    def uncertainty(self) -> Tensor | None:
+        """Standard deviation of the error of the mean of several views, ``(B, 1, H, W)`` on the [0, 1] scale."""
+        own = [image.uncertainty for image in self.images if image.uncertainty is not None]
+        return torch.stack(own) if own else None
 
     @overload
     def __getitem__(self, which: str) -> Tensor: ...

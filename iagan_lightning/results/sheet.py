@@ -24,6 +24,7 @@ TITLES = {
     "iagan_mean": "IAGAN, views",
     "dip": "DIP",
     "dip_bp": "DIP-BP",
+    "uncertainty": "uncertainty",
 }
 CELL, MARGIN = 192, 8
 

@@ -238,7 +238,7 @@ def _notes(
 def _image(folder: Path, name: str, record: dict[str, Any], page: Path, how: Embedding) -> dict[str, Any]:
     own = folder / "images" / name
     pictures = {}
-    for kind in _ordered({"truth", "measurement", *record["methods"]}):
+    for kind in _ordered({"truth", "measurement", "uncertainty", *record["methods"]}):
         path = own / f"{kind}.png"
         embedded = embed(path, how)
         if embedded is not None:
@@ -253,6 +253,7 @@ def _image(folder: Path, name: str, record: dict[str, Any], page: Path, how: Emb
         "objective": ", ".join(f"{stage} {value:.2e}" for stage, value in objective.items() if _finite(value)),
         "seconds": ", ".join(f"{s} {t:.1f}" for s, t in record.get("seconds", {}).items() if _finite(t)),
         "device": record.get("device"),
+        "uncertainty": _unsure(record.get("uncertainty")),
     }
     files = [path.name for path in sorted(own.iterdir()) if path.is_file() and not path.name.startswith(".")]
     return {
@@ -339,6 +340,15 @@ def _noise(record: dict[str, Any]) -> str:
     if level is None:
         return "of unknown level"
     return f"{level * 255:g} of 255" if level else "none"
+
+
+def _unsure(about: Any) -> str | None:
+    """Return what is said of the uncertainty, in words."""
+    if not isinstance(about, dict) or not _finite(about.get("mean")):
+        return None
+    covered = f", 90 % intervals hold {about['coverage']:.0%} of the truth" if _finite(about.get("coverage")) else ""
+    unknown = "" if about.get("calibrated") else ", not calibrated for this prior and task"
+    return f"{about['mean']:.3f} of the range in the mean{covered}{unknown}"
 
 
 def _short(operator: str, kinds: int) -> str:

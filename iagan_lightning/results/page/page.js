@@ -456,7 +456,7 @@ function compare(own) {
     lenses.push(lens);
     zoomed.push(crop);
     const whole = full(shot, titleOf(kind));
-    const comparable = kind !== "truth" && kind !== "measurement";
+    const comparable = !["truth", "measurement", "uncertainty"].includes(kind);
     fill(grid, {}, [
       el("div", { class: "title" }, titleOf(kind)),
       el("div", { class: "cell whole", ...byKey, onpointermove: (event) => { if (event.pointerType === "mouse" || event.buttons) aim(event); }, onpointerdown: aim }, whole, lens),
