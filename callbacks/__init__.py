@@ -15,6 +15,7 @@ from iagan_lightning.callbacks.progress import RunProgress
 from iagan_lightning.callbacks.result_writer import ResultWriter
 from iagan_lightning.callbacks.stage_stopping import StageStopping
 from iagan_lightning.callbacks.tensorboard import TensorBoardImages
+from iagan_lightning.callbacks.time_limit import TimeLimit
 from iagan_lightning.callbacks.view_mean import ViewMean
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "RunProgress",
     "StageStopping",
     "TensorBoardImages",
+    "TimeLimit",
     "ViewMean",
 ]

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from PIL import Image
 from torch import Tensor
 
-from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping, ViewMean
+from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping, TimeLimit, ViewMean
 from iagan_lightning.callbacks.notebook_progress import NotebookProgress, in_notebook
 from iagan_lightning.callbacks.result_writer import finished
 from iagan_lightning.data.measured import read_measurement
@@ -40,6 +40,7 @@ def reconstruct(
     back_projection: bool | Literal["discrepancy", "naive"] | None = None,
     quantisation: float | None = None,
     views: int | Sequence[str] | None = None,
+    time: float | None = None,
     callbacks: Sequence[pl.Callback] = (),
     progress: bool = True,
     **trainer: Any,
@@ -66,6 +67,7 @@ def reconstruct(
             by default that of the picture, where y is one, and 0 otherwise.
         views: how many reconstructions with the generator seen otherwise (mirrored, ...) are made, or the names of the
             views; ``iagan_mean`` is the mean of them, exact where they are. None for as many as the preset has.
+        time: seconds for all fits, in which as much is done as can be; None sets no limit.
         callbacks: further Lightning callbacks; they see every evaluation of the objective.
         progress: in a notebook, show a line that tells how far it is.
         **trainer: arguments of ``pytorch_lightning.Trainer``, for example ``accelerator="cpu"``.
@@ -101,6 +103,8 @@ def reconstruct(
         y, rounding = read_measurement(y, A)
     module.begin(y, A, noise_std, seed, quantisation=rounding if quantisation is None else quantisation, views=views)
     ours: list[pl.Callback] = [BestObjective(), StageStopping(), BackProjection(back_projection), ViewMean()]
+    if time is not None:
+        ours.append(TimeLimit(time))
     if progress and in_notebook():
         ours.append(NotebookProgress())
     with quiet_lightning():

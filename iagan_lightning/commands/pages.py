@@ -128,7 +128,7 @@ def task_page(
         f"--operator.kind {'|'.join(KINDS)}; settings of {operator}": of_operator,
         "prior": prior,
         f"method: --model {method}, one of {', '.join(about['methods'])}, or package.module.Class of your own": [
-            *own, run["views"], run["back_projection"], run["dip"], dip, SEED, *rare,
+            *own, run["views"], run["time"], run["back_projection"], run["dip"], dip, SEED, *rare,
         ],
         "output": [run[name] for name in ("out", "lpips", "save", "tensorboard", "quiet", "json")],
         "machine: Lightning's Trainer": MACHINE,

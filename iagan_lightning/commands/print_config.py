@@ -14,8 +14,8 @@ from iagan_lightning.commands.options import Option
 from iagan_lightning.commands.pages import text_of
 
 ORDER = (
-    "noise_std", "data", "operator", "model", "views", "back_projection", "dip", "dip_settings", "seed_everything",
-    "steps",
+    "noise_std", "data", "operator", "model", "views", "time", "back_projection", "dip", "dip_settings",
+    "seed_everything", "steps",
 )  # fmt: skip
 TITLES = {
     "data": "data: the pictures",

@@ -42,8 +42,10 @@ def adapt(module: Module, trainer: pl.Trainer) -> Module:
     keep_freed_memory()
     sort_callbacks(trainer.callbacks)  # type: ignore[attr-defined]  # set by Lightning, untyped
     with without_autocast(trainer.strategy.root_device), float32_in_full():
-        for fit in module.fits:
-            _make(module, trainer, fit)
+        made = 0
+        while made < len(module.fits):  # a callback may leave out views that would come too late
+            _make(module, trainer, module.fits[made])
+            made += 1
     return module
 
 

@@ -379,6 +379,12 @@ class TestTimeModule(pl.LightningModule):
         """Whether the fit at hand is the last of the plan."""
         return self.current is self.fits[-1]
 
+    def conclude(self) -> None:
+        """End the plan with the view at hand: those after it are left out."""
+        each = len(self.fits) // len(self.views)
+        self.views = self.views[: self.fits.index(self.current) // each + 1]
+        self.fits = self.fits[: each * len(self.views)]
+
     @property
     def outcomes(self) -> list[str]:
         """Names of the results that the plan ends with, one for each view."""

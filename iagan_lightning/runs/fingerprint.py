@@ -40,6 +40,7 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
         "files": dict(_files({"operator": config["operator"], "model": {**given, "generator": None}})),
         "noise_std": run.noise_std,
         "back_projection": run.options.back_projection,
+        **({} if run.options.time is None else {"time": run.options.time}),
         "dip": None if baseline is None else asdict(resolve_dip(baseline, preset, run.noise_std, A)),
         "lpips": run.options.lpips,
         "preset": model.preset,

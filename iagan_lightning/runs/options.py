@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from iagan_lightning.callbacks import TimeLimit
 from iagan_lightning.methods import DIPSettings
 from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.results.lpips import Backbone
@@ -22,8 +23,8 @@ class RunOptions:
         back_projection: add csgm_bp and iagan_bp, which agree with y exactly; by default where noise_std is 0.
             discrepancy: with noise too, but only as far as the noise allows. naive: always, with the plain
             reconstruction in place of A^+, as the authors' public code does; y is then only approached.
-        views: reconstructions that are averaged (iagan_mean), the generator mirrored or turned in each but
-            the first; the preset's number by default.
+        views: 1 to 4 reconstructions to average: as it is, mirrored, turned; by default as many as the preset has.
+        time: seconds for the fits of an image, at most.
         dip: also reconstruct with Deep Image Prior, an untrained network. The preset paper takes its official
             steps, fast an eighth of them, called DIP (short). Compressed sensing and deblurring have no official
             settings; those of x4 super-resolution are used.
@@ -40,6 +41,7 @@ class RunOptions:
     noise_std: float | str = 0.0
     back_projection: bool | Literal["discrepancy", "naive"] | None = None
     views: int | None = None
+    time: float | None = None
     dip: bool = False
     dip_settings: DIPSettings = DIPSettings()  # noqa: RUF009 - frozen dataclass
     lpips: Backbone = "alex"
@@ -52,6 +54,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.tensorboard < 0:
             raise ValueError(f"tensorboard is a number of images, 0 or more; {self.tensorboard} was given")
+        if self.time is not None:
+            TimeLimit(self.time)
 
     @property
     def level(self) -> float | None:

@@ -27,6 +27,7 @@ from iagan_lightning.callbacks import (
     RunProgress,
     StageStopping,
     TensorBoardImages,
+    TimeLimit,
     ViewMean,
 )
 from iagan_lightning.data.samples import ImageData, Measured, Sample
@@ -302,6 +303,8 @@ class Run:
         callbacks: list[pl.Callback] = [
             BestObjective(), StageStopping(), BackProjection(self.options.back_projection), ViewMean()
         ]  # fmt: skip
+        if self.options.time is not None:
+            callbacks.append(TimeLimit(self.options.time))
         if self.options.baseline is not None:
             callbacks.append(DIPBaseline(self.options.baseline, [progress]))
         callbacks += copy.deepcopy(list(self.callbacks))  # fresh for each image, like everything else
