@@ -396,9 +396,9 @@ def test_gaussian_entries():
     assert not torch.equal(entries, GaussianSensing((3, 32, 32), ratio=0.2, seed=8).get_buffer("matrix").double())
 
 
-@pytest.mark.parametrize("ratio", [0.122, 0.61, 0.9])
-def test_float32_residual_of_gaussian_back_projection(ratio):
-    A = GaussianSensing((3, 24, 24), ratio=ratio)
+@pytest.mark.parametrize(("ratio", "size"), [(0.122, 24), (0.61, 24), (0.9, 24), (0.122, 64)])
+def test_float32_residual_of_gaussian_back_projection(ratio, size):
+    A = GaussianSensing((3, size, size), ratio=ratio)
     y = A(images(A, dtype=torch.float32))
     bp = A.back_project(images(A, dtype=torch.float32), y)
     assert (A(bp) - y).norm() < 1e-6 * y.norm()

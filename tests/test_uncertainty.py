@@ -36,12 +36,23 @@ def test_the_spread_is_the_standard_deviation_of_independent_views() -> None:
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 40), (8, 8), (3, 5), (256, 256)])
 def test_the_window_neither_adds_nor_moves_anything(height: int, width: int) -> None:
     views = torch.zeros(2, 1, 1, height, width)
+    views[1] = 1e-4  # open everywhere
     views[1, ..., height // 2, width // 2] = 1.0
     variance = spread(views).square() - FLOOR**2
     assert math.isclose(variance.sum().item(), 1 / 8, rel_tol=0.05 if min(height, width) > 8 else 0.5)
     assert variance.flatten().argmax().item() == height // 2 * width + width // 2
     wide = (variance[0, 0, height // 2] > 0.01 * variance.max()).sum().item()
     assert wide <= max(3, 2 * math.ceil(3.1 * 1.5 / 64 * height) + 1)
+
+
+def test_known_pixels_are_known_and_dilute_nothing() -> None:
+    """Half of the pixels are measured, as in inpainting: the others are as unsure as if all of them were open."""
+    views = 0.4 * normal(64, 1, 3, 32, 32)
+    known = torch.rand(32, 32, generator=torch.Generator().manual_seed(1)) < 0.5
+    views[..., known] = 0.7
+    std = spread(views)[0, 0]
+    torch.testing.assert_close(std[known], torch.full_like(std[known], FLOOR))
+    assert math.isclose(std[~known].mean().item(), math.hypot(0.2, FLOOR), rel_tol=0.02)
 
 
 def test_each_picture_has_its_own() -> None:

@@ -17,6 +17,7 @@ from iagan_lightning.operators import Operator
 
 SMOOTHING = 1.5 / 64  # standard deviation of the window, relative to the picture's height: errors come in patches
 FLOOR = 0.005  # views may agree by chance, on the [0, 1] scale
+KNOWN = 1e-5  # views that differ by less do so by rounding
 TYPICAL = 2.0  # of the factors of all priors and kinds that were measured
 NINETY = 1.6449  # 90 % of a normal distribution lie within so many standard deviations
 
@@ -24,9 +25,9 @@ NINETY = 1.6449  # 90 % of a normal distribution lie within so many standard dev
 def spread(views: Tensor) -> Tensor:
     r"""Return by how much views of a picture differ, ``(B, 1, H, W)`` on the [0, 1] scale.
 
-    .. math:: s = \sqrt{g * \tfrac1C \sum_c \mathrm{var}_v(x_v / 2) + 0.005^2},
+    .. math:: s = \sqrt{\frac{g * v}{g * m}\, m + 0.005^2}, \quad v = \tfrac1C \sum_c \mathrm{var}_v(x_v / 2),
 
-    g a Gaussian window, the variance unbiased.
+    g a Gaussian window, the variance unbiased, m 1 where views differ at all and 0 where y tells the pixel itself.
 
     Args:
         views: ``(V, B, C, H, W)`` in [-1, 1], V at least 2.
@@ -37,7 +38,9 @@ def spread(views: Tensor) -> Tensor:
         0.0708...
     """
     variance = (views / 2).var(0).mean(1, keepdim=True)
-    return (_smoothed(variance) + FLOOR**2).sqrt()
+    open_ = (variance > KNOWN**2).to(variance)
+    smooth = _smoothed(variance * open_) / _smoothed(open_).clamp(min=1e-6)
+    return (smooth * open_ + FLOOR**2).sqrt()
 
 
 def factor_of(factor: float, views: int) -> float:
