@@ -267,7 +267,8 @@ def networks(weights: Sequence[str]) -> dict[str, Method]:
         try:
             network = kind(pretrained=path).eval() if Path(path).is_file() else None
         except (RuntimeError, UnpicklingError, AttributeError, TypeError) as error:
-            raise ValueError(f"{path} does not hold deepinv's {kind.__name__}: {str(error).splitlines()[0]}") from error
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{path} does not hold deepinv's {kind.__name__}: {reason}") from error
         if network is None:  # deepinv would take some other words for something to fetch
             raise ValueError(f"no such file: {path}, given for {name}")
         methods |= {title: partial(run, network.requires_grad_(False)) for title, run in uses.items()}
