@@ -190,10 +190,14 @@ def tv_prior() -> Any:
 
 
 def wavelet_prior() -> Any:
-    """Return the l1 norm of Daubechies wavelets over three levels."""
+    """Return the l1 norm of Daubechies wavelets over three levels.
+
+    Continued by reflection: with deepinv's zeros an even grey has coefficients along the border, and where the mean is
+    not measured (Fourier) pictures drift to black.
+    """
     from deepinv.optim import WaveletPrior
 
-    return WaveletPrior(level=3, wv="db4")
+    return WaveletPrior(level=3, wv="db4", mode="symmetric")
 
 
 def dip(problem: Problem, y: Tensor, seed: int, steps: float) -> Tensor:

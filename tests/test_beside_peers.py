@@ -198,13 +198,25 @@ def test_strengths_reach_what_they_are_for(peers, pictures, kind):
         pytest.importorskip("ptwt", reason="needs ptwt: pip install '.[test]'")
     prior, denoise = {
         "TV": (peers.tv_prior, lambda u: TVDenoiser(n_it_max=3000, crit=1e-9)(u, ths=0.05)),
-        "wavelets": (peers.wavelet_prior, lambda u: WaveletDenoiser(level=3, wv="db4")(u, ths=0.05)),
+        "wavelets": (peers.wavelet_prior, lambda u: WaveletDenoiser(level=3, wv="db4", mode="symmetric")(u, ths=0.05)),
     }[kind]
     y = flat(pictures[:1]).reshape(1, *SHAPE).float()
     u = (peers.proximal(prior, peers.Problem(Identity(SHAPE), 0.1), y, 0, {"TV": 0.05, "wavelets": 0.5}[kind]) + 1) / 2
     expected = denoise((y + 1) / 2)
     assert (expected - (y + 1) / 2).abs().max() > 0.03
     assert torch.allclose(u, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["tv_prior", "wavelet_prior"])
+def test_an_even_grey_costs_nothing(peers, kind):
+    """What is not measured (here every other pixel) is as grey as what is, and does not drift to black."""
+    if kind == "wavelet_prior":
+        pytest.importorskip("ptwt", reason="needs ptwt: pip install '.[test]'")
+    grey = torch.full((1, *SHAPE), 0.4)
+    for noise_std in (0.0, 0.1):
+        problem = peers.Problem(Inpainting(SHAPE, ratio=0.9), noise_std)
+        x = peers.proximal(getattr(peers, kind), problem, problem.A(grey), 0, 1.0)
+        assert torch.allclose(x, grey, atol=0.02)
 
 
 @pytest.mark.parametrize(
