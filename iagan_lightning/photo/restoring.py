@@ -1,0 +1,199 @@
+"""A photograph restored: enlarged in agreement with its pixels, its faces reconstructed and put back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iagan_lightning.data.faces import Face
+from iagan_lightning.data.framing import frame_of
+from iagan_lightning.generators import CATALOGUE, Generator
+from iagan_lightning.operators.noise import check_noise_std
+from iagan_lightning.photo.enlarging import agreeing, enlarged, reduced
+from iagan_lightning.photo.face import Place, enlarged_frame, place_of, reconstructed
+from iagan_lightning.photo.level import MOST, jpeg_level, jpeg_quality, noise_level
+from iagan_lightning.photo.pasting import feathered
+from iagan_lightning.photo.picture import Photograph, to_levels
+from iagan_lightning.photo.priors import chosen_prior, larger_prior, loaded
+from iagan_lightning.photo.record import VERSION
+from iagan_lightning.photo.sight import distances, see, unfit
+from iagan_lightning.safety import MAX_PIXELS
+
+SHARE = 4  # exponent by which neighbouring faces share the pixels between them
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A face that was restored: where it lies in the photograph, and the enlargement there before and after."""
+
+    place: Place
+    before: Tensor
+    after: Tensor
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A photograph that is done.
+
+    Attributes:
+        photograph: the result; depth, colours and EXIF data are those of the original.
+        record: what is to be said of it, as JSON holds it.
+        patches: the faces that were restored, upright.
+        quarters: by how many quarters of a circle to the left the original was turned to be upright.
+    """
+
+    photograph: Photograph
+    record: dict[str, Any]
+    patches: list[Patch]
+    quarters: int
+
+
+def check_scale(scale: int, size: tuple[int, int]) -> None:
+    """Raise ValueError for a scale that is none, or makes a photograph of a size larger than is read."""
+    if scale < 1:
+        raise ValueError(f"scale is a whole number, 1 or more; {scale} was given")
+    height, width = (length * scale for length in size)
+    if height * width > MAX_PIXELS:
+        raise ValueError(
+            f"{scale} times {size[1]} x {size[0]} is a picture of {width} x {height} pixels, more than is read "
+            f"({MAX_PIXELS:,}): choose a smaller --scale"
+        )
+
+
+def restore(
+    photograph: Photograph,
+    scale: int = 2,
+    prior: str | None = None,
+    noise_std: float | None = None,
+    seed: int = 0,
+) -> Restored:
+    r"""Return a photograph at s times its size, its faces restored by a prior, in agreement with every pixel.
+
+    With A_s the mean over s x s pixels, p the photograph and X the result, A_s X = p within rounding, everywhere and
+    after X has been rounded to the file's depth. Where p is noisy that holds outside of faces, and a face differs from
+    p by the noise.
+
+    Args:
+        photograph: p.
+        scale: s. With 1 only noise and compression can be undone, and only in faces.
+        prior: name or file of the prior; by default the best for each face of those that are here.
+        noise_std: of p, on the [0, 1] scale; estimated by default.
+        seed: of the searches.
+
+    Raises:
+        ValueError: for a scale, prior or noise level that cannot be, and where facenet-pytorch is not installed.
+    """
+    check_scale(scale, photograph.size)
+    begin = time.monotonic()
+    remarks = list(photograph.remarks)
+    level = _level(photograph, noise_std, remarks)
+    generator = loaded(prior) if prior else None
+    quarters, faces = see(photograph.pixels)
+    upright = photograph.turned(quarters)
+    if quarters:
+        remarks.append(f"turned by {90 * (quarters if quarters < 3 else -1)} degrees to find faces, and back")
+    p = upright.pixels
+    X = enlarged(p, scale)
+    patches: list[Patch] = []
+    about = []
+    for face in faces:
+        record, patch = _restored(X, p, face, faces, scale, prior, generator, level, photograph.levels, seed)
+        about.append(record)
+        if patch:
+            patches.append(patch)
+            patch.place.of(X, scale).copy_(patch.after)
+    X = agreeing(X, reduced(X, scale).clamp(0, 1) if level else p, scale)
+    whole = torch.from_numpy(to_levels(X, photograph.levels)).to(torch.float32) / (photograph.levels - 1)
+    record = {
+        "version": VERSION,
+        "size": list(photograph.size),
+        "scale": scale,
+        "format": photograph.kind,
+        **({"jpeg_quality": jpeg_quality(photograph.tables)} if photograph.tables else {}),
+        "noise_std": level,
+        "noise_estimated": noise_std is None,
+        "agreement": 255 * float((reduced(whole, scale) - p).abs().max()),
+        "turned": 90 * quarters,
+        "remarks": remarks,
+        "faces": about,
+        "seed": seed,
+        "seconds": time.monotonic() - begin,
+    }
+    result = replace(upright, pixels=X).turned(-quarters)
+    return Restored(result, record, patches, quarters)
+
+
+def _level(photograph: Photograph, given: float | None, remarks: list[str]) -> float:
+    """Return the noise level to be reckoned with, and remark on where it is not to be relied on."""
+    if given is not None:
+        check_noise_std(given)
+        return given
+    noise = noise_level(photograph.pixels, luma=bool(photograph.tables))
+    if photograph.tables:
+        changed = jpeg_level(photograph.tables)
+        if changed > noise:
+            remarks.append(
+                f"JPEG of quality {jpeg_quality(photograph.tables)}: what it changed, about {255 * changed:.1f}/255, "
+                "counts as noise; it hides what noise there was before (--noise_std)"
+            )
+            return changed
+    if noise > MOST:
+        remarks.append(f"noise of {255 * noise:.0f}/255: above 25/255 the estimate is too low (--noise_std)")
+    return noise
+
+
+def _restored(
+    X: Tensor,
+    p: Tensor,
+    face: Face,
+    faces: list[Face],
+    scale: int,
+    name: str | None,
+    generator: Generator | None,
+    noise_std: float,
+    levels: int,
+    seed: int,
+) -> tuple[dict[str, Any], Patch | None]:
+    """Return the record of a face, and its patch where it was restored."""
+    apart = distances(face)[0]
+    about: dict[str, Any] = {
+        "eyes": [list(eye) for eye in face.eyes],
+        "mouth": [list(corner) for corner in face.mouth],
+        "distance": apart,
+        "score": face.score,
+        "done": False,
+    }
+    why = unfit(face)
+    if why is None and scale == 1 and not noise_std:
+        why = "nothing is missing in a clean photograph at scale 1"
+    if why is None and generator is None:
+        prior = chosen_prior(face, scale)
+        name = prior.name if prior else None
+        if prior is None:
+            larger = larger_prior(face)
+            why = "larger than any prior that is here" + (f": iagan priors get {larger}" if larger else "")
+    if why is not None:
+        return {**about, "why": why}, None
+    assert name is not None
+    generator = generator or loaded(name)
+    assert generator.framing is not None
+    frame = frame_of(face, generator.framing)
+    about |= {"prior": name, "pixels": generator.image_shape[2], "frame": frame._asdict()}
+    if generator.image_shape[2] < frame.side:
+        why = f"it fills {frame.side:.0f} pixels, more than the {generator.image_shape[2]} of {name}"
+        return {**about, "why": why}, None
+    place = place_of(frame, (p.shape[1], p.shape[2]))
+    before = place.of(X, scale).clone()
+    weight = feathered(enlarged_frame(place.frame, scale), (before.shape[1], before.shape[2]))
+    shares = weight**SHARE
+    for other in (frame_of(each, generator.framing) for each in faces if each is not face):
+        there = other._replace(x=other.x - place.columns.start, y=other.y - place.rows.start)
+        shares = shares + feathered(enlarged_frame(there, scale), (before.shape[1], before.shape[2])) ** SHARE
+    weight = weight * weight**SHARE / shares.clamp(min=1e-12)
+    after, found = reconstructed(before, place.of(p), weight, place.frame, generator, scale, noise_std, levels, seed)
+    about |= found
+    return about, Patch(place, before, after) if found["done"] else None
