@@ -93,7 +93,7 @@ def reconstructed(
     scale: int,
     noise_std: float,
     levels: int,
-    seed: int,
+    **settings: Any,
 ) -> tuple[Tensor, dict[str, Any]]:
     """Return the enlargement of a part of a photograph with its face reconstructed, and what is to be said of that.
 
@@ -106,7 +106,7 @@ def reconstructed(
         scale: s.
         noise_std: of p, on the [0, 1] scale.
         levels: values that a pixel of p can have.
-        seed: of the search for the latent.
+        **settings: further arguments of ``reconstruct``.
 
     Returns:
         The enlargement, X itself where the prior does not know the face; and a record: ``done``, ``why`` it was not,
@@ -115,9 +115,8 @@ def reconstructed(
     """
     A, T = operators(frame, p.shape[1:], generator.image_shape, scale)  # type: ignore[arg-type]
     y = A.measured(p.expand(3, -1, -1)[None] * 2 - 1)
-    result = reconstruct(
-        y, A, generator, noise_std, seed=seed, back_projection=False, quantisation=1 / (levels - 1) / 12**0.5
-    )
+    rounding = 1 / (levels - 1) / 12**0.5
+    result = reconstruct(y, A, generator, noise_std, back_projection=False, quantisation=rounding, **settings)
     finished = result.images[0].with_metrics()
     record, metrics = finished.record(), finished.metrics[finished.final]
     about: dict[str, Any] = {

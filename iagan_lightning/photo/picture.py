@@ -114,7 +114,8 @@ def to_levels(pixels: Tensor, levels: int) -> np.ndarray:
 def _exif(file: Image.Image) -> bytes:
     """Return the EXIF data of a file without its orientation; nothing where they are damaged."""
     try:
-        exif = Image.Image.getexif(file) if file.format == "PNG" else file.getexif()
+        found, exif = file.getexif(), Image.Exif()
+        exif.load(found.tobytes())  # a copy: the file's own still says how to turn it
         exif.pop(ORIENTATION, None)
         return exif.tobytes() if len(exif) else b""
     except Exception:  # nothing of the picture depends on it

@@ -70,6 +70,7 @@ def restore(
     prior: str | None = None,
     noise_std: float | None = None,
     seed: int = 0,
+    **settings: Any,
 ) -> Restored:
     r"""Return a photograph at s times its size, its faces restored by a prior, in agreement with every pixel.
 
@@ -83,6 +84,7 @@ def restore(
         prior: name or file of the prior; by default the best for each face of those that are here.
         noise_std: of p, on the [0, 1] scale; estimated by default.
         seed: of the searches.
+        **settings: further arguments of ``reconstruct``: ``preset``, ``joint``, those of Lightning's Trainer ...
 
     Raises:
         ValueError: for a scale, prior or noise level that cannot be, and where facenet-pytorch is not installed.
@@ -101,7 +103,7 @@ def restore(
     patches: list[Patch] = []
     about = []
     for face in faces:
-        record, patch = _restored(X, p, face, faces, scale, prior, generator, level, photograph.levels, seed)
+        record, patch = _restored(X, p, face, faces, scale, prior, generator, level, photograph.levels, settings | {"seed": seed})
         about.append(record)
         if patch:
             patches.append(patch)
@@ -156,7 +158,7 @@ def _restored(
     generator: Generator | None,
     noise_std: float,
     levels: int,
-    seed: int,
+    settings: dict[str, Any],
 ) -> tuple[dict[str, Any], Patch | None]:
     """Return the record of a face, and its patch where it was restored."""
     apart = distances(face)[0]
@@ -194,6 +196,8 @@ def _restored(
         there = other._replace(x=other.x - place.columns.start, y=other.y - place.rows.start)
         shares = shares + feathered(enlarged_frame(there, scale), (before.shape[1], before.shape[2])) ** SHARE
     weight = weight * weight**SHARE / shares.clamp(min=1e-12)
-    after, found = reconstructed(before, place.of(p), weight, place.frame, generator, scale, noise_std, levels, seed)
+    after, found = reconstructed(
+        before, place.of(p), weight, place.frame, generator, scale, noise_std, levels, **settings
+    )
     about |= found
     return about, Patch(place, before, after) if found["done"] else None

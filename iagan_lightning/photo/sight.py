@@ -11,6 +11,7 @@ from iagan_lightning.data.faces import LONGEST, Face, Point, find_faces
 from iagan_lightning.data.framing import look_again
 
 FINEST = 1600  # longer side of the picture that the detector gets of a large photograph: groups have small faces
+UPRIGHT = 0.99  # score: upside down or lying, faces reach .975
 EYES = 6.0  # pixels between the eyes: of fewer a prior makes a face, but not this one
 PROFILE = 0.6  # distance of the eyes over that from there to the mouth: 1 from the front, less the more it is turned
 
@@ -23,7 +24,7 @@ class Sight(NamedTuple):
 
 
 def see(pixels: Tensor) -> Sight:
-    """Return the faces of a photograph; where none stands upright, of the quarter turn in which they are surest.
+    """Return the faces of a photograph; where none surely stands upright, of the quarter turn that has most of them.
 
     Args:
         pixels: ``(1 or 3, H, W)`` in [0, 1].
@@ -32,9 +33,9 @@ def see(pixels: Tensor) -> Sight:
         ValueError: where facenet-pytorch is not installed.
     """
     seen = [Sight(0, _faces(pixels))]
-    if not seen[0].faces:
+    if max((face.score for face in seen[0].faces), default=0.0) < UPRIGHT:
         seen += [Sight(quarters, _faces(pixels.rot90(quarters, (1, 2)))) for quarters in (1, 3, 2)]
-    return max(seen, key=lambda sight: max((face.score for face in sight.faces), default=0.0))
+    return max(seen, key=lambda sight: sum(face.score for face in sight.faces))
 
 
 def _faces(pixels: Tensor) -> list[Face]:
