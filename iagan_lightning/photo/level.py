@@ -12,6 +12,7 @@ from torch import Tensor
 BLOCK = 8  # pixels of a side
 SMOOTHEST = 0.25  # of the blocks: of a photograph of 200 pixels half already have detail
 BIAS = 0.9  # what that quarter of pure noise reads
+FEWEST = 60  # blocks: of fewer none may be without detail
 CLIPPED = 0.02  # from black or white: noise is cut off there
 LUMA = (0.299, 0.587, 0.114)
 CLEAN = 1.5 / 255  # clean photographs read .7 at most, their rounding .3
@@ -20,8 +21,10 @@ MOST = 25 / 255  # up to there the estimate is right within a tenth
 STANDARD = 57.625  # mean of the luma table of ITU-T T.81, Annex K, which is quality 50
 
 
-def noise_level(p: Tensor, luma: bool = False) -> float:
+def noise_level(p: Tensor, luma: bool = False) -> float | None:
     """Return the standard deviation of the noise of a photograph, on the [0, 1] scale; 0 for one without.
+
+    None where it has too few pixels to tell.
 
     Immerkaer's filter sees noise and detail alike, so the quarter of its blocks with least of both counts, without those
     that touch black or white. On seven portraits of 200 and 400 pixels' height, 2, 5, 10 and 25 levels of 255 read 2.2,
@@ -44,8 +47,8 @@ def noise_level(p: Tensor, luma: bool = False) -> float:
         grey = bool((p[0] == p[1]).all())
         spread = 1.0 if grey else math.sqrt(sum(weight**2 for weight in LUMA))
         p = torch.einsum("c,chw->hw", torch.tensor(LUMA), p)[None]
-    if min(p.shape[1:]) < BLOCK + 2:
-        return 0.0
+    if ((p.shape[1] - 2) // BLOCK) * ((p.shape[2] - 2) // BLOCK) < FEWEST:
+        return None
     filter_ = torch.tensor([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]]) / 6
     size = F.conv2d(p[:, None], filter_[None, None]).abs() * math.sqrt(math.pi / 2)
     blocks = F.avg_pool2d(size, BLOCK)

@@ -135,6 +135,10 @@ def _level(photograph: Photograph, given: float | None, remarks: list[str]) -> f
         check_noise_std(given)
         return given
     noise = noise_level(photograph.pixels, luma=bool(photograph.tables))
+    if noise is None:
+        noise = 0.0
+        if not photograph.tables:
+            remarks.append("too few pixels to estimate their noise, so they are taken as they are (--noise_std)")
     if photograph.tables:
         changed = jpeg_level(photograph.tables)
         if changed > noise:

@@ -12,7 +12,7 @@ from iagan_lightning.data.framing import look_again
 
 FINEST = 1600  # longer side of the picture that the detector gets of a large photograph: groups have small faces
 UPRIGHT = 0.99  # score: upside down or lying, faces reach .975
-EYES = 6.0  # pixels between the eyes: of fewer a prior makes a face, but not this one
+APART = 6.0  # pixels between eyes, and from there to the mouth: of fewer a prior makes a face, but not this one
 PROFILE = 0.6  # distance of the eyes over that from there to the mouth: 1 from the front, less the more it is turned
 
 
@@ -53,13 +53,14 @@ def unfit(face: Face) -> str | None:
 
     Example:
         >>> unfit(Face(((40.0, 50.0), (44.0, 50.0)), ((40.0, 54.0), (44.0, 54.0)), size=10, score=1.0))
-        'too small: 4 pixels between the eyes, at least 6 are needed'
+        'too small: eyes and mouth are 4.0 pixels apart, at least 6 are needed'
         >>> unfit(Face(((40.0, 50.0), (50.0, 50.0)), ((40.0, 70.0), (44.0, 70.0)), size=40, score=1.0))
         'turned too far away'
     """
     apart, down = distances(face)
-    if math.hypot(apart, down) / math.sqrt(2) < EYES:  # as far apart as they would be from the front
-        return f"too small: {apart:.0f} pixels between the eyes, at least {EYES:.0f} are needed"
+    mean = math.hypot(apart, down) / math.sqrt(2)
+    if mean < APART:
+        return f"too small: eyes and mouth are {math.floor(10 * mean) / 10:.1f} pixels apart, at least {APART:.0f} are needed"
     return "turned too far away" if apart < PROFILE * down else None
 
 
