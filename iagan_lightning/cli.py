@@ -49,7 +49,9 @@ exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad argum
 """
 
 TASKS = ("super-resolution", "compressed-sensing", "deblurring", "inpainting", "denoising")
-COMMANDS = (*TASKS, "photo", "report", "priors", "train-prior", "import-prior", "reproduce", "check-operator", "rebuild")
+COMMANDS = (
+    *TASKS, "photo", "report", "priors", "train-prior", "import-prior", "reproduce", "check-operator", "rebuild",
+)  # fmt: skip
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -133,7 +135,8 @@ def _answered(word: str, others: list[str]) -> bool:
 def _command(word: str) -> Callable[[list[str]], int]:
     """Import what a word runs: tasks share a module, each other command has its own."""
     name = word.replace("-", "_") if word in COMMANDS and word not in TASKS else "task"
-    if name in ("task", "photo", "train_prior", "reproduce", "check_operator"):  # on Lightning, which wants TorchMetrics
+    # On Lightning, which wants TorchMetrics.
+    if name in ("task", "photo", "train_prior", "reproduce", "check_operator"):
         import_torchmetrics()
     module = import_module(f"iagan_lightning.commands.{'tasks' if name == 'task' else name}")
     run: Callable[[list[str]], int] = getattr(module, f"run_{name}")

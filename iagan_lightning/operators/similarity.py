@@ -48,7 +48,7 @@ class Similarity(LinearOperator):
         >>> A = Similarity((3, 64, 64), size=(20, 24), side=16, angle=10)
         >>> y = A(torch.ones(1, 3, 64, 64))
         >>> tuple(y.shape), A.num_measurements // 3, round(float(y.sum()) / A.num_measurements, 6)
-        ((1, 3, 20, 24), 208, 1.0)
+        ((1, 3, 20, 24), 220, 1.0)
     """
 
     taps: Tensor
@@ -65,7 +65,7 @@ class Similarity(LinearOperator):
         samples: int | None = None,
     ) -> None:
         super().__init__(image_shape)
-        channels, height, width = self.image_shape
+        channels, _, width = self.image_shape
         rows, columns = (int(n) for n in size)
         if min(rows, columns) < 1:
             raise ValueError(f"size is (height, width) of the photograph, at least 1 x 1; {rows} x {columns} was given")

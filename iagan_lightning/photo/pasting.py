@@ -1,7 +1,7 @@
 r"""A face put back into the enlarged photograph, without a seam and without a word against the photograph's pixels.
 
-The difference between face and plain enlargement is feathered and then freed of what A_s sees of it: only its null-space
-part is added, so that the sum still agrees with the photograph.
+The difference between face and plain enlargement is feathered and then freed of what A_s sees of it: only its part in
+the null space is added, so that the sum still agrees with the photograph.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def feathered(frame: Frame, size: tuple[int, int]) -> Tensor:
 
     Example:
         >>> feathered(Frame(3.5, 3.5, 8.0, 0.0), (8, 8))[3].mul(100).round().tolist()
-        [22.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 22.0]
+        [38.0, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0, 38.0]
     """
     turn = math.radians(frame.angle)
     down = torch.arange(size[0], dtype=torch.float64)[:, None] - frame.y

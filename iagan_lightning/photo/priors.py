@@ -12,6 +12,7 @@ from iagan_lightning.generators import CATALOGUE, Generator, load_generator
 from iagan_lightning.generators.catalogue import Prior
 
 # Of priors of faces, the best of each size that we know; others are taken where they are named.
+MORE = 1.25  # times the pixels of the photograph: less adds nothing that is seen, and is the most work
 FINER = 1.5  # than the result the prior's picture should be, or turning and shifting it costs what it knows
 CHOICES = ("faces64", "faces128", "ffhq256", "ffhq512", "ffhq1024")
 
@@ -19,9 +20,11 @@ CHOICES = ("faces64", "faces128", "ffhq256", "ffhq512", "ffhq1024")
 def chosen_prior(face: Face, scale: int, choices: Sequence[Prior] | None = None) -> Prior | None:
     """Return the smallest prior that is clearly finer than a face at a scale, or else the one with most pixels.
 
-    None where the photograph has more pixels of the face than any of them. On two portraits (PSNR / LPIPS squeeze of
-    the face) priors with 1.4, 2.1 times the pixels of the result gave 31.35 / .032 and 31.36 / .024 (plain: 30.55 /
-    .053), ones with .7, 1.1, 2.2 times 29.89 / .059, 29.69 / .070 and 29.74 / .052 (plain: 29.55 / .073).
+    None where none has clearly more pixels of the face than the photograph (at scale 1: as many).
+
+    On two portraits (PSNR / LPIPS squeeze of the face) priors with 1.4 and 2.1 times the pixels of the result gave
+    31.35 / .032 and 31.36 / .024 (plain: 30.55 / .053), ones with .7, 1.1 and 2.2 times 29.89 / .059, 29.69 / .070 and
+    29.74 / .052 (plain: 29.55 / .073).
 
     Args:
         face: in pixels of the photograph.
@@ -38,14 +41,14 @@ def chosen_prior(face: Face, scale: int, choices: Sequence[Prior] | None = None)
     enough = [prior for prior in here if finer.get(prior.name, 0) >= FINER * scale]
     if enough:
         return min(enough, key=lambda prior: prior.pixels)
-    more = [prior for prior in here if finer.get(prior.name, 0) >= 1]
+    more = [prior for prior in here if finer.get(prior.name, 0) >= (MORE if scale > 1 else 1)]
     return max(more, key=lambda prior: finer[prior.name], default=None)
 
 
-def larger_prior(face: Face) -> str | None:
+def larger_prior(face: Face, scale: int) -> str | None:
     """Return the name of a prior that would have enough pixels of a face and could be fetched; None where none has."""
     others = [CATALOGUE[name] for name in CHOICES if not CATALOGUE[name].path]
-    prior = chosen_prior(face, 1, others)
+    prior = chosen_prior(face, scale, others)
     return prior.name if prior else None
 
 

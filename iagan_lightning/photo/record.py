@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from iagan_lightning.safety import printable
@@ -11,14 +12,14 @@ Record = dict[str, Any]
 
 
 def lines(record: Record) -> list[str]:
-    """Return the lines of a photograph: what it was and became, remarks, and its faces.
+    r"""Return the lines of a photograph: what it was and became, remarks, and its faces.
 
     Example:
         >>> face = {"eyes": [[10.0, 20.0], [24.0, 20.0]], "distance": 14.0, "done": True, "prior": "faces64",
         ...         "residual": 0.02, "seconds": 3.21}
-        >>> for line in lines({"image": "a.jpg", "output": "a_iagan.png", "size": [60, 80], "scale": 2, "noise_std": 0.0,
-        ...                    "agreement": 0.25, "remarks": [], "faces": [face, face | {"done": False, "why": "small"}]}):
-        ...     print(line)
+        >>> record = {"image": "a.jpg", "output": "a_iagan.png", "size": [60, 80], "scale": 2, "noise_std": 0.0,
+        ...           "agreement": 0.25, "remarks": [], "faces": [face, face | {"done": False, "why": "small"}]}
+        >>> print("\n".join(lines(record)))
         a.jpg: 80 x 60 to 160 x 120 pixels, a_iagan.png, agrees within 0.3/255; 1 of 2 faces restored
           face 1 at (17, 20): restored with faces64, residual 0.020, 3 s
           face 2 at (17, 20): left as the plain enlargement, small
@@ -29,13 +30,14 @@ def lines(record: Record) -> list[str]:
     if record["noise_std"]:
         agrees = f"noise {255 * record['noise_std']:.1f}/255"
     else:
-        agrees = f"agrees within {record['agreement']:.1f}/255"
+        agrees = f"agrees within {math.ceil(10 * record['agreement']) / 10:.1f}/255"
     done = sum(face["done"] for face in faces)
     if faces:
         found = f"{done} of {len(faces)} {'face' if len(faces) == 1 else 'faces'} restored"
     else:
         found = "no face was found, so it is the plain enlargement" if scale > 1 else "no face was found: unchanged"
-    head = f"{printable(record['image'])}: {width} x {height}{to} pixels, {printable(record['output'])}, {agrees}; {found}"
+    name, output = printable(record["image"]), printable(record["output"])
+    head = f"{name}: {width} x {height}{to} pixels, {output}, {agrees}; {found}"
     return [head, *(f"  {remark}" for remark in record["remarks"]), *map(_of_face, range(1, len(faces) + 1), faces)]
 
 

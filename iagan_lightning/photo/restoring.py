@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.data.faces import Face
-from iagan_lightning.data.framing import frame_of
-from iagan_lightning.generators import CATALOGUE, Generator
+from iagan_lightning.data.framing import Frame, frame_of
+from iagan_lightning.generators import Generator
 from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.photo.enlarging import agreeing, enlarged, reduced
 from iagan_lightning.photo.face import Place, enlarged_frame, place_of, reconstructed
@@ -100,14 +100,12 @@ def restore(
         remarks.append(f"turned by {90 * (quarters if quarters < 3 else -1)} degrees to find faces, and back")
     p = upright.pixels
     X = enlarged(p, scale)
-    patches: list[Patch] = []
-    about = []
+    work = _Work(p, X, faces, scale, level, photograph.levels, prior, generator, {"seed": seed, **settings})
+    about, patches = [], []
     for face in faces:
-        record, patch = _restored(X, p, face, faces, scale, prior, generator, level, photograph.levels, settings | {"seed": seed})
+        record, patch = work.on(face)
         about.append(record)
-        if patch:
-            patches.append(patch)
-            patch.place.of(X, scale).copy_(patch.after)
+        patches += [patch] if patch else []
     X = agreeing(X, reduced(X, scale).clamp(0, 1) if level else p, scale)
     whole = torch.from_numpy(to_levels(X, photograph.levels)).to(torch.float32) / (photograph.levels - 1)
     record = {
@@ -152,56 +150,72 @@ def _level(photograph: Photograph, given: float | None, remarks: list[str]) -> f
     return noise
 
 
-def _restored(
-    X: Tensor,
-    p: Tensor,
-    face: Face,
-    faces: list[Face],
-    scale: int,
-    name: str | None,
-    generator: Generator | None,
-    noise_std: float,
-    levels: int,
-    settings: dict[str, Any],
-) -> tuple[dict[str, Any], Patch | None]:
-    """Return the record of a face, and its patch where it was restored."""
-    apart = distances(face)[0]
-    about: dict[str, Any] = {
-        "eyes": [list(eye) for eye in face.eyes],
-        "mouth": [list(corner) for corner in face.mouth],
-        "distance": apart,
-        "score": face.score,
-        "done": False,
-    }
-    why = unfit(face)
-    if why is None and scale == 1 and not noise_std:
-        why = "nothing is missing in a clean photograph at scale 1"
-    if why is None and generator is None:
-        prior = chosen_prior(face, scale)
-        name = prior.name if prior else None
-        if prior is None:
-            larger = larger_prior(face)
-            why = "larger than any prior that is here" + (f": iagan priors get {larger}" if larger else "")
-    if why is not None:
-        return {**about, "why": why}, None
-    assert name is not None
-    generator = generator or loaded(name)
-    assert generator.framing is not None
-    frame = frame_of(face, generator.framing)
-    about |= {"prior": name, "pixels": generator.image_shape[2], "frame": frame._asdict()}
-    if generator.image_shape[2] < frame.side:
-        why = f"it fills {frame.side:.0f} pixels, more than the {generator.image_shape[2]} of {name}"
-        return {**about, "why": why}, None
-    place = place_of(frame, (p.shape[1], p.shape[2]))
-    before = place.of(X, scale).clone()
-    weight = feathered(enlarged_frame(place.frame, scale), (before.shape[1], before.shape[2]))
-    shares = weight**SHARE
-    for other in (frame_of(each, generator.framing) for each in faces if each is not face):
-        there = other._replace(x=other.x - place.columns.start, y=other.y - place.rows.start)
-        shares = shares + feathered(enlarged_frame(there, scale), (before.shape[1], before.shape[2])) ** SHARE
-    weight = weight * weight**SHARE / shares.clamp(min=1e-12)
-    after, found = reconstructed(
-        before, place.of(p), weight, place.frame, generator, scale, noise_std, levels, **settings
-    )
-    about |= found
-    return about, Patch(place, before, after) if found["done"] else None
+@dataclass(frozen=True)
+class _Work:
+    """A photograph p upright, its enlargement X, into which one face after the other is pasted, and the settings."""
+
+    p: Tensor
+    X: Tensor
+    faces: list[Face]
+    scale: int
+    noise_std: float
+    levels: int
+    prior: str | None
+    generator: Generator | None
+    settings: dict[str, Any]
+
+    def on(self, face: Face) -> tuple[dict[str, Any], Patch | None]:
+        """Restore a face where that can be; return its record, and its patch where it was done."""
+        about: dict[str, Any] = {
+            "eyes": [list(eye) for eye in face.eyes],
+            "mouth": [list(corner) for corner in face.mouth],
+            "distance": distances(face)[0],
+            "score": face.score,
+            "done": False,
+        }
+        why = unfit(face)
+        if why is None and self.scale == 1 and not self.noise_std:
+            why = "nothing is missing in a clean photograph at scale 1"
+        name, generator = self.prior, self.generator
+        if why is None and name is None:
+            prior = chosen_prior(face, self.scale)
+            if prior is None:
+                larger = larger_prior(face, self.scale)
+                why = "larger than any prior that is here" + (f": iagan priors get {larger}" if larger else "")
+            else:
+                name = prior.name
+        if why is not None or name is None:
+            return {**about, "why": why}, None
+        generator = generator or loaded(name)
+        assert generator.framing is not None
+        frame, pixels = frame_of(face, generator.framing), generator.image_shape[2]
+        about |= {"prior": name, "pixels": pixels, "frame": frame._asdict()}
+        if pixels < frame.side:
+            return {**about, "why": f"it fills {frame.side:.0f} pixels, more than the {pixels} of {name}"}, None
+        place = place_of(frame, (self.p.shape[1], self.p.shape[2]))
+        part = place.of(self.X, self.scale)
+        before = part.clone()
+        others = [frame_of(other, generator.framing) for other in self.faces if other is not face]
+        weight = self._share(place, others)
+        after, found = reconstructed(
+            before, place.of(self.p), weight, place.frame, generator, self.scale, self.noise_std, self.levels,
+            **self.settings,
+        )  # fmt: skip
+        if not found["done"]:
+            return about | found, None
+        part.copy_(after)
+        return about | found, Patch(place, before, after)
+
+    def _share(self, place: Place, others: list[Frame]) -> Tensor:
+        """Return how much a face counts at each pixel of its place: beside others, left alone or not, only its part."""
+        size = (place.size[0] * self.scale, place.size[1] * self.scale)
+
+        def weight(frame: Frame) -> Tensor:
+            return feathered(enlarged_frame(frame, self.scale), size)
+
+        own = weight(place.frame)
+        shares = own**SHARE
+        for other in others:
+            there = other._replace(x=other.x - place.columns.start, y=other.y - place.rows.start)
+            shares = shares + weight(there) ** SHARE
+        return own * own**SHARE / shares.clamp(min=1e-12)

@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from iagan_lightning.data.images import to_pillow
+from iagan_lightning.photo.enlarging import reduced
 from iagan_lightning.photo.restoring import Restored
 from iagan_lightning.results.sheet import comparison_sheet, stack_sheets
 
@@ -24,8 +25,8 @@ def sheet_of_faces(done: Restored) -> Image.Image:
     sheets = []
     for patch in done.patches:
         pixels = patch.place.of(done.photograph.turned(done.quarters).pixels, scale)
-        seen = torch.nn.functional.avg_pool2d(patch.before[None], scale)[0]
-        pictures = {"photograph": seen, "plain": patch.before, "result": pixels, "added": _added(patch.after - patch.before)}
+        seen, added = reduced(patch.before, scale), _added(patch.after - patch.before)
+        pictures = {"photograph": seen, "plain": patch.before, "result": pixels, "added": added}
         titles = {"plain": "plain enlargement", "result": "result", "added": "added by the prior"}
         sheets.append(comparison_sheet({name: 2 * x - 1 for name, x in pictures.items()}, {}, CELL, titles))
     if not sheets:

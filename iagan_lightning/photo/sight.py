@@ -60,7 +60,8 @@ def unfit(face: Face) -> str | None:
     apart, down = distances(face)
     mean = math.hypot(apart, down) / math.sqrt(2)
     if mean < APART:
-        return f"too small: eyes and mouth are {math.floor(10 * mean) / 10:.1f} pixels apart, at least {APART:.0f} are needed"
+        shown = math.floor(10 * mean) / 10
+        return f"too small: eyes and mouth are {shown:.1f} pixels apart, at least {APART:.0f} are needed"
     return "turned too far away" if apart < PROFILE * down else None
 
 
