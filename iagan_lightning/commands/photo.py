@@ -178,7 +178,7 @@ def _restore(
     photograph = read_photograph(files.photograph)
     check_scale(scale, photograph.size)
     files.output.parent.mkdir(parents=True, exist_ok=True)
-    done = restore(photograph, scale, prior, level, seed)
+    done = restore(photograph, scale, prior, level, seed, _progress(files.photograph.name))
     record = {"image": str(files.photograph), "output": str(files.output), **done.record}
     wanted[files.output] = lambda: write_bytes(files.output, as_png(done.photograph))
     if sheet and done.patches:
@@ -190,6 +190,17 @@ def _restore(
         write()
     write_text(files.record, as_json(record))
     print("\n".join(lines(record)), flush=True)
+
+
+def _progress(name: str) -> Callable[[str], None] | None:
+    """Return what shows in a terminal how far a photograph is; None where nobody looks."""
+    if not sys.stderr.isatty():
+        return None
+
+    def tell(line: str) -> None:
+        print(f"{printable(name)}: {line} ...", file=sys.stderr, flush=True)
+
+    return tell
 
 
 def _require_free(paths: Sequence[Path]) -> None:

@@ -27,8 +27,8 @@ def noise_level(p: Tensor, luma: bool = False) -> float | None:
     None where it has too few pixels to tell.
 
     Immerkaer's filter sees noise and detail alike, so the quarter of its blocks with least of both counts, without
-    those that touch black or white. On seven portraits of 200 and 400 pixels' height, 2, 5, 10 and 25 levels of 255 read
-    2.2, 5.2, 10.0 and 24.5; without noise they read .7 at most, but 2.3 at 60 pixels' height.
+    those that touch black or white. On seven portraits of 200 and 400 pixels' height, 2, 5, 10 and 25 levels of 255
+    read 2.2, 5.2, 10.0 and 24.5; without noise they read .7 at most, but 2.3 at 60 pixels' height.
 
     Args:
         p: ``(1 or 3, H, W)`` in [0, 1].

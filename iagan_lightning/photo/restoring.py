@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,6 +71,7 @@ def restore(
     prior: str | None = None,
     noise_std: float | None = None,
     seed: int = 0,
+    tell: Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Restored:
     r"""Return a photograph at s times its size, its faces restored by a prior, in agreement with every pixel.
@@ -84,6 +86,7 @@ def restore(
         prior: name or file of the prior; by default the best for each face of those that are here.
         noise_std: of p, on the [0, 1] scale; estimated by default.
         seed: of the searches.
+        tell: called with a line before each face, which may take minutes.
         **settings: further arguments of ``reconstruct``: ``preset``, ``joint``, those of Lightning's Trainer ...
 
     Raises:
@@ -102,7 +105,9 @@ def restore(
     X = enlarged(p, scale)
     work = _Work(p, X, faces, scale, level, photograph.levels, prior, generator, {"seed": seed, **settings})
     about, patches = [], []
-    for face in faces:
+    for number, face in enumerate(faces, 1):
+        if tell:
+            tell(f"face {number} of {len(faces)}")
         record, patch = work.on(face)
         about.append(record)
         patches += [patch] if patch else []
