@@ -245,9 +245,10 @@ def iagan(words):
         assert "<html" in Path(given(words, "--out") or Path(options[0], "report.html")).read_text()
     elif command == "photo":
         out = Path(given(words, "--out") or "my-photo_iagan.png")
-        result = out if out.suffix else out / f"{'00' if Path(words[1]).is_dir() else 'my-photo'}_iagan.png"
-        with Image.open(result) as picture:
-            assert picture.width == 16 * int(given(words, "--scale") or 2)
+        [photograph] = Path(words[1]).iterdir() if Path(words[1]).is_dir() else [Path(words[1])]
+        result = out if out.suffix else out / f"{photograph.stem}_iagan.png"
+        with Image.open(photograph) as before, Image.open(result) as after:
+            assert after.width == before.width * int(given(words, "--scale") or 2)
         for path in (result, result.with_name(f"{result.stem.removesuffix('_iagan')}.iagan.json")):
             path.unlink()  # the next command of the page may write it again
     else:

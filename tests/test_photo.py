@@ -13,13 +13,14 @@ from PIL import Image, ImageCms
 from iagan_lightning import Stage
 from iagan_lightning.cli import main
 from iagan_lightning.data import faces
+from iagan_lightning.data.folders import list_pictures
 from iagan_lightning.data.framing import Frame
 from iagan_lightning.data.samples import EXAMPLES
 from iagan_lightning.generators import BEGAN, save_generator
 from iagan_lightning.photo.enlarging import agreeing, enlarged, reduced
 from iagan_lightning.photo.level import jpeg_level, jpeg_quality, noise_level
 from iagan_lightning.photo.pasting import feathered, pasted
-from iagan_lightning.photo.picture import as_png, read_photograph
+from iagan_lightning.photo.picture import as_png, know_heic, read_photograph
 from iagan_lightning.photo.record import lines
 from iagan_lightning.photo.restoring import restore
 from iagan_lightning.photo.sight import see
@@ -246,6 +247,13 @@ def test_faces_that_are_left_alone(ignorant):
     assert "more than the 64 of faces64" in only(restore(large, 2, "faces64").record)["why"]
 
 
+def test_a_face_larger_than_the_priors_that_are_here(monkeypatch, tmp_path):
+    """It is left alone, and the prior that would do is named."""
+    monkeypatch.setenv("IAGAN_CACHE", str(tmp_path))
+    large = read_back(scene((1, 5, 5), size=(150, 150), wide=130))
+    assert only(restore(large, 2).record)["why"] == "larger than any prior that is here: iagan priors get ffhq512"
+
+
 def test_a_lying_photograph_is_turned_to_be_seen():
     upright = scene((1, 20, 15), (0, 75, 40), size=(90, 140))
     assert see(upright).quarters == 0
@@ -383,6 +391,17 @@ def test_formats(kind, options, mode):
     wanted = np.array(picture.convert("RGB")) / 255
     assert np.abs(photograph.pixels.permute(1, 2, 0).numpy() - wanted).mean() < 0.02
     assert ("the first of 2 frames" in photograph.remarks) == (kind in ("GIF", "TIFF"))
+
+
+def test_heic_where_its_reader_is_installed(tmp_path):
+    pytest.importorskip("pillow_heif", reason="needs pillow-heif: pip install '.[heic]'")
+    assert know_heic()
+    picture = image_of(clouds(64, 80))
+    (tmp_path / "a.heic").write_bytes(file_of(picture, "HEIF", quality=95).getvalue())
+    photograph = read_photograph(tmp_path / "a.heic")
+    assert photograph.kind == "HEIF"
+    assert np.abs(photograph.pixels.permute(1, 2, 0).numpy() - np.array(picture) / 255).mean() < 0.02
+    assert list_pictures(tmp_path).files
 
 
 def test_what_is_no_picture(tmp_path):

@@ -15,7 +15,7 @@ from iagan_lightning.commands.messages import for_people
 from iagan_lightning.data.faces import require_detector
 from iagan_lightning.data.folders import list_pictures
 from iagan_lightning.operators.noise import check_noise_std
-from iagan_lightning.photo.picture import as_png, read_photograph
+from iagan_lightning.photo.picture import as_png, know_heic, read_photograph
 from iagan_lightning.photo.priors import loaded
 from iagan_lightning.photo.record import lines
 from iagan_lightning.photo.restoring import check_scale, restore
@@ -92,6 +92,7 @@ def run_photo(args: Sequence[str]) -> int:
     if level is not None:
         check_noise_std(level)
     check_scale(given.scale, (1, 1))
+    know_heic()
     work = list(files_of(given.files, given.out))
     require_detector("iagan photo")
     if given.prior:

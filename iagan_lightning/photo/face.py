@@ -122,7 +122,7 @@ def reconstructed(
     about: dict[str, Any] = {
         "residual": metrics["residual"],
         **({"sigmas": metrics["residual_sigma"]} if "residual_sigma" in metrics else {}),
-        "prior_residual": finished.metrics["csgm"]["residual"],
+        **({"prior_residual": alone["residual"]} if (alone := finished.metrics.get("csgm")) else {}),
         "evaluations": record["evaluations"],
         "seconds": record["seconds"]["total"],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from PIL import Image, ImageCms
 from torch import Tensor
 
-from iagan_lightning.safety import open_picture, read_pixels, white_of
+from iagan_lightning.safety import open_picture, picture_formats, picture_suffixes, read_pixels, white_of
 
 ORIENTATION, EXIF_IFD, WIDTH, HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003  # tags of EXIF
 
@@ -49,6 +50,19 @@ class Photograph:
         return replace(self, pixels=self.pixels.rot90(quarters, (1, 2)).contiguous())
 
 
+@lru_cache(maxsize=1)
+def know_heic() -> bool:
+    """Let Pillow read HEIC where pillow-heif is installed, and tell whether it is."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    picture_formats.cache_clear()
+    picture_suffixes.cache_clear()
+    return True
+
+
 def read_photograph(path: str | os.PathLike[str]) -> Photograph:
     """Return a photograph of any format that is read; of several frames the first.
 
@@ -59,6 +73,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         OSError: for a file that is missing, cut off or no picture.
         ValueError: for one too large, or of values whose range is not known.
     """
+    know_heic()
     try:
         with open_picture(path) as file:
             kind, frames, remarks = file.format or "", int(getattr(file, "n_frames", 1)), []
