@@ -89,10 +89,15 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
                 source = file.copy()  # no longer one of several
             grey = source.mode in ("1", "L", "LA", "La", "I", "F") or source.mode.startswith("I;16")
             profile = source.info.get("icc_profile")
-            if profile and _colours(profile) == ("GRAY" if grey else "RGB") and source.mode not in ("CMYK", "LAB"):
+            if source.mode in ("CMYK", "LAB"):
+                profile = None  # converted by it
+            elif profile:
                 source.info.pop("icc_profile")
-            else:
-                profile = None
+                if (kind_of_colours := _colours(profile)) != ("GRAY" if grey else "RGB"):
+                    remarks.append(
+                        f"its colour profile is left out: it is {kind_of_colours}, and not for such pictures"
+                    )
+                    profile = None
             pixels = torch.from_numpy(read_pixels(source, 1 if grey else 3))
     except (OSError, ValueError, MemoryError):
         raise
