@@ -443,6 +443,10 @@ def test_several_photographs_do_not_go_into_one_file(tmp_path, capsys):
     assert "2 photographs were given: name a folder" in capsys.readouterr().err
     assert main(["photo", str(tmp_path / "a.png"), "--out", str(tmp_path / "new")]) == 0
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a.iagan.json", "a_iagan.png"]
+    image_of(clouds(24, 40)).save(tmp_path / "b.bmp")
+    assert main(["photo", str(tmp_path / "b.bmp"), str(tmp_path / "b.png"), "--out", str(tmp_path / "both")]) == 0
+    written = {"b.iagan.json", "b_iagan.png", "b.png.iagan.json", "b.png_iagan.png"}
+    assert {path.name for path in (tmp_path / "both").iterdir()} == written
 
 
 def test_a_result_too_large_to_be_read_again(tmp_path, capsys):

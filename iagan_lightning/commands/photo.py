@@ -148,14 +148,17 @@ def files_of(given: Sequence[str], out: str | None) -> Iterator[Files]:
             raise ValueError(f"--out {out} is one file, and {len(found)} photographs were given: name a folder")
     elif to and to.suffix and not to.is_dir():
         raise ValueError(f"--out is a file ending in .png, which keeps every pixel, or a folder; {out} was given")
+    taken: set[Path] = set()
     for path, below in dict.fromkeys(found):
-        name = f"{path.stem}{ADDED}.png"
-        if to is None:
-            yield Files(path, path.with_name(name))
-        elif to.suffix.lower() == ".png" and not to.is_dir():
-            yield Files(path, to)
+        if to and to.suffix.lower() == ".png" and not to.is_dir():
+            output = to
         else:
-            yield Files(path, to / below / name)
+            folder = to / below if to else path.parent
+            output = folder / f"{path.stem}{ADDED}.png"
+            if output in taken:  # a.jpg and a.png
+                output = folder / f"{path.name}{ADDED}.png"
+        taken.add(output)
+        yield Files(path, output)
 
 
 def _is_ours(path: Path) -> bool:

@@ -27,11 +27,11 @@ def lines(record: Record) -> list[str]:
     height, width = record["size"]
     scale, faces = record["scale"], record["faces"]
     to = f" to {width * scale} x {height * scale}" if scale > 1 else ""
-    if record["noise_std"]:
+    done = sum(face["done"] for face in faces)
+    if record["noise_std"] and done:
         agrees = f"noise {255 * record['noise_std']:.1f}/255"
     else:
         agrees = f"agrees within {math.ceil(10 * record['agreement']) / 10:.1f}/255"
-    done = sum(face["done"] for face in faces)
     if faces:
         found = f"{done} of {len(faces)} {'face' if len(faces) == 1 else 'faces'} restored"
     else:

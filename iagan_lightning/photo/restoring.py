@@ -94,10 +94,11 @@ def restore(
     """
     check_scale(scale, photograph.size)
     begin = time.monotonic()
-    remarks = list(photograph.remarks)
-    level = _level(photograph, noise_std, remarks)
     generator = loaded(prior) if prior else None
     quarters, faces = see(photograph.pixels)
+    remarks: list[str] = []
+    level = _level(photograph, noise_std, remarks)
+    remarks = [*photograph.remarks, *(remarks if faces else [])]  # only faces are treated by it
     upright = photograph.turned(quarters)
     if quarters:
         remarks.append(f"turned by {90 * (quarters if quarters < 3 else -1)} degrees to find faces, and back")
