@@ -94,9 +94,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
             elif profile:
                 source.info.pop("icc_profile")
                 if (kind_of_colours := _colours(profile)) != ("GRAY" if grey else "RGB"):
-                    remarks.append(
-                        f"its colour profile is left out: it is {kind_of_colours}, and not for such pictures"
-                    )
+                    remarks.append(f"its colour profile ({kind_of_colours}) is not for such pictures, and left out")
                     profile = None
             pixels = torch.from_numpy(read_pixels(source, 1 if grey else 3))
     except (OSError, ValueError, MemoryError):
