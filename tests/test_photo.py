@@ -86,7 +86,7 @@ GROUP = ((0, 15, 20), (1, 80, 60), (3, 145, 110))
 def group():
     """Three faces, and what becomes of them."""
     photograph = read_back(scene(*GROUP))
-    return photograph.pixels, restore(photograph, 2, "faces64", joint=Stage(steps=15), accelerator="cpu")
+    return photograph.pixels, restore(photograph, 2, "faces64", joint=Stage(steps=12), accelerator="cpu")
 
 
 def test_every_face_of_a_group_is_restored(group):
@@ -204,7 +204,7 @@ def test_a_noisy_face_is_restored_in_place():
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(2))
     noisy = (truth + 12 / 255 * noise).clamp(0, 1)
     photograph = read_back(noisy)
-    done = restore(photograph, 1, "faces64", joint=Stage(steps=40), accelerator="cpu")
+    done = restore(photograph, 1, "faces64", joint=Stage(steps=30), accelerator="cpu")
     assert done.record["noise_std"] == pytest.approx(12 / 255, rel=0.15)
     [face] = done.record["faces"]
     assert face["done"] and 0.8 < face["sigmas"] < 1.2
@@ -257,7 +257,7 @@ def test_a_face_larger_than_the_priors_that_are_here(monkeypatch, tmp_path):
 def test_a_lying_photograph_is_turned_to_be_seen():
     upright = scene((1, 20, 15), (0, 75, 40), size=(90, 140))
     assert see(upright).quarters == 0
-    for quarters in (1, 2, 3):
+    for quarters in (1, 2):
         sight = see(upright.rot90(quarters, (1, 2)))
         assert (sight.quarters + quarters) % 4 == 0 and len(sight.faces) == 2
 
