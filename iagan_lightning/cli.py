@@ -27,6 +27,7 @@ tasks:
   inpainting          fill in missing pixels
   denoising           remove noise of a known level
 
+  photo               photographs enlarged, and the faces in them restored
   report              the results of a run, or of several, as one HTML page
   priors              the priors that have names: list them, fetch one
   train-prior         train a generator on your own pictures
@@ -48,7 +49,9 @@ exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad argum
 """
 
 TASKS = ("super-resolution", "compressed-sensing", "deblurring", "inpainting", "denoising")
-COMMANDS = (*TASKS, "report", "priors", "train-prior", "import-prior", "reproduce", "check-operator", "rebuild")
+COMMANDS = (
+    *TASKS, "photo", "report", "priors", "train-prior", "import-prior", "reproduce", "check-operator", "rebuild",
+)  # fmt: skip
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -132,7 +135,8 @@ def _answered(word: str, others: list[str]) -> bool:
 def _command(word: str) -> Callable[[list[str]], int]:
     """Import what a word runs: tasks share a module, each other command has its own."""
     name = word.replace("-", "_") if word in COMMANDS and word not in TASKS else "task"
-    if name in ("task", "train_prior", "reproduce", "check_operator"):  # on Lightning, which wants TorchMetrics
+    # On Lightning, which wants TorchMetrics.
+    if name in ("task", "photo", "train_prior", "reproduce", "check_operator"):
         import_torchmetrics()
     module = import_module(f"iagan_lightning.commands.{'tasks' if name == 'task' else name}")
     run: Callable[[list[str]], int] = getattr(module, f"run_{name}")

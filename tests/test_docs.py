@@ -199,6 +199,7 @@ def place(tmp_path, monkeypatch):
         ignored = shutil.ignore_patterns("_build", "pictures", "__pycache__")
         shutil.copytree(ROOT / name, place / name, ignore=ignored)
     shutil.copy(ROOT / "README.md", place)
+    shutil.copy(next((place / "my-small-pictures").iterdir()), place / "my-photo.jpg")
     for token in (token for tokens in TOKENS.values() for token in tokens if token.info == "python"):
         if named := re.match(r"# (\w+\.py)\n", token.content):  # the reader's own module
             (place / named[1]).write_text(token.content)
@@ -242,6 +243,14 @@ def iagan(words):
         assert load_file(given(words, "--out"))
     elif command == "report":
         assert "<html" in Path(given(words, "--out") or Path(options[0], "report.html")).read_text()
+    elif command == "photo":
+        out = Path(given(words, "--out") or "my-photo_iagan.png")
+        [photograph] = Path(words[1]).iterdir() if Path(words[1]).is_dir() else [Path(words[1])]
+        result = out if out.suffix else out / f"{photograph.stem}_iagan.png"
+        with Image.open(photograph) as before, Image.open(result) as after:
+            assert after.width == before.width * int(given(words, "--scale") or 2)
+        for path in (result, result.with_name(f"{result.stem.removesuffix('_iagan')}.iagan.json")):
+            path.unlink()  # the next command of the page may write it again
     else:
         assert command == "check-operator", "say here what this command leaves behind"
 

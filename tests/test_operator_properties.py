@@ -18,6 +18,7 @@ from iagan_lightning.operators import (
     Identity,
     Inpainting,
     LinearOperator,
+    Similarity,
 )
 from iagan_lightning.operators.fourier import Design
 
@@ -115,6 +116,15 @@ def composed(draw, shape):
     return Composition(shape, [first, draw(bicubic(shape))])
 
 
+@st.composite
+def similarity(draw, shape):
+    shape = shape[0], shape[1] + 8, shape[2] + 8
+    finer = draw(st.floats(1.4, 3.0))  # pixels of the photograph that are finer than the image's hardly differ
+    return Similarity(
+        shape, size=(9, 9), side=shape[2] / finer, centre=(4.2, 3.9), angle=draw(st.floats(-180.0, 180.0))
+    )
+
+
 KINDS = {
     "bicubic": bicubic,
     "scaled": scaled,
@@ -124,6 +134,7 @@ KINDS = {
     "inpainting": inpainting,
     "grayscale": lambda shape: st.just(Grayscale(shape)),
     "identity": lambda shape: st.just(Identity(shape)),
+    "similarity": similarity,
     "own": own,
     "composition": composed,
 }

@@ -19,6 +19,7 @@ from iagan_lightning.operators import (
     Identity,
     Inpainting,
     LinearOperator,
+    Similarity,
 )
 from iagan_lightning.operators.blur import motion_kernel
 from iagan_lightning.operators.checks import check_operator
@@ -76,6 +77,9 @@ OPERATORS = {
     "identity": lambda: Identity((3, 5, 4)),
     "grayscale": lambda: Grayscale((3, 5, 4)),
     "grayscale-mean": lambda: Grayscale((4, 5, 4)),
+    "similarity": lambda: Similarity((3, 12, 12), size=(7, 8), side=6.4, angle=-20),
+    "similarity-level": lambda: Similarity((1, 9, 12), size=(5, 9), centre=(4.3, 1.8), side=7.1),
+    "similarity-tall": lambda: Similarity((2, 6, 6), size=(12, 13), side=12, angle=4),
     "composition": lambda: Composition(
         (3, 8, 8), [Grayscale, partial(Blur, kernel=WELL_CONDITIONED), partial(Inpainting, ratio=0.6)]
     ),
@@ -546,6 +550,11 @@ def test_complex_noise_is_independent_on_both_parts():
         (lambda s: Inpainting(s, box=(5, 5, 4, 2)), "inside the image of 8 x 8"),
         (lambda s: Inpainting(s, mask=torch.ones(2, 8, 8)), r"mask has shape \(8, 8\) or \(3, 8, 8\)"),
         (lambda s: Grayscale(s, weights=[1, 2]), "needs 3 weights"),
+        (lambda s: Similarity(s, size=(0, 8)), "at least 1 x 1"),
+        (lambda s: Similarity(s, size=(8, 8), side=0), "side is above 0"),
+        (lambda s: Similarity(s, size=(8, 8), centre=(float("nan"), 0)), "centre and angle are finite"),
+        (lambda s: Similarity(s, size=(8, 8), samples=0), "samples is at least 1"),
+        (lambda s: Similarity(s, size=(8, 8), centre=(20, 3)), "no pixel of the photograph lies inside"),
         (lambda s: Composition(s, []), "at least one operator"),
         (lambda s: Composition(s, [partial(GaussianSensing, ratio=0.5), Identity]), "operator 2 needs an image"),
         (lambda s: Composition(s, [Grayscale, Identity(s)]), r"operator 2 takes \(3, 8, 8\)"),
@@ -619,3 +628,41 @@ def test_held_out_entries_are_not_told_by_the_others(name):
 def test_nothing_to_hold_out():
     with pytest.raises(ValueError, match="no part"):
         GaussianSensing((1, 2, 2), ratio=0.25).held_out(0.05, seed=0)
+
+
+# An image in a photograph ------------------------------------------------------------------------------------------
+
+
+def test_a_similarity_without_turn_averages_blocks():
+    """Where pixels of the photograph are blocks of the image's: means of blocks, but for the interpolation."""
+    x = images(A := Similarity((3, 12, 16), size=(3, 4)))
+    inner_part = (slice(None), slice(None), slice(1, -1), slice(1, -1))
+    assert torch.allclose(A(x)[inner_part], F.avg_pool2d(x, 4)[inner_part], atol=1e-12)
+
+
+@pytest.mark.parametrize("angle", [0.0, 15.0, 90.0, -135.0])
+def test_a_similarity_sees_each_place_where_it_lies(angle):
+    """Of a plane a x + b y + c each pixel's mean is the plane's value in its middle, whatever the turn."""
+    A = Similarity((1, 20, 20), size=(9, 12), side=8, centre=(5.2, 4.1), angle=angle)
+    rows, columns = torch.meshgrid(*[torch.arange(20, dtype=torch.float64) - 9.5] * 2, indexing="ij")
+    turn = np.deg2rad(angle)
+    across = np.cos(turn) * columns - np.sin(turn) * rows
+    down = np.sin(turn) * columns + np.cos(turn) * rows
+    y = A((0.3 * (5.2 + across * 8 / 20) - 0.2 * (4.1 + down * 8 / 20))[None, None])
+    down, across = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in (9, 12)], indexing="ij")
+    # Nearer than two pixels to the image's border the interpolation sees the border repeated.
+    corner = (np.abs(np.cos(turn)) + np.abs(np.sin(turn))) / 2
+    turned = [np.cos(turn) * (across - 5.2) + np.sin(turn) * (down - 4.1),
+              np.cos(turn) * (down - 4.1) - np.sin(turn) * (across - 5.2)]  # fmt: skip
+    within = torch.stack([t.abs() for t in turned]).amax(0) + corner < 4 - 2 * 8 / 20
+    assert int(within.sum()) >= 16 and bool(A.mask[within].all())
+    assert torch.allclose(y[0, 0][within], (0.3 * across - 0.2 * down)[within], atol=1e-12)
+
+
+def test_finer_photographs_average_to_coarser_ones():
+    """What the photograph s times as fine sees, averaged over s x s pixels, is what the photograph sees."""
+    where = {"side": 11.0, "centre": (6.2, 5.1), "angle": 9.0}
+    coarse = Similarity((3, 32, 32), size=(12, 13), **where, samples=4)
+    fine = Similarity((3, 32, 32), size=(48, 52), side=44, centre=(26.3, 21.9), angle=9.0, samples=1)
+    x = images(coarse)
+    assert torch.allclose(F.avg_pool2d(fine(x), 4) * coarse.mask, coarse(x), atol=1e-12)

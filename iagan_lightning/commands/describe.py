@@ -20,6 +20,7 @@ import iagan_lightning.operators
 from iagan_lightning.commands import (
     check_operator,
     import_prior,
+    photo,
     priors,
     rebuild,
     report,
@@ -36,6 +37,7 @@ from iagan_lightning.runs.options import RunOptions
 from iagan_lightning.training import BEGANTraining, TrainingPictures, VAEGANTraining
 
 PLAIN = {
+    "photo": photo.parser,
     "report": report.parser,
     "priors": priors.parser,
     "import-prior": import_prior.parser,

@@ -14,7 +14,7 @@ from typing import Any
 from iagan_lightning.commands.shorthand import KINDS
 
 FILE = Path(__file__).with_name("options.json")
-FLAGS = ("help", "h", "print_config", "quiet", "json")  # may stand without a value
+FLAGS = ("help", "h", "print_config", "quiet", "json", "sheet", "map")  # may stand without a value
 COMMON = ("config", "c", "print_config", "help", "h", "seed_everything", "trainer", "model", "data")
 Option = dict[str, Any]
 

@@ -77,9 +77,12 @@ def find_faces(x: Tensor, longest: int = LONGEST) -> list[Face]:
     return sorted(faces, key=lambda face: face.size, reverse=True)
 
 
-def require_detector() -> None:
-    """Raise ValueError where facenet-pytorch is not installed."""
-    _detector()
+def require_detector(wanted_by: str = "data.align") -> None:
+    """Raise ValueError where facenet-pytorch is not installed, naming what needs it."""
+    try:
+        _detector()
+    except ValueError as error:
+        raise ValueError(str(error).replace("data.align", wanted_by, 1)) from error
 
 
 @lru_cache(maxsize=1)

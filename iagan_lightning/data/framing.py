@@ -75,13 +75,18 @@ def largest_face(x: Tensor) -> tuple[Face, int]:
     faces = find_faces(x)
     if not faces:
         raise ValueError("no face was found in the picture: crop it by hand, and leave --data.align out")
-    around = frame_of(faces[0], "tight")
+    return look_again(x, faces[0]), len(faces)
+
+
+def look_again(x: Tensor, face: Face) -> Face:
+    """Return a face of a picture as it is seen level, and always as large; its score stays that of the first look."""
+    around = frame_of(face, "tight")
     around = around._replace(side=AROUND * around.side)
     again = find_faces(cut(x, around), CLOSE)
     if not again:
-        return faces[0], len(faces)
+        return face
     middle = (round(around.side) - 1) / 2
-    face = min(again, key=lambda face: math.dist(_middle(*face.eyes), (middle, middle)))
+    nearest = min(again, key=lambda face: math.dist(_middle(*face.eyes), (middle, middle)))
     turn = math.radians(around.angle)
 
     def in_picture(point: Point) -> Point:
@@ -91,12 +96,11 @@ def largest_face(x: Tensor) -> tuple[Face, int]:
             around.y + math.sin(turn) * across + math.cos(turn) * down,
         )
 
-    (left, right), (from_left, to_right) = face.eyes, face.mouth
-    found = face._replace(
+    (left, right), (from_left, to_right) = nearest.eyes, nearest.mouth
+    return nearest._replace(
         eyes=(in_picture(left), in_picture(right)), mouth=(in_picture(from_left), in_picture(to_right)),
-        score=faces[0].score,
+        score=face.score,
     )  # fmt: skip
-    return found, len(faces)
 
 
 def frame_of(face: Face, framing: Framing) -> Frame:

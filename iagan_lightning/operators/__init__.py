@@ -14,6 +14,7 @@ from iagan_lightning.operators.inpainting import Inpainting
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.operator import Operator
 from iagan_lightning.operators.phase_retrieval import PhaseRetrieval
+from iagan_lightning.operators.similarity import Similarity
 
 __all__ = [
     "BicubicDownsampling",
@@ -30,5 +31,6 @@ __all__ = [
     "Operator",
     "PhaseRetrieval",
     "SeparableBlur",
+    "Similarity",
     "StructuredSensing",
 ]

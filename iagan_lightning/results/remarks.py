@@ -82,7 +82,8 @@ def unexplained(record: Record) -> float:
     return round(residual * math.sqrt(max(0.0, 1 - max(sigmas or 0.0, 1e-9) ** -2)), 6)
 
 
-def _unknown_to_the_prior(record: Record) -> bool:
+def unknown_to_the_prior(record: Record) -> bool:
+    """Tell whether CSGM leaves more of y unexplained than it does of what its prior was trained on."""
     return unexplained(record) > MISFIT_BY_SPACE.get(str(record.get("space")), MISFIT)
 
 
@@ -109,7 +110,7 @@ def _out_of_range(record: Record) -> bool:
 
 
 KINDS: dict[Callable[[Record], bool], str] = {
-    _unknown_to_the_prior: (
+    unknown_to_the_prior: (
         "{count} are none that the prior can show: CSGM leaves too much of y unexplained ({names}). "
         "A prior knows only the subjects and the framing that it was trained on; for photographs of faces "
         "try --data.align true."

@@ -1,0 +1,214 @@
+"""``iagan photo``: photographs in, the same photographs out, enlarged and their faces restored."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jsonargparse import ArgumentParser
+
+from iagan_lightning.commands.front import BOOLEANS
+from iagan_lightning.commands.messages import for_people
+from iagan_lightning.data.faces import require_detector
+from iagan_lightning.data.folders import list_pictures
+from iagan_lightning.operators.noise import check_noise_std
+from iagan_lightning.photo.picture import as_png, know_heic, read_photograph
+from iagan_lightning.photo.priors import loaded
+from iagan_lightning.photo.record import lines
+from iagan_lightning.photo.restoring import check_scale, restore
+from iagan_lightning.photo.sheet import sheet_of_faces, what_was_invented
+from iagan_lightning.results.files import as_json, write_bytes, write_picture, write_text
+from iagan_lightning.runs.levels import parse_fraction
+from iagan_lightning.safety import printable
+
+ADDED = "_iagan"  # to the name of a photograph
+
+
+class Files(NamedTuple):
+    """A photograph and what is written of it."""
+
+    photograph: Path
+    output: Path
+
+    def beside(self, ending: str) -> Path:
+        """Return the path of another file on the same photograph."""
+        return self.output.with_name(self.output.stem.removesuffix(ADDED) + ending)
+
+    @property
+    def record(self) -> Path:
+        """The path of the record."""
+        return self.beside(".iagan.json")
+
+
+def parser() -> ArgumentParser:
+    """Return the parser of the command's arguments."""
+    parser = ArgumentParser(
+        prog="iagan photo",
+        description=(
+            "Enlarge photographs and restore the faces in them, in agreement with every pixel: averaged back to its "
+            "size, a clean photograph comes out within 1/255 of what went in."
+        ),
+        exit_on_error=False,
+    )
+    parser.add_argument("files", type=str, nargs="+", metavar="FILE", help="photographs, or folders of them")
+    parser.add_argument(
+        "--out",
+        type=str,
+        help="PNG to write for one photograph, or folder; NAME_iagan.png beside each photograph by default",
+    )
+    parser.add_argument(
+        "--scale", type=int, default=2, help="by which to enlarge; 1 restores what is noisy or compressed in place"
+    )
+    parser.add_argument(
+        "--prior", type=str, help="name or file; for each face the best of those that are here by default"
+    )
+    parser.add_argument(
+        "--noise_std", type=str, help="of the photographs, on the [0, 1] scale, such as 10/255; estimated by default"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of all random numbers")
+    parser.add_argument(
+        "--sheet", type=bool, default=False, help="also write NAME_iagan_sheet.png: each face before and after"
+    )
+    parser.add_argument(
+        "--map", type=bool, default=False, help="also write NAME_iagan_map.png: what the prior added to the photograph"
+    )
+    return parser
+
+
+def run_photo(args: Sequence[str]) -> int:
+    """Restore photographs and return the exit status: 0 where all are done, 1 where some could not be read or written.
+
+    Raises:
+        ValueError: for arguments that do not parse, for a prior that cannot be had, and without the face detector.
+    """
+    try:
+        given = parser().parse_args(_spelled_out(args))
+    except argparse.ArgumentError as error:
+        raise ValueError(for_people(str(error), ["photo", *args]) or str(error)) from error
+    level = None if given.noise_std is None else parse_fraction(given.noise_std)
+    if level is not None:
+        check_noise_std(level)
+    check_scale(given.scale, (1, 1))
+    know_heic()
+    work = list(files_of(given.files, given.out))
+    require_detector("iagan photo")
+    if given.prior:
+        loaded(given.prior)
+    failed = 0
+    for files in work:
+        try:
+            _restore(files, given.scale, given.prior, level, given.seed, given.sheet, given.map)
+        except (OSError, ValueError, MemoryError) as error:
+            failed += 1
+            reason = " ".join(str(error).split()) or type(error).__name__
+            name = printable(str(files.photograph))
+            print(f"iagan: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
+    if failed and len(work) > 1:
+        print(f"iagan: {failed} of {len(work)} photographs failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _spelled_out(args: Sequence[str]) -> list[str]:
+    """Return the words with true behind --sheet and --map where no value stands there, but a photograph perhaps.
+
+    Example:
+        >>> _spelled_out(["--sheet", "a.jpg", "--map", "false"])
+        ['--sheet', 'true', 'a.jpg', '--map', 'false']
+    """
+    words = []
+    for word, after in zip(args, [*args[1:], ""], strict=True):
+        words += [word, "true"] if word in ("--sheet", "--map") and after.lower() not in BOOLEANS else [word]
+    return words
+
+
+def files_of(given: Sequence[str], out: str | None) -> Iterator[Files]:
+    """Return the photographs among files and in folders, and where the result of each goes.
+
+    What this command has written before is no input: a picture beside whose name lies a record.
+
+    Raises:
+        ValueError: for a folder without photographs, and for an output that cannot be.
+    """
+    found: list[tuple[Path, Path]] = []  # each with the folder in which its result goes below --out
+    for name in given:
+        path = Path(name)
+        if path.is_dir():
+            inside = list_pictures(path).files
+            found += [(path / file, Path(file).parent) for file in inside if not _is_ours(path / file)]
+        else:
+            found.append((path, Path()))
+    if not found:
+        raise ValueError(f"no photographs in {printable(' '.join(given))} but those that iagan photo has written")
+    to = Path(out) if out else None
+    if to and to.suffix.lower() == ".png" and not to.is_dir():
+        if len(found) > 1 or Path(given[0]).is_dir():
+            raise ValueError(f"--out {out} is one file, and {len(found)} photographs were given: name a folder")
+    elif to and to.suffix and not to.is_dir():
+        raise ValueError(f"--out is a file ending in .png, which keeps every pixel, or a folder; {out} was given")
+    taken: set[Path] = set()
+    for path, below in dict.fromkeys(found):
+        if to and to.suffix.lower() == ".png" and not to.is_dir():
+            output = to
+        else:
+            folder = to / below if to else path.parent
+            output = folder / f"{path.stem}{ADDED}.png"
+            if output in taken:  # a.jpg and a.png
+                output = folder / f"{path.name}{ADDED}.png"
+        taken.add(output)
+        yield Files(path, output)
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether this command has written a file."""
+    stem, added, _ = path.name.rpartition(ADDED)
+    return bool(added) and path.with_name(f"{stem}.iagan.json").is_file()
+
+
+def _restore(
+    files: Files, scale: int, prior: str | None, level: float | None, seed: int, sheet: bool, added: bool
+) -> None:
+    """Restore one photograph, write what was asked for and print its lines.
+
+    Raises:
+        OSError, ValueError: where it cannot be read or written, or is too large.
+    """
+    wanted: dict[Path, Callable[[], None]] = {}
+    pictures = {files.beside(f"{ADDED}_sheet.png"): sheet, files.beside(f"{ADDED}_map.png"): added}
+    paths = [files.output, files.record, *(path for path, asked in pictures.items() if asked)]
+    _require_free(paths)
+    photograph = read_photograph(files.photograph)
+    check_scale(scale, photograph.size)
+    files.output.parent.mkdir(parents=True, exist_ok=True)
+    done = restore(photograph, scale, prior, level, seed, _progress(files.photograph.name))
+    record = {"image": str(files.photograph), "output": str(files.output), **done.record}
+    wanted[files.output] = lambda: write_bytes(files.output, as_png(done.photograph))
+    if sheet and done.patches:
+        wanted[paths[2]] = lambda: write_picture(paths[2], sheet_of_faces(done))
+    if added:
+        wanted[paths[-1]] = lambda: write_picture(paths[-1], what_was_invented(done))
+    _require_free(paths)
+    for write in wanted.values():
+        write()
+    write_text(files.record, as_json(record))
+    print("\n".join(lines(record)), flush=True)
+
+
+def _progress(name: str) -> Callable[[str], None] | None:
+    """Return what shows in a terminal how far a photograph is; None where nobody looks."""
+    if not sys.stderr.isatty():
+        return None
+
+    def tell(line: str) -> None:
+        print(f"{printable(name)}: {line} ...", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _require_free(paths: Sequence[Path]) -> None:
+    """Raise ValueError where a file is there already: nothing is ever overwritten."""
+    for path in paths:
+        if path.exists():
+            raise ValueError(f"{printable(str(path))} is there already, and stays: name another place with --out")

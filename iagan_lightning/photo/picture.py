@@ -1,0 +1,158 @@
+"""Photographs as files: pixels in the file's own colours, and what else of the file must survive."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageCms
+from torch import Tensor
+
+from iagan_lightning.safety import open_picture, picture_formats, picture_suffixes, read_pixels, white_of
+
+ORIENTATION, EXIF_IFD, WIDTH, HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003  # tags of EXIF
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """The pixels of a photograph, and what of its file belongs to a file of the result.
+
+    Attributes:
+        pixels: float32 ``(1 or 3, H, W)`` in [0, 1], upright by the file's orientation, in the file's own colours.
+        levels: values that a pixel can have in a file: 256, or 65536 for grey of 16 bits.
+        profile: ICC profile of these colours; None where the file has none, or was converted to sRGB (CMYK, CIELAB).
+        exif: EXIF data, the orientation taken out because it has been followed; empty where there is none.
+        kind: format of the file.
+        tables: quantisation tables of a JPEG, the luma's first.
+        remarks: what is not as the user may think.
+    """
+
+    pixels: Tensor
+    levels: int = 256
+    profile: bytes | None = None
+    exif: bytes = b""
+    kind: str = ""
+    tables: tuple[tuple[int, ...], ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
+    def turned(self, quarters: int) -> Photograph:
+        """Return it turned by quarters of a circle, to the left."""
+        return replace(self, pixels=self.pixels.rot90(quarters, (1, 2)).contiguous())
+
+
+@lru_cache(maxsize=1)
+def know_heic() -> bool:
+    """Let Pillow read HEIC where pillow-heif is installed, and tell whether it is."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    picture_formats.cache_clear()
+    picture_suffixes.cache_clear()
+    return True
+
+
+def read_photograph(path: str | os.PathLike[str]) -> Photograph:
+    """Return a photograph of any format that is read; of several frames the first.
+
+    Values are those of ``safety.read_pixels``, but for the profile, which is kept and not applied: the result is to
+    agree with the pixels of the file. Transparent parts become white.
+
+    Raises:
+        OSError: for a file that is missing, cut off or no picture.
+        ValueError: for one too large, or of values whose range is not known.
+    """
+    know_heic()
+    try:
+        with open_picture(path) as file:
+            kind, frames, remarks = file.format or "", int(getattr(file, "n_frames", 1)), []
+            levels = 65536 if white_of(file) == 65535 else 256
+            tables = tuple(map(tuple, getattr(file, "quantization", {}).values()))
+            if any(tile[3] in ("RGB;16B", "RGBA;16B", "LA;16B") for tile in getattr(file, "tile", ()) if tile[3:]):
+                remarks.append("of 16 bits per colour the upper 8 are read, and written")
+            exif = _exif(file)
+            source: Image.Image = file
+            if frames > 1 and kind not in ("MPO", "PSD"):
+                remarks.append(f"the first of {frames} frames")
+                file.seek(0)
+                source = file.copy()  # no longer one of several
+            grey = source.mode in ("1", "L", "LA", "La", "I", "F") or source.mode.startswith("I;16")
+            profile = source.info.get("icc_profile")
+            if source.mode in ("CMYK", "LAB"):
+                profile = None  # converted by it
+            elif profile:
+                source.info.pop("icc_profile")
+                if (kind_of_colours := _colours(profile)) != ("GRAY" if grey else "RGB"):
+                    remarks.append(f"its colour profile ({kind_of_colours}) is not for such pictures, and left out")
+                    profile = None
+            pixels = torch.from_numpy(read_pixels(source, 1 if grey else 3))
+    except (OSError, ValueError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's readers raise a different kind for each way in which a file can be broken
+        raise OSError(f"a damaged picture ({type(error).__name__}: {error})") from error
+    pixels = pixels[None] if grey else pixels.permute(2, 0, 1).contiguous()
+    return Photograph(pixels, levels, profile, exif, kind, tables, tuple(remarks))
+
+
+def as_png(photograph: Photograph) -> bytes:
+    """Return a photograph as the content of a PNG: the same depth, colours, profile and EXIF data."""
+    pixels = to_levels(photograph.pixels, photograph.levels)
+    values = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    buffer, about = io.BytesIO(), {}
+    if photograph.profile:
+        about["icc_profile"] = photograph.profile
+    if photograph.exif:
+        about["exif"] = _resized(photograph.exif, photograph.size)
+    Image.fromarray(np.ascontiguousarray(values)).save(buffer, "PNG", **about)
+    return buffer.getvalue()
+
+
+def to_levels(pixels: Tensor, levels: int) -> np.ndarray:
+    """Return pixels of [0, 1] as whole numbers below ``levels``, clamped and rounded.
+
+    Example:
+        >>> to_levels(torch.tensor([-0.5, 0.5, 1.0]), 256).tolist()
+        [0, 128, 255]
+    """
+    whole = (pixels.clamp(0, 1).double() * (levels - 1)).round()
+    return whole.numpy().astype(np.uint8 if levels == 256 else np.uint16)
+
+
+def _exif(file: Image.Image) -> bytes:
+    """Return the EXIF data of a file without its orientation; nothing where they are damaged."""
+    try:
+        found, exif = file.getexif(), Image.Exif()
+        exif.load(found.tobytes())  # a copy: the file's own still says how to turn it
+        exif.pop(ORIENTATION, None)
+        return exif.tobytes() if len(exif) else b""
+    except Exception:  # nothing of the picture depends on it
+        return b""
+
+
+def _resized(data: bytes, size: tuple[int, int]) -> bytes:
+    """Return EXIF data with the size that they state, if they do, replaced."""
+    exif = Image.Exif()
+    exif.load(data)
+    stated: Any = exif.get_ifd(EXIF_IFD)
+    for tag, pixels in ((HEIGHT, size[0]), (WIDTH, size[1])):
+        if tag in stated:
+            stated[tag] = pixels
+    return exif.tobytes()
+
+
+def _colours(profile: bytes) -> str:
+    try:
+        return ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space.strip()
+    except (OSError, ImageCms.PyCMSError):
+        return "damaged"

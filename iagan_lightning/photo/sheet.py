@@ -1,0 +1,51 @@
+"""Pictures about a result: each face before and after, and what the prior has added to the photograph."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from iagan_lightning.data.images import to_pillow
+from iagan_lightning.photo.enlarging import reduced
+from iagan_lightning.photo.restoring import Restored
+from iagan_lightning.results.sheet import comparison_sheet, stack_sheets
+
+CELL = 384  # pixels of a face
+FULL = 0.25  # of the range from black to white: a difference that is drawn white
+
+
+def sheet_of_faces(done: Restored) -> Image.Image:
+    """Return a row for each restored face: its pixels in the photograph, the plain enlargement, and the result.
+
+    Raises:
+        ValueError: where no face was restored.
+    """
+    scale = done.record["scale"]
+    sheets = []
+    for patch in done.patches:
+        pixels = patch.place.of(done.photograph.turned(done.quarters).pixels, scale)
+        seen, added = reduced(patch.before, scale), _added(patch.after - patch.before)
+        pictures = {"photograph": seen, "plain": patch.before, "result": pixels, "added": added}
+        titles = {"plain": "plain enlargement", "result": "result", "added": "added by the prior"}
+        sheets.append(comparison_sheet({name: 2 * x - 1 for name, x in pictures.items()}, {}, CELL, titles))
+    if not sheets:
+        raise ValueError("no face was restored, so there is none to show")
+    return stack_sheets(sheets)
+
+
+def what_was_invented(done: Restored) -> Image.Image:
+    """Return by how much each pixel differs from the plain enlargement: from black, not at all, to white, a quarter.
+
+    A photograph without noise says nothing about these differences: A_s sees none of them.
+    """
+    upright = done.photograph.turned(done.quarters).pixels
+    whole, scale = torch.zeros(1, *upright.shape[1:]), done.record["scale"]
+    for patch in done.patches:
+        part = patch.place.of(whole, scale)
+        part.copy_(torch.maximum(part, _added(patch.after - patch.before)))
+    return to_pillow(2 * whole.rot90(-done.quarters, (1, 2)) - 1)
+
+
+def _added(difference: Tensor) -> Tensor:
+    return (difference.abs().mean(0, keepdim=True) / FULL).clamp(0, 1)
