@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from iagan_lightning.methods.phases import require_method
+from iagan_lightning.methods.test_time_module import TestTimeModule
 from iagan_lightning.methods.views import VIEWS
 from iagan_lightning.results.finished import OUTSIDE
 from iagan_lightning.results.metrics import outside
 from iagan_lightning.results.sheet import TITLES
 from iagan_lightning.results.uncertainty import TYPICAL, factor_of, kind_of, spread
+
+ROUNDING = 1e-5  # relative residual that is none but rounding's
 
 
 class ViewMean(pl.Callback):
@@ -39,7 +43,8 @@ class ViewMean(pl.Callback):
             inside = torch.stack([outside(results[name]) <= OUTSIDE for name in projected]).all(0)  # each image's own
             exact_views = torch.stack([results[name].float() for name in projected])
             views = torch.where(inside[:, None, None, None], exact_views, views)
-        results[f"{names[0]}_mean"] = views.mean(0)
+        mean = views.mean(0)
+        results[f"{names[0]}_mean"] = _agreeing(mean, module) if exact else mean
         factor = module.generator.calibration.get(kind_of(module.operator, module.noise_std), TYPICAL)
         module.uncertainty = factor_of(factor, len(views)) * spread(views)
         module.titles[f"{names[0]}_mean"] = f"{TITLES.get(names[0], names[0])}, {len(names)} views"
@@ -50,3 +55,16 @@ class ViewMean(pl.Callback):
                     results.pop(name, None)
         for view, name in zip(module.views[1:], averaged[1:], strict=True):
             module.titles[name] = f"{TITLES.get(averaged[0], averaged[0])}, {VIEWS[view].title}"
+
+
+def _agreeing(mean: Tensor, module: TestTimeModule) -> Tensor:
+    """Return a mean of pictures that agree with y without what rounding has added; one that does not agree as it is."""
+    A, y = module.operator, module.y
+    left = (A(mean) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
+    if not bool(((left > 0) & (left < ROUNDING)).any()):
+        return mean
+    try:
+        nearer = A.back_project(mean, y)
+    except RuntimeError:  # conjugate gradients that come no further
+        return mean
+    return torch.where((left < ROUNDING)[:, None, None, None], nearer, mean)

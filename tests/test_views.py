@@ -17,7 +17,7 @@ from iagan_lightning.generators import BEGAN, Generator, load_generator, save_ge
 from iagan_lightning.methods import TestTimeModule
 from iagan_lightning.methods.trainers import quiet_trainer
 from iagan_lightning.methods.views import VIEWS, seen, turned, views_of
-from iagan_lightning.operators import BicubicDownsampling, Blur, Identity, Inpainting
+from iagan_lightning.operators import BicubicDownsampling, Blur, GaussianSensing, Identity, Inpainting
 from iagan_lightning.results.files import read_json
 
 SHAPE = (3, 16, 16)
@@ -82,6 +82,16 @@ def test_the_mean_is_that_of_exact_views_and_exact(G: Generator, truth: Tensor, 
     torch.testing.assert_close(result.iagan_mean, torch.stack([result[name] for name in singles]).mean(0))
     assert ((A(result.iagan_mean) - A(truth)).norm() / A(truth).norm()) < 1e-6
     assert result.iagan_mean is not None and not torch.allclose(result.iagan_mean, result.iagan_bp)
+
+
+def test_the_mean_agrees_as_far_as_rounding_allows() -> None:
+    """Each measurement is a sum over all pixels, whose rounding in float32 is another for the mean."""
+    torch.manual_seed(0)
+    A = GaussianSensing((3, 64, 64), ratio=0.122)
+    y = A(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1)
+    result = reconstruct(y, A, BEGAN(64, 2, 4), views=2, accelerator="cpu", **SHORT)
+    for image in (result.iagan_bp, result["iagan_mirror_bp"], result.iagan_mean):
+        assert (A(image) - y).norm() < 1e-6 * y.norm()
 
 
 def test_with_noise_the_views_themselves_are_averaged(G: Generator, truth: Tensor) -> None:
