@@ -14,7 +14,7 @@ from iagan_lightning.cli import main
 from iagan_lightning.data.images import read_image, to_pillow
 from iagan_lightning.generators import BEGAN, load_generator, save_generator
 from iagan_lightning.generators.calibration import save_calibration
-from iagan_lightning.operators import BicubicDownsampling, Blur, Identity
+from iagan_lightning.operators import BicubicDownsampling, Blur, Identity, Inpainting
 from iagan_lightning.results.files import read_json
 from iagan_lightning.results.uncertainty import FLOOR, TYPICAL, coverage, factor_of, kind_of, spread
 
@@ -77,12 +77,20 @@ def test_the_factor_of_more_views(views: int) -> None:
 def test_coverage_counts_values_within_the_interval() -> None:
     truth = torch.zeros(2, 3, 64, 64)
     x = torch.stack([0.2 * normal(3, 64, 64), 0.4 * normal(3, 64, 64)])
-    covered = coverage(x, truth, torch.full((2, 1, 64, 64), 0.1))
-    torch.testing.assert_close(covered, torch.tensor([0.9, 0.59]), atol=0.01, rtol=0)
+    std = torch.full((2, 1, 64, 64), 0.1)
+    std[..., :32] = 0.005
+    x[..., :32] = 0  # known, and right
+    torch.testing.assert_close(coverage(x, truth, std), torch.tensor([0.9, 0.59]), atol=0.01, rtol=0)
+    known = torch.full((2, 1, 64, 64), 0.005)
+    torch.testing.assert_close(coverage(truth, truth, known), torch.ones(2))
 
 
 def test_kinds_of_measurements() -> None:
     assert kind_of(Identity(SHAPE), 0.0) == "Identity"
+    assert kind_of(Inpainting(SHAPE, ratio=0.5, seed=0), 0.0) == "Inpainting"
+    assert kind_of(Inpainting(SHAPE, ratio=0.2, seed=0), 0.0) == "Inpainting"
+    assert kind_of(Inpainting(SHAPE, box=[4, 4, 8, 8]), 0.1) == "Inpainting, areas, noise"
+    assert kind_of(Inpainting(SHAPE, mask=torch.ones(3, 16, 16, dtype=torch.bool)), 0.0) == "Inpainting"
     assert kind_of(Blur(SHAPE), 0.1) == kind_of(Blur(SHAPE), None) == "CircularBlur, noise"
 
 
