@@ -611,7 +611,7 @@ def refused(capsys, status):
         (["--noise_std", "loud"], "such as 0.04 or 10/255, or unknown; 'loud' was given"),
         (["--noise_std", "-1"], "noise_std"),
         (["--nonsense", "1"], "nonsense"),
-        (["--model.preset", "quick"], "--model.preset is one of fast, paper; 'quick' was given"),
+        (["--model.preset", "quick"], "--model.preset is one of fast, paper, best; 'quick' was given"),
         (["--model.latent.steps", "0"], "steps of a stage is at least 1"),
         (["--model.generator", "nowhere.pth"], "no generator weights at nowhere.pth"),
         (["--model.generator", "EMPTY/notes.txt"], "no weight file"),
