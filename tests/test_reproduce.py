@@ -278,7 +278,7 @@ def test_a_folder_without_pictures_is_one_line(reproduce, tmp_path, capsys):
     ("table", "options", "message"),
     [
         ("5", [], "table is one of 1, 1-calibrated, 2, 3, 4, fig2, misaligned; '5' was given"),
-        ("2", ["--preset", "slow"], "preset is one of fast, paper; 'slow' was given"),
+        ("2", ["--preset", "slow"], "preset is one of fast, paper, best; 'slow' was given"),
         ("2", ["--limit", 0], "limit is at least 1; 0 was given"),
         ("2", ["--limit", "few"], "argument --limit: invalid int value: 'few'"),
         ("2", ["--dataset", "FFHQ"], "dataset is one of CelebA, CelebA-HQ; 'FFHQ' was given"),
