@@ -80,11 +80,6 @@ class Similarity(LinearOperator):
         self._measurement_shape = (channels, rows, columns)
         self._make()
         self._count = channels * int(self.mask.sum())
-        if not self._count:
-            raise ValueError(
-                f"no pixel of the photograph lies inside an image of {self.side:g} pixels around "
-                f"({x:g}, {y:g}): choose a larger side, or another centre"
-            )
 
     @on_the_cpu
     def _make(self) -> None:
@@ -94,6 +89,12 @@ class Similarity(LinearOperator):
         corners = self._in_image(middles[:, None] + torch.cartesian_prod(*[torch.tensor([-0.5, 0.5]).double()] * 2))
         last = torch.tensor([height - 0.5, width - 0.5], dtype=torch.float64)
         inside = ((corners > -0.5 - 1e-6) & (corners < last + 1e-6)).all(-1).all(-1)
+        if not bool(inside.any()):
+            x, y = self.centre
+            raise ValueError(
+                f"no pixel of the photograph lies inside an image of {self.side:g} pixels around "
+                f"({x:g}, {y:g}): choose a larger side, or another centre"
+            )
         self.register_buffer("mask", inside.view(self.size))
         seen, step = inside.nonzero()[:, 0], max(AT_ONCE // (16 * self.samples**2), 1)
         parts = [self._seen_by(middles[some]) for some in seen.split(step)]
