@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from iagan_lightning import IAGAN, reconstruct
 from iagan_lightning.data.images import fit_image, read_image
-from iagan_lightning.generators import Generator, bundled_priors, load_generator
+from iagan_lightning.generators import CATALOGUE, Generator, fetch_prior, load_generator
 from iagan_lightning.generators.calibration import save_calibration
 from iagan_lightning.results.metrics import evaluate
 from iagan_lightning.results.uncertainty import NINETY, factor_of, kind_of, spread
@@ -151,7 +151,8 @@ def main() -> None:
             if given.calibrate and views == 2:
                 found = {kind: round(factor(rows), 2) for kind, rows in factors.items()}
                 told = {"faces": f"{given.first + 1} to {given.first + len(paths)} of {given.faces.name}", "views": 2}
-                print(save_calibration(found, G, bundled_priors().get(source, Path(source)), told), found)
+                path = fetch_prior(source) if source in CATALOGUE else Path(source)
+                print(save_calibration(found, G, path, told), found)
     text = "\n\n".join([*tables, f"Means. Time is that of all views in units of the first's. {machine('cpu')}."])
     print(text)
     if given.page:

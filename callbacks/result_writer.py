@@ -78,7 +78,7 @@ def finished(module: TestTimeModule, index: int, notes: Mapping[str, Any] | None
         titles=module.titles,
         notes=notes or {},
         uncertainty=None if module.uncertainty is None else module.uncertainty[index].float().cpu(),
-        calibrated=module.image_shape is not None
+        calibrated=module.uncertainty is not None
         and kind_of(module.operator, module.noise_std) in module.generator.calibration,
     )
 

@@ -41,7 +41,7 @@ class TimeLimit(pl.Callback):
         now = self.clock()
         if module.is_first:
             self._begun = now
-        each = len(module.fits) // len(module.views)
+        each = module.fits_of_a_view
         left = each - module.fits.index(module.current) % each  # fits of this view, with the one at hand
         self._until = now + (self._begun + self.seconds - now) / left
 
@@ -55,7 +55,7 @@ class TimeLimit(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """After the last fit of a view leave out the others where they would come too late."""
         module = require_method(pl_module, self)
-        each = len(module.fits) // len(module.views)
+        each = module.fits_of_a_view
         views, rest = divmod(module.fits.index(module.current) + 1, each)
         spent = self.clock() - self._begun
         if rest == 0 and spent + spent / views > self.seconds:

@@ -37,11 +37,11 @@ class ViewMean(pl.Callback):
         if not module.is_last or len(module.views) == 1:
             return
         results, names = module.results, module.outcomes
-        views = torch.stack([results[name].float() for name in names])
+        views = torch.stack([results[name] for name in names])
         projected = [f"{name}_bp" for name in names]
         if exact := all(name in results for name in projected):
             inside = torch.stack([outside(results[name]) <= OUTSIDE for name in projected]).all(0)  # each image's own
-            exact_views = torch.stack([results[name].float() for name in projected])
+            exact_views = torch.stack([results[name] for name in projected])
             views = torch.where(inside[:, None, None, None], exact_views, views)
         mean = views.mean(0)
         results[f"{names[0]}_mean"] = _agreeing(mean, module) if exact else mean

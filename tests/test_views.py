@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from iagan_lightning.callbacks import ViewMean
+from iagan_lightning.callbacks import BackProjection, ViewMean
 from torch import Tensor
 
 from iagan_lightning import CSGM, IAGAN, Fit, FitSettings, Stage, adapt, reconstruct
@@ -134,6 +134,24 @@ def test_without_its_callback_there_is_no_mean(G: Generator, truth: Tensor) -> N
     module.begin(A(truth), A, views=2)
     adapt(module, quiet_trainer(accelerator="cpu"))
     assert list(module.results) == ["csgm", "iagan", "csgm_mirror", "iagan_mirror"] and module.final == "iagan"
+
+
+def test_a_checkpoint_knows_its_views_and_how_sure_it_is(G: Generator, truth: Tensor, tmp_path) -> None:
+    A, module = BicubicDownsampling(SHAPE, scale=4), IAGAN(G, **SHORT)
+    module.begin(A(truth), A, views=2)
+    trainer = quiet_trainer(accelerator="cpu", callbacks=[BackProjection(), ViewMean()])
+    adapt(module, trainer)
+    trainer.save_checkpoint(tmp_path / "all.ckpt")
+    loaded = IAGAN.load_from_checkpoint(tmp_path / "all.ckpt", weights_only=True)
+    assert loaded.views == module.views and loaded.final == "iagan_mean" and loaded.outcomes == module.outcomes
+    assert torch.equal(loaded.uncertainty, module.uncertainty)
+
+
+def test_the_mean_has_the_precision_of_its_views(G: Generator, truth: Tensor) -> None:
+    A = BicubicDownsampling(SHAPE, scale=4)
+    result = reconstruct(A(truth.double()), A, G, views=2, accelerator="cpu", precision="64-true", **SHORT)
+    assert result.iagan_mean.dtype == result.iagan_bp.dtype == torch.float64
+    assert (A(result.iagan_mean) - A(truth.double())).norm() < 1e-12 * A(truth.double()).norm()
 
 
 def test_a_plan_in_several_views() -> None:

@@ -175,23 +175,20 @@ def _restore(
     Raises:
         OSError, ValueError: where it cannot be read or written, or is too large.
     """
-    wanted: dict[Path, Callable[[], None]] = {}
-    pictures = {files.beside(f"{ADDED}_sheet.png"): sheet, files.beside(f"{ADDED}_map.png"): added}
-    paths = [files.output, files.record, *(path for path, asked in pictures.items() if asked)]
+    of_faces, of_added = files.beside(f"{ADDED}_sheet.png"), files.beside(f"{ADDED}_map.png")
+    paths = [files.output, files.record, *([of_faces] if sheet else []), *([of_added] if added else [])]
     _require_free(paths)
     photograph = read_photograph(files.photograph)
     check_scale(scale, photograph.size)
     files.output.parent.mkdir(parents=True, exist_ok=True)
     done = restore(photograph, scale, prior, level, seed, _progress(files.photograph.name))
     record = {"image": str(files.photograph), "output": str(files.output), **done.record}
-    wanted[files.output] = lambda: write_bytes(files.output, as_png(done.photograph))
-    if sheet and done.patches:
-        wanted[paths[2]] = lambda: write_picture(paths[2], sheet_of_faces(done))
-    if added:
-        wanted[paths[-1]] = lambda: write_picture(paths[-1], what_was_invented(done))
     _require_free(paths)
-    for write in wanted.values():
-        write()
+    write_bytes(files.output, as_png(done.photograph))
+    if sheet and done.patches:
+        write_picture(of_faces, sheet_of_faces(done))
+    if added:
+        write_picture(of_added, what_was_invented(done))
     write_text(files.record, as_json(record))
     print("\n".join(lines(record)), flush=True)
 

@@ -86,7 +86,7 @@ def look_again(x: Tensor, face: Face) -> Face:
     if not again:
         return face
     middle = (round(around.side) - 1) / 2
-    nearest = min(again, key=lambda face: math.dist(_middle(*face.eyes), (middle, middle)))
+    nearest = min(again, key=lambda face: math.dist(between(*face.eyes), (middle, middle)))
     turn = math.radians(around.angle)
 
     def in_picture(point: Point) -> Point:
@@ -111,7 +111,7 @@ def frame_of(face: Face, framing: Framing) -> Frame:
         >>> frame_of(face, "ffhq")
         Frame(x=50.0, y=52.2, side=80.0, angle=0.0)
     """
-    (left, right), eyes, mouth = face.eyes, _middle(*face.eyes), _middle(*face.mouth)
+    (left, right), eyes, mouth = face.eyes, between(*face.eyes), between(*face.mouth)
     apart, down = math.dist(left, right), math.dist(eyes, mouth)
     if framing == "ffhq":
         side, way = max(FFHQ_EYES * apart, FFHQ_MOUTH * down), FFHQ_CENTRE
@@ -139,5 +139,6 @@ def cut(x: Tensor, frame: Frame) -> Tensor:
     return F.grid_sample(x[None], grid[None], "bicubic", "border", align_corners=False)[0].clamp(-1, 1)
 
 
-def _middle(a: Point, b: Point) -> Point:
+def between(a: Point, b: Point) -> Point:
+    """Return the point halfway between two."""
     return (a[0] + b[0]) / 2, (a[1] + b[1]) / 2

@@ -114,7 +114,8 @@ def _named(source: str | os.PathLike[str], settings: Mapping[str, Any], classes:
                 f"{{weights: {source}, label: 0}}"
             )
         generator = _cached(prior) or _fetch(prior)
-        generator.calibration = calibration_beside(BUNDLED / f"{prior.name}.safetensors", generator)
+        bundled = calibration_beside(BUNDLED / f"{prior.name}.safetensors", generator)
+        generator.calibration = bundled or generator.calibration
         generator.adjust(**settings)
         return generator
     if classes and prior is None and not os.path.exists(source) and names_module(str(source)):

@@ -53,6 +53,8 @@ def store(module: TestTimeModule, checkpoint: dict[str, Any]) -> None:
         "given": _plain(getattr(module, "given", None)),
         "fits": [{**asdict(fit), "adapts": [n for n in names if fit.adapts(n)]} for fit in module.fits],
         "fit": module.stage,
+        "views": list(module.views),
+        "uncertainty": module.uncertainty,
         "starts": 1 if ended else module.starts,
         "y": module.y,
         "noise_std": module.noise_std,
@@ -79,6 +81,8 @@ def restore(module: TestTimeModule, checkpoint: Mapping[str, Any]) -> None:
     if hasattr(owner, "given"):  # it was built from resolved settings; new measurements want those that a user gave
         owner.given = _as_given(owner.given, outcome["given"])
     module.fits = [_fit(fit) for fit in outcome["fits"]]
+    module.views = tuple(outcome.get("views", module.views))  # an earlier version had one view
+    module.uncertainty = outcome.get("uncertainty")
     module.current = next(fit for fit in module.fits if fit.name == outcome["fit"])
     module.noise_std, module.starts, module.operator = outcome["noise_std"], outcome["starts"], None
     module.trainable = frozenset(outcome["trainable"])

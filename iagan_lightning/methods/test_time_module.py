@@ -138,6 +138,7 @@ class TestTimeModule(pl.LightningModule):
         self.adapted: list[str] = []
         self.fits: list[Fit] = []
         self.views: tuple[str, ...] = (IDENTITY,)
+        self.uncertainty: Tensor | None = None
 
     # The plan ----------------------------------------------------------------------------------------------------
 
@@ -266,7 +267,7 @@ class TestTimeModule(pl.LightningModule):
         self.limit: Tensor | None = None
         self.kept: dict[str, Iterate] = {}
         self.metrics: list[dict[str, dict[str, float]]] = []
-        self.uncertainty: Tensor | None = None
+        self.uncertainty = None
         self._adapted: dict[str, list[str]] = {}  # by fit, as all that a fit ends with
         self._carried: dict[str, dict[str, Tensor]] = {}  # weights that an earlier fit adapted and this one does not
         self.enter(self.fits[0].name)
@@ -381,14 +382,19 @@ class TestTimeModule(pl.LightningModule):
 
     def conclude(self) -> None:
         """End the plan with the view at hand: those after it are left out."""
-        each = len(self.fits) // len(self.views)
+        each = self.fits_of_a_view
         self.views = self.views[: self.fits.index(self.current) // each + 1]
         self.fits = self.fits[: each * len(self.views)]
 
     @property
+    def fits_of_a_view(self) -> int:
+        """How many fits are made in each view."""
+        return len(self.fits) // len(self.views)
+
+    @property
     def outcomes(self) -> list[str]:
         """Names of the results that the plan ends with, one for each view."""
-        each = len(self.fits) // len(self.views)
+        each = self.fits_of_a_view
         return [str(fit.result) for fit in self.fits[each - 1 :: each]]  # a plan whose last fit has none is refused
 
     @property

@@ -30,11 +30,6 @@ def reduced(X: Tensor, scale: int) -> Tensor:
     return X if scale == 1 else F.avg_pool2d(X[None], scale)[0]
 
 
-def repeated(p: Tensor, scale: int) -> Tensor:
-    """Return A_s^+ p, each pixel repeated s times in each direction: ``(C, H, W)`` to ``(C, s H, s W)``."""
-    return p.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-
-
 def enlarged(p: Tensor, scale: int) -> Tensor:
     """Return the smooth enlargement that agrees with a photograph, ``(C, H, W)`` to ``(C, s H, s W)``.
 

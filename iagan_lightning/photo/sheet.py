@@ -9,10 +9,10 @@ from torch import Tensor
 from iagan_lightning.data.images import to_pillow
 from iagan_lightning.photo.enlarging import reduced
 from iagan_lightning.photo.restoring import Restored
+from iagan_lightning.results.finished import WHITE
 from iagan_lightning.results.sheet import comparison_sheet, stack_sheets
 
 CELL = 384  # pixels of a face
-FULL = 0.25  # of the range from black to white: a difference that is drawn white
 
 
 def sheet_of_faces(done: Restored) -> Image.Image:
@@ -48,4 +48,4 @@ def what_was_invented(done: Restored) -> Image.Image:
 
 
 def _added(difference: Tensor) -> Tensor:
-    return (difference.abs().mean(0, keepdim=True) / FULL).clamp(0, 1)
+    return (difference.abs().mean(0, keepdim=True) / WHITE).clamp(0, 1)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from iagan_lightning.data.faces import LONGEST, Face, Point, find_faces
-from iagan_lightning.data.framing import look_again
+from iagan_lightning.data.faces import LONGEST, Face, find_faces
+from iagan_lightning.data.framing import between, look_again
 
 FINEST = 1600  # longer side of the picture that the detector gets of a large photograph: groups have small faces
 UPRIGHT = 0.99  # score: upside down or lying, faces reach .975
@@ -45,7 +45,7 @@ def _faces(pixels: Tensor) -> list[Face]:
 
 def distances(face: Face) -> tuple[float, float]:
     """Return how far apart the eyes are, and how far the mouth is from between them, in pixels."""
-    return math.dist(*face.eyes), math.dist(_middle(*face.eyes), _middle(*face.mouth))
+    return math.dist(*face.eyes), math.dist(between(*face.eyes), between(*face.mouth))
 
 
 def unfit(face: Face) -> str | None:
@@ -63,7 +63,3 @@ def unfit(face: Face) -> str | None:
         shown = math.floor(10 * mean) / 10
         return f"too small: eyes and mouth are {shown:.1f} pixels apart, at least {APART:.0f} are needed"
     return "turned too far away" if apart < PROFILE * down else None
-
-
-def _middle(a: Point, b: Point) -> Point:
-    return (a[0] + b[0]) / 2, (a[1] + b[1]) / 2

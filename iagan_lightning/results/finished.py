@@ -19,7 +19,7 @@ from iagan_lightning.results.registry import about_own
 from iagan_lightning.results.sheet import sheet_of
 from iagan_lightning.results.uncertainty import coverage
 
-WHITE = 0.25  # uncertainty that is drawn white, on the [0, 1] scale
+WHITE = 0.25  # uncertainty or difference that is drawn white, on the [0, 1] scale
 OUTSIDE = 0.02  # share of a back-projection's values that may lie far outside [-1, 1]; up to 0.011 do where A is exact
 
 
