@@ -34,10 +34,12 @@ from iagan_lightning.safety import printable
 
 CANVAS = 512  # pixels of what is drawn on
 DAY = 86400.0
+TAKEN = "The picture as it is taken"
 BEGIN = "Drop a picture, or choose an example."
 NOISE = "Noise: standard deviation, in levels of 255"
 CSS = """
 .gradio-container { max-width: 1180px !important; min-width: min(1180px, 100%); margin: 0 auto; }
+.or, .min_value, .max_value { color: inherit !important; }
 .said { font-size: 1rem; line-height: 1.5; }
 .said p { margin: 0.2rem 0; }
 .said .problem { color: #b00020; font-weight: 600; }
@@ -64,69 +66,67 @@ def build(desk: Desk, folder: Path, prior: str | None = None) -> Any:
     def knows(task: str, how: str) -> bool:
         return CHOICES[task].known and (how == "known" or not CHOICES[task].own)
 
-    def settings(task: str, how: str, chosen: str) -> tuple[Any, ...]:
-        """Show the settings of a task with their defaults."""
+    # What a user can choose is the same all the time, shown or not: a click may come before the page has followed the
+    # last one, and gradio refuses a choice that it has taken away.
+    def ways(task: str) -> list[tuple[str, str]]:
+        return [
+            (f"It is {CHOICES[task].own}", "own"),
+            ("It is good: degrade it first, to see how it comes back", "known"),
+        ]
+
+    def settings(task: str, how: str) -> tuple[Any, ...]:
+        """Show the settings of a task."""
         choice, known = CHOICES[task], knows(task, how)
-        ways = [(f"It is {choice.own}", "own")] if choice.own else []
-        ways += [("It is good: degrade it first, to see how far it comes back", "known")] if choice.known else []
-        given = choice.defaults.get
-        by_face = [("the best for each face", CHOSEN_BY_FACE)] if task == "photo" else []
-        kept = chosen if chosen in names and (task != "photo" or prior) else ""
-        scales = SCALES.get(task, (2,))
+        noise = NOISE + "; 0: estimate it" * (task == "denoising" and not known)
+        level = choice.defaults.get("noise", 0.0) if known else 0.0
         return (
-            gr.update(choices=ways, value="known" if known else "own", visible=len(ways) > 1),
-            gr.update(
-                choices=[*by_face, *((printable(Path(name).name), name) for name in names)],
-                value=kept or (prior or CHOSEN_BY_FACE if by_face else names[0]),
-            ),
-            gr.update(
-                choices=[(f"{scale} times", scale) for scale in scales],
-                value=given("scale", scales[0]),
-                visible=choice.shows("scale", known),
-            ),
+            gr.update(choices=ways(task), value=how, visible=bool(choice.own) and choice.known),
+            gr.update(visible=task == "photo"),
+            gr.update(visible=task == "super-resolution" and known),
             gr.update(visible=choice.shows("ratio", known)),
             gr.update(visible=choice.shows("width", known)),
-            gr.update(
-                value=given("noise", 0.0) if known else 0.0,
-                label=NOISE + "; 0: estimate it" * (task == "denoising" and not known),
-                visible=choice.shows("noise", known),
-            ),
+            gr.update(value=level, label=noise, visible=choice.shows("noise", known)),
         )
 
+    def by_task(task: str, example: bool) -> tuple[Any, ...]:
+        """Show the settings of another task: an example is a good picture, any other one the user's problem."""
+        return settings(task, "known" if example else "own")
+
     def job_of(
-        file: str | None, task: str, how: str, prior: str, scale: int, ratio: float, width: float, noise: float,
-        align: bool, best: bool, seed: float,
+        file: str | None, task: str, how: str, prior: str, times: int, by: int, ratio: float, width: float,
+        noise: float, align: bool, best: bool, seed: float,
     ) -> Job:  # fmt: skip
         if not file:
             raise ValueError("no picture yet: drop one, or choose an example")
         path = Path(file)
         return Job(
-            task, path, printable(path.stem), prior, knows(task, how), int(scale or 2), float(ratio), float(width),
-            float(noise or 0), None, bool(align), "best" if best else "fast", int(seed or 0),
+            task, path, printable(path.stem), prior or (CHOSEN_BY_FACE if task == "photo" else names[0]),
+            knows(task, how), times if task == "photo" else by, ratio, width, noise or 0.0, None, align,
+            "best" if best else "fast", int(seed or 0),
         )  # fmt: skip
 
     def look(*given: Any) -> tuple[Any, ...]:
         """Show the picture as it will be taken, to be drawn on where that is asked for."""
         nothing = gr.update(value=None, visible=False)
         if not given[0]:
-            return nothing, nothing, paragraphs([BEGIN])
+            return "", nothing, paragraphs([BEGIN])
         try:
             job = job_of(*given)
             if job.task == "photo":
                 height, width = (photograph := read_photograph(job.picture)).size
                 said = f"A photograph of {width} x {height} pixels."
                 picture = to_pillow(photograph.pixels * 2 - 1)
-                return gr.update(value=fitted(picture), visible=True), nothing, paragraphs([said])
+                return picture_of(picture, TAKEN), nothing, paragraphs([said])
             ready = framed(job)
         except (OSError, ValueError, MemoryError) as error:
-            return nothing, nothing, problem(error)
+            return "", nothing, problem(error)
         said = ready.remark or f"A picture of {ready.x.shape[2]} x {ready.x.shape[1]} pixels, taken as it is."
         picture = to_pillow(ready.x).convert("RGB")
         if job.task != "inpainting":
-            return gr.update(value=fitted(picture), visible=True), nothing, paragraphs([said])
+            return picture_of(picture, TAKEN), nothing, paragraphs([said])
         ground = picture.resize((CANVAS, CANVAS), Image.Resampling.NEAREST)
         drawn = {"background": ground, "layers": [], "composite": ground}
-        return nothing, gr.update(value=drawn, visible=True), paragraphs([said, "Draw over what is to be filled in."])
+        return "", gr.update(value=drawn, visible=True), paragraphs([said, "Draw over what is to be filled in."])
 
     def run(request: gr.Request, drawn: Any, *given: Any) -> Iterator[dict[Any, Any]]:
         """Do what was chosen, and show how it forms."""
@@ -152,7 +152,7 @@ def build(desk: Desk, folder: Path, prior: str | None = None) -> Any:
                     )
                     yield {status: paragraphs([news.text or "Preparing the prior."]), **now}
         except StoppedError:
-            yield {**ended, status: paragraphs(["StoppedError. Nothing was kept; all settings are as they were."])}
+            yield {**ended, status: paragraphs(["Stopped. Nothing was kept; all settings are as they were."])}
         except Exception as error:  # whatever it is, the page stays usable
             yield {**ended, status: problem(error)}
 
@@ -174,10 +174,6 @@ def build(desk: Desk, folder: Path, prior: str | None = None) -> Any:
             get_metrics: gr.update(value=str(of_metrics)),
         }
 
-    def by_task(task: str, chosen: str, example: bool) -> tuple[Any, ...]:
-        """Show the settings of another task: an example is a good picture, any other one the user's problem."""
-        return settings(task, "known" if example else "own", chosen)
-
     def stop(request: gr.Request) -> None:
         desk.stop(str(request.session_hash))
 
@@ -197,12 +193,31 @@ def build(desk: Desk, folder: Path, prior: str | None = None) -> Any:
                 task = gr.Dropdown(
                     [(choice.label, name) for name, choice in CHOICES.items()], value=first, label="What to do"
                 )
-                how = gr.Radio([], label="The picture", visible=False)
-                which = gr.Dropdown([], label="Prior", allow_custom_value=False)
-                scale = gr.Radio([], label="Scale", visible=False)
-                ratio = gr.Slider(0.05, 0.9, 0.3, step=0.05, label="Part of the frequencies that is measured")
-                width = gr.Slider(0.5, 4, 2, step=0.25, label="Width of the blur: standard deviation, in pixels")
-                noise = gr.Slider(0, 75, 0, step=1, label=NOISE)
+                how = gr.Radio(ways(first), value="own", label="The picture", visible=CHOICES[first].known)
+                chosen = "For a photograph the best for each face" + (f", else {names[0]}" if not prior else "")
+                which = gr.Dropdown(
+                    [
+                        *([] if prior else [(chosen, CHOSEN_BY_FACE)]),
+                        *((printable(Path(name).name), name) for name in names),
+                    ],
+                    value=prior or CHOSEN_BY_FACE,
+                    label="Prior",
+                )
+                times = gr.Radio(
+                    [(f"{scale} times", scale) for scale in SCALES["photo"]], value=CHOICES["photo"].defaults["scale"],
+                    label="Enlarge it", visible=first == "photo",
+                )  # fmt: skip
+                by = gr.Radio(
+                    [(f"{scale} times", scale) for scale in SCALES["super-resolution"]], label="Make it smaller first",
+                    value=CHOICES["super-resolution"].defaults["scale"], visible=False,
+                )  # fmt: skip
+                ratio = gr.Slider(
+                    0.05, 0.9, 0.3, step=0.05, label="Part of the frequencies that is measured", visible=False
+                )
+                width = gr.Slider(
+                    0.5, 4, 2, step=0.25, label="Width of the blur: standard deviation, in pixels", visible=False
+                )
+                noise = gr.Slider(0, 75, 0, step=1, label=NOISE, visible=first != "photo")
                 with gr.Accordion("More settings", open=False):
                     align = gr.Checkbox(
                         finds_faces(), label="Cut out the face as the prior knows it", interactive=finds_faces()
@@ -214,11 +229,9 @@ def build(desk: Desk, folder: Path, prior: str | None = None) -> Any:
                     halt = gr.Button("Stop", variant="stop", interactive=False)
             with gr.Column():
                 status = gr.HTML(paragraphs([BEGIN]), elem_classes="said", elem_id="status")
-                preview = gr.Image(
-                    label="The picture as it is taken", interactive=False, visible=False, buttons=[], format="png"
-                )
+                preview = gr.HTML(elem_classes="said")
                 editor = gr.ImageEditor(
-                    label="The picture as it is taken, to be drawn on", type="pil", sources=(), transforms=(),
+                    label=f"{TAKEN}, to be drawn on", type="pil", sources=(), transforms=(),
                     brush=gr.Brush(default_size=32, colors=["#e60000"], color_mode="fixed"), layers=False,
                     visible=False, canvas_size=(CANVAS, CANVAS), buttons=[], format="png",
                 )  # fmt: skip
@@ -232,18 +245,17 @@ def build(desk: Desk, folder: Path, prior: str | None = None) -> Any:
                     extra = gr.HTML(elem_classes="said")
         gr.Markdown("A result shows what is likely, not what was there. Do not use it to tell who somebody is.")
 
-        given = [file, task, how, which, scale, ratio, width, noise, align, best, seed]
-        shown_settings = [how, which, scale, ratio, width, noise]
+        given = [file, task, how, which, times, by, ratio, width, noise, align, best, seed]
+        shown_settings = [how, times, by, ratio, width, noise]
         looked = [preview, editor, status]
         private = {"api_visibility": "private", "show_progress": "hidden"}
-        page.load(by_task, [task, which, example], shown_settings, **private)
-        task.input(by_task, [task, which, example], shown_settings, **private).then(look, given, looked, **private)
-        how.input(settings, [task, how, which], shown_settings, **private).then(look, given, looked, **private)
+        task.input(by_task, [task, example], shown_settings, **private).then(look, given, looked, **private)
+        how.input(settings, [task, how], shown_settings, **private).then(look, given, looked, **private)
         file.upload(lambda: False, None, example, **private)
         gr.on([file.change, which.input, align.input], look, given, looked, **private, trigger_mode="always_last")
         for button, path in examples:
             button.click(lambda path=path: (str(path), True), None, [file, example], **private).then(
-                by_task, [task, which, example], shown_settings, **private
+                by_task, [task, example], shown_settings, **private
             ).then(look, given, looked, **private)
         outputs = [status, live, slider, words, extra, get_picture, get_metrics, results, go, halt]
         go.click(

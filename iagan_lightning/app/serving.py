@@ -112,6 +112,7 @@ def _started(own: socket.socket, host: str, page: Any) -> tuple[Any, threading.T
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     theme = gr.themes.Default(primary_hue="blue", secondary_hue="blue", font=SYSTEM_FONTS, font_mono=MONOSPACED)
     theme.set(button_primary_background_fill="*primary_700", button_primary_background_fill_hover="*primary_800")
+    page.has_launched = True  # without this gradio reads files that were not uploaded, where they lie
     gr.mount_gradio_app(
         app, page, "/", server_name=host, server_port=own.getsockname()[1], footer_links=[], run_history=False,
         show_error=True, max_file_size=LARGEST, ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False,
