@@ -504,7 +504,7 @@ def go(page):
 
 
 def said(page, text):
-    page.locator("#status").get_by_text(text).wait_for()
+    page.locator("#status, #taken").get_by_text(text).wait_for()
 
 
 def draw(page):
@@ -560,6 +560,7 @@ def test_stop_in_the_middle_and_begin_again(visit, picture):
     page.get_by_role("button", name="Stop").click()
     said(page, "Stopped.")
     assert page.get_by_alt_text("The reconstruction as it forms").count() == 0
+    page.get_by_label("Clear").click()
     give(page, picture("short"), "Compressed sensing")
     go(page)
     said(page, "Done.")

@@ -228,13 +228,14 @@ def build(desk: Desk, folder: Path, prior: str | None = None) -> Any:
                     go = gr.Button("Reconstruct", variant="primary")
                     halt = gr.Button("Stop", variant="stop", interactive=False)
             with gr.Column():
-                status = gr.HTML(paragraphs([BEGIN]), elem_classes="said", elem_id="status")
+                taken = gr.HTML(paragraphs([BEGIN]), elem_classes="said", elem_id="taken")
                 preview = gr.HTML(elem_classes="said")
                 editor = gr.ImageEditor(
                     label=f"{TAKEN}, to be drawn on", type="pil", sources=(), transforms=(),
                     brush=gr.Brush(default_size=32, colors=["#e60000"], color_mode="fixed"), layers=False,
                     visible=False, canvas_size=(CANVAS, CANVAS), buttons=[], format="png",
                 )  # fmt: skip
+                status = gr.HTML(elem_classes="said", elem_id="status")
                 live = gr.HTML(elem_classes="said")
                 with gr.Column(visible=False) as results:
                     slider = gr.ImageSlider(label="Input and result", format="png", interactive=False, buttons=[])
@@ -247,7 +248,7 @@ def build(desk: Desk, folder: Path, prior: str | None = None) -> Any:
 
         given = [file, task, how, which, times, by, ratio, width, noise, align, best, seed]
         shown_settings = [how, times, by, ratio, width, noise]
-        looked = [preview, editor, status]
+        looked = [preview, editor, taken]
         private = {"api_visibility": "private", "show_progress": "hidden"}
         task.input(by_task, [task, example], shown_settings, **private).then(look, given, looked, **private)
         how.input(settings, [task, how], shown_settings, **private).then(look, given, looked, **private)

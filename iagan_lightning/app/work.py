@@ -56,15 +56,15 @@ class Desk:
         """
         check(job)
         self.stop(session)
+        ticket, begun = self.line.join(), False
         stop = self._stops[session] = threading.Event()
         work = _Work(job, self.carry_out, stop)
-        ticket, begun = self.line.join(), False
         try:
             while before := self.line.before(ticket, LOOK):
                 if stop.is_set():
                     raise StoppedError
                 yield Waiting(before)
-            thread = threading.Thread(target=work.run, args=(lambda: self._end(thread, ticket),), daemon=True)
+            thread = threading.Thread(target=work.run, args=(lambda: self._end(ticket),), daemon=True)
             self._threads.add(thread)
             begun = True
             thread.start()
@@ -88,8 +88,8 @@ class Desk:
         for thread in list(self._threads):
             thread.join(END)
 
-    def _end(self, thread: threading.Thread, ticket: object) -> None:
-        self._threads.discard(thread)
+    def _end(self, ticket: object) -> None:
+        self._threads.discard(threading.current_thread())
         self.line.leave(ticket)
 
 
