@@ -22,11 +22,13 @@ def save(page, name):
         shown.convert("RGB").save(PICTURES / f"{name}.jpg", quality=88, subsampling=0, optimize=True)
 
 
-def choose(page, task):
-    """Choose what to do, and wait until the page has followed."""
+def choose(page, example, task):
+    """Take an example and choose what to do; the page says nowhere that it has followed."""
+    page.get_by_role("button", name=f"Example: {example}").click()
+    page.locator("#taken").get_by_text("pixels").wait_for()
     page.get_by_label("What to do").click()
     page.get_by_role("option", name=task).click()
-    page.wait_for_timeout(3000)
+    page.wait_for_timeout(8000)
 
 
 def make():
@@ -36,8 +38,7 @@ def make():
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(600_000)
         page.goto(address)
-        page.get_by_role("button", name="Example: Astronaut").click()
-        choose(page, "Fill in missing parts")
+        choose(page, "Astronaut", "Fill in missing parts")
         box = page.locator("canvas").first.bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         for down in (0, 14):
@@ -52,8 +53,7 @@ def make():
         page = browser.new_page(viewport={"width": 390, "height": 900})
         page.set_default_timeout(600_000)
         page.goto(address)
-        page.get_by_role("button", name="Example: Grace Hopper").click()
-        choose(page, "Remove noise")
+        choose(page, "Grace Hopper", "Remove noise")
         page.get_by_role("button", name="Reconstruct").click()
         page.get_by_alt_text("The reconstruction as it forms").wait_for()
         save(page, "app_phone")
