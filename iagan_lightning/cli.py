@@ -28,6 +28,7 @@ tasks:
   denoising           remove noise of a known level
 
   photo               photographs enlarged, and the faces in them restored
+  app                 the tasks and photo as a page in your browser
   report              the results of a run, or of several, as one HTML page
   priors              the priors that have names: list them, fetch one
   train-prior         train a generator on your own pictures
@@ -50,7 +51,7 @@ exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad argum
 
 TASKS = ("super-resolution", "compressed-sensing", "deblurring", "inpainting", "denoising")
 COMMANDS = (
-    *TASKS, "photo", "report", "priors", "train-prior", "import-prior", "reproduce", "check-operator", "rebuild",
+    *TASKS, "photo", "app", "report", "priors", "train-prior", "import-prior", "reproduce", "check-operator", "rebuild",
 )  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def _command(word: str) -> Callable[[list[str]], int]:
     """Import what a word runs: tasks share a module, each other command has its own."""
     name = word.replace("-", "_") if word in COMMANDS and word not in TASKS else "task"
     # On Lightning, which wants TorchMetrics.
-    if name in ("task", "photo", "train_prior", "reproduce", "check_operator"):
+    if name in ("task", "photo", "app", "train_prior", "reproduce", "check_operator"):
         import_torchmetrics()
     module = import_module(f"iagan_lightning.commands.{'tasks' if name == 'task' else name}")
     run: Callable[[list[str]], int] = getattr(module, f"run_{name}")

@@ -18,6 +18,7 @@ from jsonargparse import ArgumentParser
 
 import iagan_lightning.operators
 from iagan_lightning.commands import (
+    app,
     check_operator,
     import_prior,
     photo,
@@ -38,6 +39,7 @@ from iagan_lightning.training import BEGANTraining, TrainingPictures, VAEGANTrai
 
 PLAIN = {
     "photo": photo.parser,
+    "app": app.parser,
     "report": report.parser,
     "priors": priors.parser,
     "import-prior": import_prior.parser,

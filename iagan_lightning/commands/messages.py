@@ -135,6 +135,9 @@ def for_people(complaint: str, args: Sequence[str]) -> str | None:
     if found := re.search(r"Unable to load config '(.*?)'\s+- Parser key", complaint):
         option, _ = _option_of(words, found[1].__eq__)
         return f"{option or '--' + key} is a file of settings or {{name: value}}; {found[1]!r} was given"
+    if found := re.search(r"Expected an? <class '(\w+)'>\. Got value: (.*)", complaint):
+        wanted = "true or false" if found[1] == "bool" else TYPES.get(found[1], found[1])
+        return f"--{key} is {wanted}; {found[2]!r} was given"
     if found := re.match(r"argument (--\S+): expected one argument", complaint):
         return f"{found[1]} needs a value"
     if found := re.match(r"argument (\w+): invalid choice: (\S+) \(choose from (.*)\)", complaint):
