@@ -239,6 +239,7 @@ def test_faces_that_are_left_alone(ignorant):
     p = photograph.pixels
     done = restore(photograph, 2, ignorant, latent=Stage(steps=5), joint=Stage(steps=1), accelerator="cpu")
     assert "does not know" in only(done.record)["why"] and not done.patches
+    assert set(only(done.record)["evaluations"]) == {"latent"}, "no joint stage was paid for"
     assert torch.equal(done.photograph.pixels, agreeing(enlarged(p, 2), p, 2))
     done = restore(photograph, 1)
     assert "clean photograph at scale 1" in only(done.record)["why"]

@@ -12,9 +12,9 @@ from torch import Tensor
 from iagan_lightning.data.framing import Frame
 from iagan_lightning.generators import Generator
 from iagan_lightning.operators import Similarity
+from iagan_lightning.photo.known import KnownOrNot
 from iagan_lightning.photo.pasting import pasted
 from iagan_lightning.reconstruction import reconstruct
-from iagan_lightning.results.remarks import unknown_to_the_prior
 
 AROUND = 8  # pixels of the photograph around a frame: what a face adds fades away there
 
@@ -116,7 +116,11 @@ def reconstructed(
     A, T = operators(frame, p.shape[1:], generator.image_shape, scale)  # type: ignore[arg-type]
     y = A.measured(p.expand(3, -1, -1)[None] * 2 - 1)
     rounding = 1 / (levels - 1) / 12**0.5
-    result = reconstruct(y, A, generator, noise_std, back_projection=False, quantisation=rounding, **settings)
+    familiar = KnownOrNot()
+    callbacks = [familiar, *settings.pop("callbacks", ())]
+    result = reconstruct(
+        y, A, generator, noise_std, back_projection=False, quantisation=rounding, callbacks=callbacks, **settings
+    )
     finished = result.images[0].with_metrics()
     record, metrics = finished.record(), finished.metrics[finished.final]
     about: dict[str, Any] = {
@@ -129,7 +133,7 @@ def reconstructed(
     x = result[finished.final]
     if not bool(x.isfinite().all()):
         return X, {"done": False, "why": "the fit ended in no number", **about}
-    if unknown_to_the_prior(record):
+    if not familiar.known:
         return X, {"done": False, "why": "the prior does not know such a face", **about}
     with torch.no_grad():
         face = (T(x)[0] + 1) / 2
