@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,11 +19,13 @@ from iagan_lightning.data.framing import Frame
 from iagan_lightning.data.samples import EXAMPLES
 from iagan_lightning.generators import BEGAN, save_generator
 from iagan_lightning.photo.enlarging import agreeing, enlarged, reduced
+from iagan_lightning.photo.face import enlarged_frame
 from iagan_lightning.photo.level import jpeg_level, jpeg_quality, noise_level
 from iagan_lightning.photo.pasting import feathered, pasted
 from iagan_lightning.photo.picture import as_png, know_heic, read_photograph
 from iagan_lightning.photo.record import lines
 from iagan_lightning.photo.restoring import restore
+from iagan_lightning.photo.sheet import how_unsure
 from iagan_lightning.photo.sight import see
 
 pytest.importorskip("facenet_pytorch", reason="needs facenet-pytorch: pip install '.[align]'")
@@ -215,6 +218,29 @@ def test_a_noisy_face_is_restored_in_place():
     assert float((result - p)[:, inside].square().mean().sqrt()) == pytest.approx(12 / 255, rel=0.25)
     outside = feathered(Frame(**face["frame"]), (80, 90)) == 0
     assert torch.equal(result[:, outside], p[:, outside])
+
+
+def test_two_views_are_one_face_and_tell_how_sure_it_is():
+    """Their mean agrees with the photograph; where it is wrong, they tend to differ."""
+    truth = scene((0, 40, 32), size=(160, 180), wide=104)
+    photograph = read_back(reduced(truth, 2))
+    short = {"joint": Stage(steps=10), "accelerator": "cpu"}
+    done = restore(photograph, 2, "faces64", views=2, **short)
+    face = only(done.record)
+    assert done.record["views"] == 2 and done.record["agreement"] < 1
+    assert set(face["evaluations"]) == {"latent", "joint", "latent-mirror", "joint-mirror"}
+    assert 0.005 < face["uncertainty"]["mean"] < 0.2 and not face["uncertainty"]["calibrated"]
+    unsure = torch.from_numpy(np.array(how_unsure(done))).float() / 255
+    assert unsure.shape == (160, 180)
+    inside = feathered(enlarged_frame(Frame(**face["frame"]), 2), (160, 180)) > 0.99
+    assert unsure[inside].min() > 0 and unsure[:, :8].max() == 0
+    written = pixels_of(io.BytesIO(as_png(done.photograph)))
+    assert float((reduced(written, 2) - photograph.pixels).abs().max()) < 1 / 255, "and so does the mean of both"
+    error = (done.photograph.pixels - truth).abs().mean(0)
+    blocks = [F.avg_pool2d((x * inside)[None], 8).flatten() for x in (error, unsure)]
+    assert torch.corrcoef(torch.stack(blocks))[0, 1] > 0.2
+    with pytest.raises(ValueError, match="--views 2"):
+        how_unsure(replace(done, patches=[replace(done.patches[0], unsure=None)]))
 
 
 @pytest.fixture(scope="module")
@@ -425,6 +451,7 @@ def test_what_is_no_picture(tmp_path):
         (["--prior", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--prior", "stylegan2-cifar10"], "label"),
         (["--out", "a.jpg"], "ending in .png, which keeps every pixel"),
+        (["--views", "5"], "views is a number from 1 to 4"),
         (["--priors", "faces64"], "did you mean --prior?"),
     ],
 )

@@ -94,7 +94,7 @@ def reconstructed(
     noise_std: float,
     levels: int,
     **settings: Any,
-) -> tuple[Tensor, dict[str, Any]]:
+) -> tuple[Tensor, dict[str, Any], Tensor | None]:
     """Return the enlargement of a part of a photograph with its face reconstructed, and what is to be said of that.
 
     Args:
@@ -111,7 +111,9 @@ def reconstructed(
     Returns:
         The enlargement, X itself where the prior does not know the face; and a record: ``done``, ``why`` it was not,
         ``residual`` of the result before it is brought to agreement, ``unexplained`` by the prior alone, ``sigmas``
-        (residual over noise), ``evaluations`` and ``seconds``.
+        (residual over noise), ``evaluations`` and ``seconds``. With several views also how sure the face is, the
+        standard deviation of its error, ``(1, s h, s w)`` on the [0, 1] scale, 0 where the face does not count; else
+        None.
     """
     A, T = operators(frame, p.shape[1:], generator.image_shape, scale)  # type: ignore[arg-type]
     y = A.measured(p.expand(3, -1, -1)[None] * 2 - 1)
@@ -132,11 +134,16 @@ def reconstructed(
     }
     x = result[finished.final]
     if not bool(x.isfinite().all()):
-        return X, {"done": False, "why": "the fit ended in no number", **about}
+        return X, {"done": False, "why": "the fit ended in no number", **about}, None
     if not familiar.known:
-        return X, {"done": False, "why": "the prior does not know such a face", **about}
+        return X, {"done": False, "why": "the prior does not know such a face", **about}, None
+    weight = weight * T.mask
+    unsure = result.uncertainty
     with torch.no_grad():
         face = (T(x)[0] + 1) / 2
+        if unsure is not None:
+            unsure = weight * T(unsure.expand_as(x))[0, :1].clamp(min=0)
+            about["uncertainty"] = finished.sureness()
     if len(p) == 1:
         face = face.mean(0, keepdim=True)
-    return pasted(X, face, weight * T.mask, scale, noise_std), {"done": True, **about}
+    return pasted(X, face, weight, scale, noise_std), {"done": True, **about}, unsure

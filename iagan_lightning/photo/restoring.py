@@ -13,6 +13,7 @@ from torch import Tensor
 from iagan_lightning.data.faces import Face
 from iagan_lightning.data.framing import Frame, frame_of
 from iagan_lightning.generators import Generator
+from iagan_lightning.methods.views import views_of
 from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.photo.enlarging import agreeing, enlarged, reduced
 from iagan_lightning.photo.face import Place, enlarged_frame, place_of, reconstructed
@@ -29,11 +30,17 @@ SHARE = 4  # exponent by which neighbouring faces share the pixels between them
 
 @dataclass(frozen=True)
 class Patch:
-    """A face that was restored: where it lies in the photograph, and the enlargement there before and after."""
+    """A face that was restored: where it lies in the photograph, and the enlargement there before and after.
+
+    Attributes:
+        unsure: of several views, the standard deviation of the error of each pixel, ``(1, s h, s w)`` on the [0, 1]
+            scale, 0 where the face does not count; None of a single one.
+    """
 
     place: Place
     before: Tensor
     after: Tensor
+    unsure: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ def restore(
     prior: str | None = None,
     noise_std: float | None = None,
     seed: int = 0,
+    views: int = 1,
     tell: Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Restored:
@@ -86,6 +94,8 @@ def restore(
         prior: name or file of the prior; by default the best for each face of those that are here.
         noise_std: of p, on the [0, 1] scale; estimated by default.
         seed: of the searches.
+        views: how often each face is reconstructed, by the prior as it is, mirrored ...: their mean is nearer to the
+            truth, and where they differ they were guessing.
         tell: called with a line before each face, which may take minutes.
         **settings: further arguments of ``reconstruct``: ``preset``, ``joint``, those of Lightning's Trainer ...
 
@@ -93,6 +103,7 @@ def restore(
         ValueError: for a scale, prior or noise level that cannot be, and where facenet-pytorch is not installed.
     """
     check_scale(scale, photograph.size)
+    views_of(views)
     begin = time.monotonic()
     generator = loaded(prior) if prior else None
     quarters, faces = see(photograph.pixels)
@@ -104,7 +115,9 @@ def restore(
         remarks.append(f"turned by {90 * (quarters if quarters < 3 else -1)} degrees to find faces, and back")
     p = upright.pixels
     X = enlarged(p, scale)
-    work = _Work(p, X, faces, scale, level, photograph.levels, prior, generator, {"seed": seed, **settings})
+    work = _Work(
+        p, X, faces, scale, level, photograph.levels, prior, generator, {"seed": seed, "views": views, **settings}
+    )
     about, patches = [], []
     for number, face in enumerate(faces, 1):
         if tell:
@@ -126,6 +139,7 @@ def restore(
         "turned": 90 * quarters,
         "remarks": remarks,
         "faces": about,
+        "views": views,
         "seed": seed,
         "seconds": time.monotonic() - begin,
     }
@@ -203,14 +217,14 @@ class _Work:
         before = part.clone()
         others = [frame_of(other, generator.framing) for other in self.faces if other is not face]
         weight = self._share(place, others)
-        after, found = reconstructed(
+        after, found, unsure = reconstructed(
             before, place.of(self.p), weight, place.frame, generator, self.scale, self.noise_std, self.levels,
             **self.settings,
         )  # fmt: skip
         if not found["done"]:
             return about | found, None
         part.copy_(after)
-        return about | found, Patch(place, before, after)
+        return about | found, Patch(place, before, after, unsure)
 
     def _share(self, place: Place, others: list[Frame]) -> Tensor:
         """Return how much a face counts at each pixel of its place: beside others, left alone or not, only its part."""
