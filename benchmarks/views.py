@@ -25,7 +25,7 @@ from torch.nn import functional
 from iagan_lightning import IAGAN, reconstruct
 from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import CATALOGUE, Generator, fetch_prior, load_generator
-from iagan_lightning.generators.calibration import save_calibration
+from iagan_lightning.generators.calibration_files import save_calibration
 from iagan_lightning.results.metrics import evaluate
 from iagan_lightning.results.uncertainty import NINETY, factor_of, kind_of, spread
 
@@ -140,7 +140,7 @@ def main() -> None:
                 A, noise_std = problem_of(RUNS[task], G.image_shape)
                 kind = kind_of(A, noise_std)
                 factors.setdefault(kind, []).extend(rows)
-                known = G.calibration.get(kind)
+                known = G.calibration.factors.get(kind)
                 lines.append(line(task, rows, known, views))
                 if known is not None:
                     curve = (left_open(rows), factor_of(known, views))
@@ -152,7 +152,7 @@ def main() -> None:
                 found = {kind: round(factor(rows), 2) for kind, rows in factors.items()}
                 told = {"faces": f"{given.first + 1} to {given.first + len(paths)} of {given.faces.name}", "views": 2}
                 path = fetch_prior(source) if source in CATALOGUE else Path(source)
-                print(save_calibration(found, G, path, told), found)
+                print(save_calibration(G, path, told, factors=found), found)
     text = "\n\n".join([*tables, f"Means. Time is that of all views in units of the first's. {machine('cpu')}."])
     print(text)
     if given.page:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from safetensors.torch import save as to_safetensors
 
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule
+from iagan_lightning.results.familiarity import Familiarity, familiarity, unexplained
 from iagan_lightning.results.finished import Finished
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.uncertainty import kind_of
@@ -79,8 +81,25 @@ def finished(module: TestTimeModule, index: int, notes: Mapping[str, Any] | None
         notes=notes or {},
         uncertainty=None if module.uncertainty is None else module.uncertainty[index].float().cpu(),
         calibrated=module.uncertainty is not None
-        and kind_of(module.operator, module.noise_std) in module.generator.calibration,
+        and kind_of(module.operator, module.noise_std) in module.generator.calibration.factors,
+        familiarity=familiar(module, index),
     )
+
+
+def familiar(module: TestTimeModule, index: int) -> Familiarity | None:
+    """Return how well the prior of a method explains an image by itself.
+
+    From the result of its first fit with one, which is None where that adapts weights, where there is no generator, and
+    where y shows nothing but noise.
+    """
+    fit = next((fit for fit in module.fits if fit.result), None)
+    if fit is None or fit.space is None or fit.result not in module.results or module.weights_of(fit.name):
+        return None
+    x, y, A = module.results[fit.result][index, None], module.y[index, None], module.operator
+    left = float(unexplained(x, y, A, module.noise_std))
+    kind = kind_of(A, module.noise_std)
+    typical = module.generator.calibration.typical(kind, A.num_measurements)
+    return familiarity(left, typical, fit.space) if math.isfinite(left) else None
 
 
 def _variables(module: TestTimeModule, index: int) -> bytes:

@@ -45,7 +45,7 @@ class ViewMean(pl.Callback):
             views = torch.where(inside[:, None, None, None], exact_views, views)
         mean = views.mean(0)
         results[f"{names[0]}_mean"] = _agreeing(mean, module) if exact else mean
-        factor = module.generator.calibration.get(kind_of(module.operator, module.noise_std), TYPICAL)
+        factor = module.generator.calibration.factors.get(kind_of(module.operator, module.noise_std), TYPICAL)
         module.uncertainty = factor_of(factor, len(views)) * spread(views)
         module.titles[f"{names[0]}_mean"] = f"{TITLES.get(names[0], names[0])}, {len(names)} views"
         averaged = projected if exact else names

@@ -77,7 +77,7 @@ def test_files_on_disk(command, pictures, tmp_path, capsys):
         assert set(content) == {
             "version", "result", "offered", "misfit", "space",
             "image", "seed", "operator", "noise_std", "quantisation", "preset", "device", "seconds", "evaluations",
-            "objective", "methods", "inputs",
+            "objective", "methods", "familiarity", "inputs",
         }  # fmt: skip
         (file,) = pictures.glob(f"{name}.*")
         assert content["inputs"] == {"truth": hashlib.sha256(file.read_bytes()).hexdigest()}

@@ -13,7 +13,8 @@ from iagan_lightning import Stage, reconstruct
 from iagan_lightning.cli import main
 from iagan_lightning.data.images import read_image, to_pillow
 from iagan_lightning.generators import BEGAN, load_generator, save_generator
-from iagan_lightning.generators.calibration import save_calibration
+from iagan_lightning.generators.calibration import Calibration
+from iagan_lightning.generators.calibration_files import save_calibration
 from iagan_lightning.operators import BicubicDownsampling, Blur, Identity, Inpainting
 from iagan_lightning.results.files import read_json
 from iagan_lightning.results.uncertainty import FLOOR, TYPICAL, coverage, factor_of, kind_of, spread
@@ -113,7 +114,7 @@ def test_a_calibration_scales_the_spread_and_is_said(prior) -> None:
     assert [image.calibrated for image in before.images] == [False, False]
     views = torch.stack([before.iagan_bp, before["iagan_mirror_bp"]])
     torch.testing.assert_close(before.uncertainty, TYPICAL * spread(views))
-    save_calibration({"BicubicDownsampling": 3.0, "Blur": 9.0}, load_generator(prior), prior, {"faces": 2})
+    save_calibration(load_generator(prior), prior, {"faces": 2}, factors={"BicubicDownsampling": 3.0, "Blur": 9.0})
     after = made()
     assert [image.calibrated for image in after.images] == [True, True]
     torch.testing.assert_close(after.uncertainty, before.uncertainty * 3.0 / TYPICAL)
@@ -121,20 +122,28 @@ def test_a_calibration_scales_the_spread_and_is_said(prior) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"generator": "x", "factors": {"Blur": 1}}', "{not json", '{"factors": 3}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"generator": "x", "about": {}, "factors": {"Blur": 1}}',
+        "{not json",
+        '{"about": {}, "factors": 3}',
+    ],
 )
 def test_a_calibration_of_something_else_is_left_out(prior, content: str, capsys) -> None:
-    beside = save_calibration({"Blur": 2.0}, load_generator(prior), prior, {})
-    assert load_generator(prior).calibration == {"Blur": 2.0}
+    beside = save_calibration(load_generator(prior), prior, {}, factors={"Blur": 2.0})
+    assert load_generator(prior).calibration == Calibration({"Blur": 2.0})
     beside.write_text(content)
-    assert load_generator(prior).calibration == {}
+    assert load_generator(prior).calibration == Calibration()
     assert "is no calibration of own.safetensors, or of other weights: it is left out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, math.nan, math.inf])
 def test_a_factor_is_a_number_above_0(prior, factor: float, capsys) -> None:
-    save_calibration({"Blur": factor}, load_generator(prior), prior, {})
-    assert load_generator(prior).calibration == {} and "left out" in capsys.readouterr().err
+    save_calibration(load_generator(prior), prior, {}, factors={"Blur": factor})
+    assert load_generator(prior).calibration == Calibration() and "left out" in capsys.readouterr().err
 
 
 def test_a_run_tells_how_sure_it_is(tmp_path, prior, capsys) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
-from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+
+from iagan_lightning.generators.calibration import Calibration
 
 Schedule = Literal["began", "pggan", "style", "style-equalised"]
 LatentDistribution = Literal["uniform", "normal"]
@@ -127,8 +128,8 @@ class Generator(nn.Module):
             come from no file.
         encoder: maps pictures to latents near theirs, see ``encode``; None where nobody made one. No ``nn.Module``,
             whose parameters would become the generator's.
-        calibration: by kind of measurements, how many times larger the errors of the mean of two views are than their
-            spread (``results.uncertainty``); empty where nobody has measured it.
+        calibration: what was measured on pictures that it was not trained on, by kind of measurements: how large errors
+            are, and how much of y it leaves unexplained; empty where nobody has.
     """
 
     latent_shape: tuple[int, ...]
@@ -139,7 +140,7 @@ class Generator(nn.Module):
     framing: Framing | None = None
     weights: str = ""
     encoder: Callable[[Tensor], Tensor] | None = None
-    calibration: Mapping[str, float] = MappingProxyType({})
+    calibration: Calibration = Calibration()
 
     def sample_latent(self, n: int, seed: int = 0) -> Tensor:
         """Return n latents from the training distribution, in PyTorch's default precision.

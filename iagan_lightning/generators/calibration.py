@@ -1,70 +1,42 @@
-"""How much larger the errors of a prior's pictures are than the spread of its views: measured once, kept beside it.
-
-``calibration/NAME.json`` belongs to the weights ``NAME.safetensors``; it says for which ones by their fingerprint.
-"""
+"""What was measured of a prior on pictures that it was not trained on."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import sys
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
-from iagan_lightning.generators.base import Generator, fingerprint
-from iagan_lightning.replacing import replacing
-
-FOLDER = "calibration"  # beside the weights
-LARGEST = 1 << 20  # bytes of a file that may be one
+NEAR = 2.0  # how many times more or fewer numbers may be measured than in the nearest of those that were tried
 
 
-def calibration_beside(path: Path, generator: Generator) -> dict[str, float]:
-    """Return the factors that lie beside a generator's weights, by kind of measurements; none where there are none.
+@dataclass(frozen=True)
+class Calibration:
+    """Figures of a prior, by kind of measurements (``results.uncertainty.kind_of``).
 
-    Those of other weights are left out, and a line says so.
+    Attributes:
+        factors: how many times larger the errors of the mean of two views are than their spread.
+        unexplained: by how many numbers were measured, mean and standard deviation of the logarithm of what the prior
+            alone leaves unexplained (``results.familiarity``).
     """
-    beside = path.parent / FOLDER / f"{path.stem}.json"
-    if not beside.is_file():
-        return {}
-    try:
-        if beside.stat().st_size > LARGEST:
-            raise ValueError("too large")
-        stored = json.loads(beside.read_text(encoding="utf-8"))
-        factors = {str(kind): float(factor) for kind, factor in stored["factors"].items()}
-        belongs = stored["generator"] == fingerprint(generator)
-        belongs = belongs and all(0 < factor < math.inf for factor in factors.values())
-    except (OSError, AttributeError, KeyError, TypeError, ValueError):
-        belongs = False
-    if not belongs:
-        print(f"iagan: {beside} is no calibration of {path.name}, or of other weights: it is left out", file=sys.stderr)
-    return factors if belongs else {}
 
+    factors: Mapping[str, float] = field(default_factory=dict)
+    unexplained: Mapping[str, Mapping[int, tuple[float, float]]] = field(default_factory=dict)
 
-def save_calibration(
-    factors: Mapping[str, float], generator: Generator, path: str | os.PathLike[str], about: Mapping[str, Any]
-) -> Path:
-    """Write factors beside the weights of their generator, and return where.
+    def typical(self, kind: str, measured: int) -> tuple[float, float] | None:
+        """Return mean and standard deviation of what is left unexplained, interpolated; None far from what was tried.
 
-    Args:
-        factors: by kind of measurements (``results.uncertainty.kind_of``).
-        generator: as ``load_generator`` returns it for the path.
-        path: of the generator's weights.
-        about: what was measured.
-
-    Example:
-        >>> import tempfile
-        >>> from iagan_lightning.generators import BEGAN, load_generator, save_generator
-        >>> G, path = BEGAN(resolution=16, channels=2, latent=3), Path(tempfile.mkdtemp()) / "own.safetensors"
-        >>> save_generator(G, path)
-        >>> _ = save_calibration({"Identity, noise": 2.5}, G, path, {"faces": 30})
-        >>> load_generator(path).calibration
-        {'Identity, noise': 2.5}
-    """
-    beside = Path(path).parent / FOLDER / f"{Path(path).stem}.json"
-    beside.parent.mkdir(exist_ok=True)
-    stored = {"generator": fingerprint(generator), "factors": dict(factors), "about": dict(about)}
-    with replacing(beside) as file:
-        file.write((json.dumps(stored, indent=2) + "\n").encode())
-    return beside
+        Example:
+            >>> known = Calibration(unexplained={"Blur": {100: (-2.0, 0.2), 400: (-1.0, 0.4)}})
+            >>> [round(figure, 6) for figure in known.typical("Blur", 200)]
+            [-1.5, 0.3]
+            >>> known.typical("Blur", 900), known.typical("Identity", 200)
+            (None, None)
+        """
+        tried = self.unexplained.get(kind, {})
+        if not tried or not min(tried) / NEAR <= measured <= max(tried) * NEAR:
+            return None
+        low = max((numbers for numbers in tried if numbers <= measured), default=min(tried))
+        high = min((numbers for numbers in tried if numbers >= measured), default=max(tried))
+        share = math.log(measured / low) / math.log(high / low) if low < measured < high else 0.0
+        mean, std = (a + share * (b - a) for a, b in zip(tried[low], tried[high], strict=True))
+        return mean, std

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from iagan_lightning.generators import began, mobile_stylegan, pggan_layouts, pyramid, stylegan2_layouts
 from iagan_lightning.generators.base import Framing, Generator, WeightsError, as_numbers, fingerprint
 from iagan_lightning.generators.began import BEGAN
-from iagan_lightning.generators.calibration import calibration_beside
+from iagan_lightning.generators.calibration import Calibration
+from iagan_lightning.generators.calibration_files import calibration_beside
 from iagan_lightning.generators.catalogue import BUNDLED, CATALOGUE, Prior, bundled_priors, cache_folder, fetch_source
 from iagan_lightning.generators.checkpoints import Found, find_network, largest_mapping
 from iagan_lightning.generators.codes import take_standard_normal
@@ -115,7 +116,7 @@ def _named(source: str | os.PathLike[str], settings: Mapping[str, Any], classes:
             )
         generator = _cached(prior) or _fetch(prior)
         bundled = calibration_beside(BUNDLED / f"{prior.name}.safetensors", generator)
-        generator.calibration = bundled or generator.calibration
+        generator.calibration = bundled if bundled != Calibration() else generator.calibration
         generator.adjust(**settings)
         return generator
     if classes and prior is None and not os.path.exists(source) and names_module(str(source)):

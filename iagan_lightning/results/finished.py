@@ -11,6 +11,7 @@ from torch import Tensor
 
 from iagan_lightning.data.images import to_pillow
 from iagan_lightning.operators import Operator
+from iagan_lightning.results.familiarity import Familiarity
 from iagan_lightning.results.files import as_json, write_bytes, write_picture, write_tensors, write_text
 from iagan_lightning.results.folder import METRICS_VERSION
 from iagan_lightning.results.lpips import Backbone
@@ -40,6 +41,8 @@ class Finished:
         truth: the true image, where it is known.
         metrics: by result.
         uncertainty: standard deviation of the error of the mean of several views, ``(1, H, W)``, on the [0, 1] scale.
+        familiarity: how well the prior explains it by itself; None for methods that adapt from the start, and where y
+            shows nothing but noise.
         calibrated: whether it was measured for this prior and kind of measurements by how much errors exceed it.
         titles: what results are called where their usual titles would mislead.
         notes: what else its record is to say.
@@ -67,6 +70,7 @@ class Finished:
     notes: Mapping[str, Any] = field(default_factory=dict)
     uncertainty: Tensor | None = None
     calibrated: bool = False
+    familiarity: Familiarity | None = None
 
     @property
     def measurement(self) -> Tensor | None:
@@ -107,6 +111,7 @@ class Finished:
             "objective": self.objective,
             "misfit": self.misfit,
             "methods": self.metrics,
+            **({"familiarity": self.familiarity.record()} if self.familiarity is not None else {}),
             **({"uncertainty": self.sureness()} if self.uncertainty is not None else {}),
             **({"broken": self.broken} if self.broken else {}),
             **self.notes,

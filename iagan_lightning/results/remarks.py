@@ -11,8 +11,7 @@ from typing import Any
 
 from iagan_lightning.safety import printable
 
-# Part of y that CSGM may leave unexplained. From the middle of w a short search leaves more, which the weights explain:
-# of 50 faces that ffhq128 knows .43 in the mean, .66 at most.
+# Part of y that CSGM may leave unexplained, in records that do not say how familiar a picture is.
 MISFIT, MISFIT_BY_SPACE = 0.35, {"w": 0.75, "w+": 0.75}
 HARDLY = 0.95  # score of the detector of faces: of 500 framed faces none was below .96
 SHOWN = 3  # of many pictures only the first are named
@@ -83,7 +82,9 @@ def unexplained(record: Record) -> float:
 
 
 def unknown_to_the_prior(record: Record) -> bool:
-    """Tell whether CSGM leaves more of y unexplained than it does of what its prior was trained on."""
+    """Tell whether the prior by itself leaves more of y unexplained than it does of what it was trained on."""
+    if isinstance(told := record.get("familiarity"), dict):
+        return not told["known"]
     return unexplained(record) > MISFIT_BY_SPACE.get(str(record.get("space")), MISFIT)
 
 

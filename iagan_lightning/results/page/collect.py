@@ -254,6 +254,7 @@ def _image(folder: Path, name: str, record: dict[str, Any], page: Path, how: Emb
         "seconds": ", ".join(f"{s} {t:.1f}" for s, t in record.get("seconds", {}).items() if _finite(t)),
         "device": record.get("device"),
         "uncertainty": _unsure(record.get("uncertainty")),
+        "familiarity": _familiar(record.get("familiarity")),
     }
     files = [path.name for path in sorted(own.iterdir()) if path.is_file() and not path.name.startswith(".")]
     return {
@@ -349,6 +350,16 @@ def _unsure(about: Any) -> str | None:
     covered = f", 90 % intervals hold {about['coverage']:.0%} of the truth" if _finite(about.get("coverage")) else ""
     unknown = "" if about.get("calibrated") else ", not calibrated for this prior and task"
     return f"{about['mean']:.3f} of the range in the mean{covered}{unknown}"
+
+
+def _familiar(about: Any) -> str | None:
+    """Return how well the prior knows a picture, in words."""
+    if not isinstance(about, dict) or not _finite(about.get("unexplained")):
+        return None
+    known = "" if about.get("known") else "none that the prior can show: "
+    left = f"the prior alone leaves {about['unexplained']:.0%} of the contrast of y unexplained"
+    share = about.get("percentile")
+    return f"{known}{left}" + (f", and more of {share:.0f} % of known pictures" if _finite(share) else "")
 
 
 def _short(operator: str, kinds: int) -> str:
