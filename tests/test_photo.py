@@ -27,6 +27,7 @@ from iagan_lightning.photo.record import lines
 from iagan_lightning.photo.restoring import restore
 from iagan_lightning.photo.sheet import how_unsure
 from iagan_lightning.photo.sight import see
+from iagan_lightning.photo.sixteen import deep_png, read_deep
 
 pytest.importorskip("facenet_pytorch", reason="needs facenet-pytorch: pip install '.[align]'")
 
@@ -393,6 +394,52 @@ def test_sixteen_bits_stay_sixteen(tmp_path):
     assert after.dtype == np.uint16 and after.shape == (40, 60)
     means = after.reshape(20, 2, 30, 2).mean((1, 3))
     assert np.abs(means - values).max() <= 65535 / 2550 + 0.5
+
+
+def deep(height=20, width=30, channels=3):
+    return (np.random.default_rng(0).random((height, width, channels)) * 65535).astype(np.uint16)
+
+
+def test_colours_of_sixteen_bits_stay_sixteen(tmp_path):
+    """Of PNG and TIFF, as other programs write them, with profile and EXIF data."""
+    cv2 = pytest.importorskip("cv2", reason="an independent reader and writer of 16 bits")
+    values = deep()
+    for name in ("a.png", "a.tif"):
+        assert cv2.imwrite(str(tmp_path / name), values[..., ::-1])
+        photograph = read_photograph(tmp_path / name)
+        assert photograph.levels == 65536 and not photograph.remarks
+        assert np.array_equal((photograph.pixels.permute(1, 2, 0).double().numpy() * 65535).round(), values)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    (tmp_path / "b.png").write_bytes(as_png(replace(photograph, profile=profile, exif=exif.tobytes())))
+    assert np.array_equal(cv2.imread(str(tmp_path / "b.png"), cv2.IMREAD_UNCHANGED)[..., ::-1], values)
+    with Image.open(tmp_path / "b.png") as after:
+        assert after.info["icc_profile"] == profile and after.getexif()[0x010F] == "a camera"
+
+
+def test_transparency_and_orientation_of_sixteen_bits(tmp_path):
+    cv2 = pytest.importorskip("cv2", reason="an independent writer of 16 bits")
+    values = deep(channels=4)
+    assert cv2.imwrite(str(tmp_path / "a.png"), values[..., [2, 1, 0, 3]])
+    opacity = values[..., 3:] / 65535
+    wanted = values[..., :3] / 65535 * opacity + 1 - opacity
+    photograph = read_photograph(tmp_path / "a.png")
+    assert np.abs(photograph.pixels.permute(1, 2, 0).numpy() - wanted).max() < 1e-6
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = deep_png(deep(), exif=exif.tobytes())
+    assert read_photograph(io.BytesIO(lying)).pixels.shape == (3, 30, 20)
+
+
+def test_sixteen_bits_and_a_face(tmp_path):
+    """The mean of 2 x 2 pixels of the result is the photograph's, in 16 bits."""
+    values = np.round(65535 * scene((0, 20, 16), size=(70, 80), wide=36).permute(1, 2, 0).numpy()).astype(np.uint16)
+    photograph = read_photograph(io.BytesIO(deep_png(values)))
+    done = restore(photograph, 2, "faces64", joint=Stage(steps=3), accelerator="cpu")
+    after = read_deep(io.BytesIO(as_png(done.photograph))) * 65535
+    assert only(done.record)["done"]
+    assert np.abs(after.reshape(70, 2, 80, 2, 3).mean((1, 3)) - values).max() <= 0.1 * 257
 
 
 @pytest.mark.parametrize(
