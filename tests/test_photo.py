@@ -17,9 +17,10 @@ from iagan_lightning.data import faces
 from iagan_lightning.data.folders import list_pictures
 from iagan_lightning.data.framing import Frame
 from iagan_lightning.data.samples import EXAMPLES
-from iagan_lightning.generators import BEGAN, save_generator
+from iagan_lightning.generators import BEGAN, load_generator, save_generator
+from iagan_lightning.photo.blur import blur_width, blurred
 from iagan_lightning.photo.enlarging import agreeing, enlarged, reduced
-from iagan_lightning.photo.face import enlarged_frame
+from iagan_lightning.photo.face import enlarged_frame, operators
 from iagan_lightning.photo.level import jpeg_level, jpeg_quality, noise_level
 from iagan_lightning.photo.pasting import feathered, pasted
 from iagan_lightning.photo.picture import as_png, know_heic, read_photograph
@@ -297,6 +298,62 @@ def test_a_lying_photograph_comes_out_lying(ignorant):
     assert float((reduced(done.photograph.pixels, 2) - photograph.pixels).abs().max()) < 1e-3
 
 
+# Blur --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_blurred_photograph_is_the_mean_of_a_blurred_picture():
+    """As SciPy blurs the picture where it lies in the photograph, on a grid that is eight times as fine."""
+    ndimage = pytest.importorskip("scipy.ndimage", reason="an independent filter")
+    x = F.interpolate(torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0)), (48, 48), mode="bicubic")
+    frame = Frame(19.3, 20.1, 30.0, 12.0)
+    A, T = operators(frame, (40, 40), (3, 48, 48), 8)
+    for width in (0.7, 1.5):
+        fine = T(x)[0].numpy()
+        wanted = reduced(torch.from_numpy(ndimage.gaussian_filter(fine, (0, 8 * width, 8 * width))), 8)
+        inside = A.mask & (F.avg_pool2d(A.mask[None].float(), 13, 1, 6)[0] > 0.9999)
+        assert inside.sum() > 100
+        assert torch.allclose(blurred(A, width)(x)[0, :, inside], wanted[:, inside], atol=2e-3)
+
+
+def test_a_blurred_photograph_has_adjoint_and_pseudo_inverse():
+    B = blurred(operators(Frame(9.0, 9.5, 14.0, 5.0), (18, 20), (3, 24, 24), 1)[0], 0.5)
+    x, y = (torch.randn(2, *shape, dtype=torch.float64) for shape in (B.image_shape, B.measurement_shape))
+    assert torch.isclose((B(x) * y).sum(), (x * B.adjoint(y)).sum())
+    y = B(x)
+    assert torch.allclose(B(B.pseudo_inverse(y)), y, atol=1e-6)
+    assert torch.equal(B.measured(torch.ones_like(y)), B.operators[-1].measured(torch.ones_like(y)))
+
+
+def test_a_known_blur_is_undone():
+    """What is sharp after all comes nearer to the truth than without being told; the rest stays as it is."""
+    truth = scene((0, 20, 16), size=(80, 90), wide=52)
+    width = 1.5
+    line = torch.exp(-((torch.arange(11) - 5.0) ** 2) / (2 * width**2))
+    kernel = torch.outer(line, line)[None, None] / line.sum() ** 2
+    photograph = read_back(F.conv2d(F.pad(truth[:, None], (5, 5, 5, 5), mode="replicate"), kernel)[:, 0])
+    short = {"joint": Stage(steps=25), "accelerator": "cpu"}
+    told, untold = (restore(photograph, 1, "faces64", 1e-3, blur=blur, **short) for blur in (width, 0.0))
+    face = only(told.record)
+    assert face["done"] and face["blur"] == width and told.record["blur"] == width
+    inside = feathered(Frame(**face["frame"]), (80, 90)) > 0.99
+    errors = [float((x.pixels - truth)[:, inside].square().mean()) for x in (told.photograph, untold.photograph)]
+    assert errors[0] < 0.7 * errors[1]
+    outside = feathered(Frame(**face["frame"]), (80, 90)) == 0
+    assert torch.equal(told.photograph.pixels[:, outside], photograph.pixels[:, outside])
+    said = lines({**told.record, "image": "a.png", "output": "b.png"})
+    assert "blurred faces" in said[0] and "with faces64, blur 1.5 pixels, residual" in said[1]
+
+
+@pytest.mark.slow
+def test_an_unknown_blur_is_estimated():
+    """More blur reads as more, and not as far more than it is."""
+    prior = load_generator("faces64")
+    picture = torch.from_numpy(np.array(portrait(0).resize((64, 64), Image.Resampling.BOX))).permute(2, 0, 1)
+    x, A = picture[None] / 127.5 - 1, operators(Frame(15.5, 15.5, 32.0, 0.0), (32, 32), (3, 64, 64), 1)[0]
+    read = [blur_width(blurred(A, width)(x), A, prior, 0.0, seed=0, accelerator="cpu") for width in (0.0, 2.0)]
+    assert read[0] < 1 < read[1] < 3
+
+
 # Enlarging and pasting ---------------------------------------------------------------------------------------------
 
 
@@ -498,6 +555,8 @@ def test_what_is_no_picture(tmp_path):
         (["--prior", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--prior", "stylegan2-cifar10"], "label"),
         (["--out", "a.jpg"], "ending in .png, which keeps every pixel"),
+        (["--blur", "much"], "a width in pixels of the photograph, such as 1.5, or auto; 'much' was given"),
+        (["--blur", "-1"], "from 0 to 20, or auto; -1 was given"),
         (["--views", "5"], "views is a number from 1 to 4"),
         (["--priors", "faces64"], "did you mean --prior?"),
     ],

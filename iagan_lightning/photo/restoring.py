@@ -15,6 +15,7 @@ from iagan_lightning.data.framing import Frame, frame_of
 from iagan_lightning.generators import Generator
 from iagan_lightning.methods.views import views_of
 from iagan_lightning.operators.noise import check_noise_std
+from iagan_lightning.photo.blur import check_blur
 from iagan_lightning.photo.enlarging import agreeing, enlarged, reduced
 from iagan_lightning.photo.face import Place, enlarged_frame, place_of, reconstructed
 from iagan_lightning.photo.level import MOST, jpeg_level, jpeg_quality, noise_level
@@ -79,6 +80,7 @@ def restore(
     noise_std: float | None = None,
     seed: int = 0,
     views: int = 1,
+    blur: float | None = 0.0,
     tell: Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Restored:
@@ -96,6 +98,8 @@ def restore(
         seed: of the searches.
         views: how often each face is reconstructed, by the prior as it is, mirrored ...: their mean is nearer to the
             truth, and where they differ they were guessing.
+        blur: through which faces were seen, the standard deviation of a Gaussian in pixels of p; None to estimate it
+            for each. Blurred as much and reduced, faces agree with p then, not as they are.
         tell: called with a line before each face, which may take minutes.
         **settings: further arguments of ``reconstruct``: ``preset``, ``joint``, those of Lightning's Trainer ...
 
@@ -104,6 +108,8 @@ def restore(
     """
     check_scale(scale, photograph.size)
     views_of(views)
+    if blur is not None:
+        check_blur(blur)
     begin = time.monotonic()
     generator = loaded(prior) if prior else None
     quarters, faces = see(photograph.pixels)
@@ -115,9 +121,8 @@ def restore(
         remarks.append(f"turned by {90 * (quarters if quarters < 3 else -1)} degrees to find faces, and back")
     p = upright.pixels
     X = enlarged(p, scale)
-    work = _Work(
-        p, X, faces, scale, level, photograph.levels, prior, generator, {"seed": seed, "views": views, **settings}
-    )
+    settings = {"seed": seed, "views": views, "blur": blur, **settings}
+    work = _Work(p, X, faces, scale, level, photograph.levels, prior, generator, settings)
     about, patches = [], []
     for number, face in enumerate(faces, 1):
         if tell:
@@ -125,7 +130,8 @@ def restore(
         record, patch = work.on(face)
         about.append(record)
         patches += [patch] if patch else []
-    X = agreeing(X, reduced(X, scale).clamp(0, 1) if level else p, scale)
+    soft = any("blur" in face for face in about if face["done"])
+    X = agreeing(X, reduced(X, scale).clamp(0, 1) if level or soft else p, scale)
     whole = torch.from_numpy(to_levels(X, photograph.levels)).to(torch.float32) / (photograph.levels - 1)
     record = {
         "version": VERSION,
@@ -139,6 +145,7 @@ def restore(
         "turned": 90 * quarters,
         "remarks": remarks,
         "faces": about,
+        "blur": "auto" if blur is None else blur,
         "views": views,
         "seed": seed,
         "seconds": time.monotonic() - begin,
@@ -194,7 +201,7 @@ class _Work:
             "done": False,
         }
         why = unfit(face)
-        if why is None and self.scale == 1 and not self.noise_std:
+        if why is None and self.scale == 1 and not self.noise_std and self.settings["blur"] == 0:
             why = "nothing is missing in a clean photograph at scale 1"
         name, generator = self.prior, self.generator
         if why is None and name is None:
