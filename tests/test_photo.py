@@ -426,6 +426,9 @@ def test_orientation_is_followed_and_stays_right(orientation):
     lying = upright if orientation == 1 else upright.transpose(Image.Transpose(stored[orientation]))
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = orientation, "a camera"
+    compressed = read_photograph(file_of(lying, "JPEG", exif=exif, quality=95, subsampling=0))
+    assert np.abs(compressed.pixels.permute(1, 2, 0).numpy() - np.array(upright) / 255).mean() < 0.01
+    assert Image.open(io.BytesIO(as_png(compressed))).getexif().get(0x0112, 1) == 1
     photograph = read_photograph(file_of(lying, "PNG", exif=exif))
     assert np.array_equal(np.array(upright), np.array(Image.open(io.BytesIO(as_png(photograph)))))
     after = Image.open(io.BytesIO(as_png(photograph))).getexif()
@@ -522,6 +525,27 @@ def test_formats(kind, options, mode):
     wanted = np.array(picture.convert("RGB")) / 255
     assert np.abs(photograph.pixels.permute(1, 2, 0).numpy() - wanted).mean() < 0.02
     assert ("the first of 2 frames" in photograph.remarks) == (kind in ("GIF", "TIFF"))
+
+
+def test_every_format_through_the_command(tmp_path, capsys):
+    """One line for each photograph, one for each file that is none, and status 1 for those."""
+    picture, formats = image_of(clouds(32, 40)), {"a.webp": "WEBP", "b.gif": "GIF", "c.tif": "TIFF", "d.bmp": "BMP"}
+    for name, kind in formats.items():
+        picture.save(tmp_path / name, kind)
+    picture.convert("CMYK").save(tmp_path / "e.jpg")
+    (tmp_path / "f.png").write_bytes(deep_png(deep(32, 40)))
+    (tmp_path / "g.jpg").write_bytes((tmp_path / "e.jpg").read_bytes()[:700])
+    (tmp_path / "h.png").write_text("no picture")
+    assert main(["photo", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr()
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [f"{c}_iagan.png" for c in "abcdef"]
+    assert told.out.count("no face was found, so it is the plain enlargement") == 6
+    assert [name in line for name, line in zip(("g.jpg", "h.png", "2 of 8"), told.err.splitlines(), strict=True)] == [
+        True
+    ] * 3
+    for letter in "abcdef":
+        record = json.loads((tmp_path / "out" / f"{letter}.iagan.json").read_text())
+        assert record["agreement"] < 1 and record["faces"] == []
 
 
 def test_heic_where_its_reader_is_installed(tmp_path):
