@@ -1,6 +1,6 @@
 """What iagan photo makes of whole photographs: every face found, agreement with the pixels, and no seam.
 
-    python benchmarks/photographs.py PHOTOGRAPH... [--heights 0,400,200] [--group] [--out OUT]
+    python benchmarks/photographs.py PHOTOGRAPH... [--heights 0,400,200] [--group] [--prior NAME] [--out OUT]
 
 Each photograph is taken as it is (0) and reduced to heights, enlarged by 2; with --group all of them also stand side by
 side in one picture. Prints a table: faces found and restored, the largest difference from the photograph when the
@@ -59,10 +59,10 @@ def photograph_of(picture: Image.Image) -> Photograph:
     return read_photograph(buffer)
 
 
-def row(name: str, photograph: Photograph, out: Path | None) -> str:
+def row(name: str, photograph: Photograph, prior: str | None, out: Path | None) -> str:
     """Restore a photograph and return its row of the table."""
     begin = time.monotonic()
-    done = restore(photograph, SCALE)
+    done = restore(photograph, SCALE, prior)
     seconds = time.monotonic() - begin
     if out:
         (out / f"{name}.png").write_bytes(as_png(done.photograph))
@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("photographs", type=Path, nargs="+")
     parser.add_argument("--heights", default="0,400,200", help="in pixels; 0 is the photograph as it is")
     parser.add_argument("--group", action="store_true", help="all of them side by side, too")
+    parser.add_argument("--prior", help="name or file; for each face the best of those that are here by default")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.out:
@@ -101,15 +102,15 @@ def main() -> None:
         together = []
         for path in given.photographs:
             if height == 0:
-                print(row(path.stem, read_photograph(path), given.out), flush=True)
+                print(row(path.stem, read_photograph(path), given.prior, given.out), flush=True)
                 continue
             with Image.open(path) as file:
                 picture = small(ImageOps.exif_transpose(file).convert("RGB"), height)
             together.append(np.asarray(picture))
-            print(row(f"{path.stem}-{height}", photograph_of(picture), given.out), flush=True)
+            print(row(f"{path.stem}-{height}", photograph_of(picture), given.prior, given.out), flush=True)
         if given.group and together:
             group = Image.fromarray(np.concatenate(together, 1))
-            print(row(f"group-{height}", photograph_of(group), given.out), flush=True)
+            print(row(f"group-{height}", photograph_of(group), given.prior, given.out), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from iagan_lightning.generators import Generator
 from iagan_lightning.methods import CSGM, Stage
-from iagan_lightning.methods.fit import ENCODER
+from iagan_lightning.methods.fit import Init
 from iagan_lightning.operators import Blur, Composition, LinearOperator, Similarity
 from iagan_lightning.reconstruction import reconstruct
 
@@ -65,7 +65,7 @@ def blur_width(y: Tensor, A: Similarity, generator: Generator, noise_std: float,
         noise_std: of y, on the [0, 1] scale.
         **settings: further arguments of ``reconstruct``.
     """
-    init = ENCODER if generator.encoder is not None else None
+    init: Init | None = "encoder" if generator.encoder is not None else None
     method = CSGM(generator, latent=Stage(steps=STEPS, stop="never"), init=init)
     errors = []
     for width in WIDTHS:
