@@ -50,7 +50,7 @@ class JPEG(Operator):
         tables: rounding steps of the components, 64 each, row by row, of 255 levels, instead of those of a quality;
             one for all, one for luma and one for chroma, or one each.
         inside: s, levels of 255 that the ends of a long interval differ by from its middle. 0 is the bare interval: all
-            within is equally good. On eight faces of 64 pixels 8 is better (``docs/operators.md``).
+            within is equally good. Of 0, 2, 4 and 8 the last is best on three faces (``docs/photo.md``).
 
     Shapes: x ``(B, C, H, W)`` in [-1, 1] -> y ``(B, m)``, coefficients of images in [-1, 1]. Blocks that the picture
     does not fill continue its border.
