@@ -109,6 +109,7 @@ def reconstruct(
         ours.append(NotebookProgress())
     with quiet_lightning():
         adapt_alone(module, callbacks=[*ours, *callbacks], **trainer)
+    projected = [f"{name}_bp" for name in module.outcomes]
     return Reconstruction(
         {name: image.cpu() for name, image in module.results.items()},
         module.objective,
@@ -117,6 +118,7 @@ def reconstruct(
         {"total": sum(module.seconds.values()), **module.seconds},
         module.titles,
         [finished(module, index) for index in range(len(module.names))],
+        projected if module.results.keys() >= set(projected) else module.outcomes,
     )
 
 

@@ -94,6 +94,21 @@ def test_the_mean_agrees_as_far_as_rounding_allows() -> None:
         assert (A(image) - y).norm() < 1e-6 * y.norm()
 
 
+def test_samples_are_different_pictures_that_agree_with_y(G: Generator, truth: Tensor) -> None:
+    A = BicubicDownsampling(SHAPE, scale=4)
+    y = A(truth)
+    result = reconstruct(y, A, G, views=8, accelerator="cpu", **SHORT)
+    samples = result.samples
+    assert samples.shape == (8, 2, *SHAPE) and torch.equal(samples[0], result.iagan_bp)
+    assert ((A(samples.flatten(0, 1)) - y.repeat(8, 1, 1, 1)).norm() / y.norm()) < 1e-5
+    apart = torch.cdist(samples.flatten(1), samples.flatten(1)) + torch.eye(8) * 1e3
+    assert apart.min() > 0.05
+    torch.testing.assert_close(samples.mean(0), result.iagan_mean, atol=1e-5, rtol=0)
+    assert torch.equal(result[1].samples, samples[:, 1:])
+    single = reconstruct(A.measure(truth, noise_std=0.1), A, G, 0.1, accelerator="cpu", **SHORT)
+    assert torch.equal(single.samples, single.iagan[None])
+
+
 def test_with_noise_the_views_themselves_are_averaged(G: Generator, truth: Tensor) -> None:
     A = Identity(SHAPE)
     y = A.measure(truth, noise_std=0.1, seed=0)
@@ -251,3 +266,18 @@ def test_a_run_with_views(tmp_path, weights, face, capsys) -> None:
     assert "views is a number from 1 to" in capsys.readouterr().err
     summary = json.loads((out / "summary.json").read_text())
     assert summary["titles"]["iagan_mean"] == "IAGAN, 2 views"
+
+
+def test_samples_are_views_at_the_command_line(tmp_path, capsys) -> None:
+    torch.manual_seed(0)
+    save_generator(BEGAN(16, 4, 8), tmp_path / "own.safetensors")
+    (tmp_path / "pictures").mkdir()
+    to_pillow(0.5 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))).save(tmp_path / "pictures/a.png")
+    words = ["super-resolution", "--data.root", str(tmp_path / "pictures"), "--lpips", "none", "--trainer.accelerator"]
+    words += ["cpu", "--model.generator", str(tmp_path / "own.safetensors"), "--model.latent.steps", "3"]
+    words += ["--model.joint.steps", "3", "--out", str(tmp_path / "out")]
+    assert main([*words, "--samples", "3"]) == 0
+    names = {path.stem for path in (tmp_path / "out/images/a").glob("iagan*.png")}
+    assert names == {"iagan", "iagan_bp", "iagan_mirror_bp", "iagan_turn_bp", "iagan_mean"}
+    assert main([*words, "--samples", "9"]) == 2
+    assert "views is a number from 1 to 8; 9 was given" in capsys.readouterr().err

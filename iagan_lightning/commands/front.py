@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from iagan_lightning import __version__
 from iagan_lightning.commands.messages import allowed, unknown_option
 from iagan_lightning.commands.options import FLAGS, Option, known, load, words_of
+from iagan_lightning.commands.shorthand import spell_out_samples
 from iagan_lightning.runs.levels import parse_fraction
 
 NUMBERS = ("torch", "pytorch-lightning", "torchmetrics", "lpips", "numpy", "pillow")  # decide about them
@@ -49,6 +50,7 @@ def check_words(command: str, args: Sequence[str]) -> None:
         ...
         ValueError: --data.size is a whole number or null; 'big' was given
     """
+    args = spell_out_samples(args) if command in load()["tasks"] else args
     about = known(command, args)
     for name, value in words_of(args):
         if not about.has(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -57,6 +58,16 @@ def spell_out_kind(args: Sequence[str]) -> list[str]:
 def _meant(kind: str) -> str:
     near = difflib.get_close_matches(kind, KINDS, n=1)
     return f": did you mean {near[0]}?" if near else ""
+
+
+def spell_out_samples(args: Sequence[str]) -> list[str]:
+    """Replace --samples by --views: each view is one of several pictures that agree with y.
+
+    Example:
+        >>> spell_out_samples(["denoising", "--samples", "4"]), spell_out_samples(["denoising", "--samples=4"])
+        (['denoising', '--views', '4'], ['denoising', '--views=4'])
+    """
+    return [re.sub(r"^--samples(?==|$)", "--views", word) for word in args]
 
 
 def spell_out_flags(args: Sequence[str]) -> list[str]:

@@ -28,6 +28,7 @@ from iagan_lightning.commands.shorthand import (
     spell_out_flags,
     spell_out_kind,
     spell_out_method,
+    spell_out_samples,
 )
 from iagan_lightning.data import ImageData
 from iagan_lightning.methods import TestTimeModule
@@ -297,7 +298,8 @@ def run_task(args: Sequence[str]) -> int:
         ValueError: for arguments that do not parse or do not fit.
     """
     find_own_classes()
-    words = spell_out_method(own_sections(spell_out_flags(spell_out_kind(args)), TASKS))
+    spelled = spell_out_samples(spell_out_flags(spell_out_kind(args)))
+    words = spell_out_method(own_sections(spelled, TASKS))
     if asked := wanted(args):
         return _help(words, asked)
     if asks_for_config(words):

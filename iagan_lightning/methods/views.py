@@ -52,22 +52,26 @@ def turned(x: Tensor, degrees: float) -> Tensor:
     return functional.grid_sample(x, grid, mode="bicubic", padding_mode="border", align_corners=False)
 
 
-def _turn(degrees: float) -> Callable[[Tensor], Tensor]:
-    return partial(turned, degrees=degrees)
+def _turn(degrees: float, title: str) -> View:
+    return View(partial(turned, degrees=degrees), partial(turned, degrees=-degrees), title)
+
+
+def _mirrored(view: View, title: str) -> View:
+    """Return the view of which pictures are the mirror images of those of another one."""
+    return View(lambda x: mirrored(view.apply(x)), lambda x: view.undo(mirrored(x)), title)
 
 
 IDENTITY = "identity"
 # In the order in which they are taken. The mirror gains most, and no sharpness is lost; each further view brings the
 # mean nearer to the truth, and makes it softer (docs/views.md). Shifts gain no more than turns, and what they push over
 # the border is missing.
-VIEWS: dict[str, View] = {
-    IDENTITY: View(lambda x: x, lambda x: x, "as it is"),
-    "mirror": View(mirrored, mirrored, "mirrored"),
-    "turn": View(_turn(ANGLE), _turn(-ANGLE), "turned"),
-    "mirror_turn": View(
-        lambda x: turned(mirrored(x), -ANGLE), lambda x: mirrored(turned(x, ANGLE)), "mirrored and turned"
-    ),
-}
+VIEWS: dict[str, View] = {IDENTITY: View(lambda x: x, lambda x: x, "as it is")}
+VIEWS["mirror"] = View(mirrored, mirrored, "mirrored")
+for _name, _degrees, _title in (
+    ("turn", ANGLE, "turned"), ("turn_back", -ANGLE, "turned back"), ("turn_half", ANGLE / 2, "turned by half as much"),
+):  # fmt: skip
+    VIEWS[_name] = _turn(_degrees, _title)
+    VIEWS[f"mirror_{_name}"] = _mirrored(VIEWS[_name], f"mirrored and {_title}")
 
 
 def seen(fits: Sequence[Fit], views: Sequence[str]) -> list[Fit]:

@@ -41,6 +41,7 @@ class Reconstruction:
         seconds: wall time by fit, and ``total``.
         titles: what results are called where their usual titles would mislead.
         images: what is known of each image.
+        views: names of the results of which the mean is one; of one view its result.
     """
 
     results: dict[str, Tensor]
@@ -50,6 +51,15 @@ class Reconstruction:
     seconds: dict[str, float]
     titles: dict[str, str] = field(default_factory=dict)
     images: Sequence[Finished] = ()
+    views: Sequence[str] = ()
+
+    @property
+    def samples(self) -> Tensor:
+        """The pictures of all views, ``(V, B, C, H, W)``: different ones, each of which agrees with y as the others do.
+
+        Their mean is ``iagan_mean``. They differ by less than their errors: ``uncertainty`` has the factor.
+        """
+        return torch.stack([self.results[name] for name in self.views])
 
     @property
     def uncertainty(self) -> Tensor | None:

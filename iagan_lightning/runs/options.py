@@ -23,7 +23,7 @@ class RunOptions:
         back_projection: add csgm_bp and iagan_bp, which agree with y exactly; by default where noise_std is 0.
             discrepancy: with noise too, but only as far as the noise allows. naive: always, with the plain
             reconstruction in place of A^+, as the authors' public code does; y is then only approached.
-        views: 1 to 4 reconstructions to average: as it is, mirrored, turned; by default as many as the preset has.
+        views: 1 to 8 reconstructions that are averaged, or --samples; by default as many as the preset has.
         time: seconds for the fits of an image, at most.
         dip: also reconstruct with Deep Image Prior, an untrained network. The preset paper takes its official
             steps, fast an eighth of them, called DIP (short). Compressed sensing and deblurring have no official
