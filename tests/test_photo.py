@@ -19,6 +19,7 @@ from iagan_lightning.data.framing import Frame
 from iagan_lightning.data.samples import EXAMPLES
 from iagan_lightning.generators import BEGAN, load_generator, save_generator
 from iagan_lightning.photo.blur import blur_width, blurred
+from iagan_lightning.photo.compressed import as_stored, share_within
 from iagan_lightning.photo.enlarging import agreeing, enlarged, reduced
 from iagan_lightning.photo.face import enlarged_frame, operators
 from iagan_lightning.photo.level import jpeg_level, jpeg_quality, noise_level
@@ -416,6 +417,26 @@ def test_compression_is_told_by_the_tables(quality):
     assert jpeg_level(photograph.tables) == pytest.approx(changed, rel=0.6)
 
 
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_agreement_with_a_compressed_photograph(orientation):
+    """The photograph's own pixels lie within its file's intervals, however it is stored; others do not."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = image_of(clouds(48, 40))
+    photograph = read_photograph(file_of(picture, "JPEG", exif=exif, quality=60))
+    assert photograph.orientation == orientation
+    own = share_within(photograph.pixels, photograph)
+    assert own > 0.99 and share_within(photograph.pixels.flip(2), photograph) < own - 0.01
+    stored = as_stored(photograph.pixels, orientation).permute(1, 2, 0).numpy()
+    assert np.abs(stored - np.array(picture) / 255).mean() < 0.03
+    assert share_within(photograph.pixels, read_back(photograph.pixels)) is None, "no JPEG"
+
+
+def test_a_compressed_photograph_without_a_face_agrees_with_its_file():
+    done = restore(read_photograph(file_of(image_of(clouds(48, 40)), "JPEG", quality=60)), 2)
+    assert done.record["jpeg_within"] > 0.99 and done.record["agreement"] < 1
+
+
 # Files -------------------------------------------------------------------------------------------------------------
 
 
@@ -581,7 +602,7 @@ def test_what_is_no_picture(tmp_path):
         (["--out", "a.jpg"], "ending in .png, which keeps every pixel"),
         (["--blur", "much"], "a width in pixels of the photograph, such as 1.5, or auto; 'much' was given"),
         (["--blur", "-1"], "from 0 to 20, or auto; -1 was given"),
-        (["--views", "5"], "views is a number from 1 to 4"),
+        (["--views", "99"], "views is a number from 1 to"),
         (["--priors", "faces64"], "did you mean --prior?"),
     ],
 )

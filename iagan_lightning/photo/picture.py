@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +30,8 @@ class Photograph:
         exif: EXIF data, the orientation taken out because it has been followed; empty where there is none.
         kind: format of the file.
         tables: quantisation tables of a JPEG, the luma's first.
+        content: of the file of a JPEG.
+        orientation: by which the file says how its pixels are to be turned, 1 to 8 as EXIF has it.
         remarks: what is not as the user may think.
     """
 
@@ -40,6 +42,8 @@ class Photograph:
     kind: str = ""
     tables: tuple[tuple[int, ...], ...] = ()
     remarks: tuple[str, ...] = ()
+    content: bytes = field(default=b"", repr=False)
+    orientation: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -84,6 +88,8 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
             if levels == 256 and is_deep(file):
                 remarks.append("of 16 bits per colour the upper 8 are read, and written")
             exif = _exif(file)
+            content = _content(path) if kind in ("JPEG", "MPO") else b""
+            orientation = int(file.getexif().get(ORIENTATION, 1)) if content else 1
             source: Image.Image = file
             if frames > 1 and kind not in ("MPO", "PSD"):
                 remarks.append(f"the first of {frames} frames")
@@ -104,7 +110,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
     except Exception as error:  # Pillow's readers raise a different kind for each way in which a file can be broken
         raise OSError(f"a damaged picture ({type(error).__name__}: {error})") from error
     pixels = pixels[None] if grey else pixels.permute(2, 0, 1).contiguous()
-    return Photograph(pixels, levels, profile, exif, kind, tables, tuple(remarks))
+    return Photograph(pixels, levels, profile, exif, kind, tables, tuple(remarks), content, orientation)
 
 
 def as_png(photograph: Photograph) -> bytes:
@@ -132,6 +138,20 @@ def to_levels(pixels: Tensor, levels: int) -> np.ndarray:
     """
     whole = (pixels.clamp(0, 1).double() * (levels - 1)).round()
     return whole.numpy().astype(np.uint8 if levels == 256 else np.uint16)
+
+
+def _content(path: Any) -> bytes:
+    """Return what a file holds, of a stream without moving it; nothing of what is no file any more."""
+    if isinstance(path, str | os.PathLike):
+        with open(path, "rb") as file:
+            return file.read()
+    if not hasattr(path, "seek"):
+        return b""
+    place = path.tell()
+    path.seek(0)
+    content: bytes = path.read()
+    path.seek(place)
+    return content
 
 
 def _exif(file: Image.Image) -> bytes:

@@ -16,6 +16,7 @@ from iagan_lightning.generators import Generator
 from iagan_lightning.methods.views import views_of
 from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.photo.blur import check_blur
+from iagan_lightning.photo.compressed import share_within
 from iagan_lightning.photo.enlarging import agreeing, enlarged, reduced
 from iagan_lightning.photo.face import Place, enlarged_frame, place_of, reconstructed
 from iagan_lightning.photo.level import MOST, jpeg_level, jpeg_quality, noise_level
@@ -133,6 +134,8 @@ def restore(
     soft = any("blur" in face for face in about if face["done"])
     X = agreeing(X, reduced(X, scale).clamp(0, 1) if level or soft else p, scale)
     whole = torch.from_numpy(to_levels(X, photograph.levels)).to(torch.float32) / (photograph.levels - 1)
+    seen = reduced(whole, scale)
+    within = share_within(seen.rot90(-quarters, (1, 2)), photograph)
     record = {
         "version": VERSION,
         "size": list(photograph.size),
@@ -141,7 +144,8 @@ def restore(
         **({"jpeg_quality": jpeg_quality(photograph.tables)} if photograph.tables else {}),
         "noise_std": level,
         "noise_estimated": noise_std is None,
-        "agreement": 255 * float((reduced(whole, scale) - p).abs().max()),
+        "agreement": 255 * float((seen - p).abs().max()),
+        **({"jpeg_within": within} if within is not None else {}),
         "turned": 90 * quarters,
         "remarks": remarks,
         "faces": about,
