@@ -16,7 +16,7 @@ import statistics
 from pathlib import Path
 
 import torch
-from peers import RUNS, problem_of
+from peers import PROBLEMS, problem_of
 from skimage import data
 from speed import machine, write_block
 from torch import Tensor
@@ -32,7 +32,6 @@ from iagan_lightning.results.familiarity import familiarity
 from iagan_lightning.results.files import as_json, read_json, write_text
 from iagan_lightning.results.uncertainty import kind_of
 
-TASKS = {**RUNS, "super-resolution x8": "super-resolution --operator.scale 8"}
 OTHERS = ("chelsea", "coffee", "coins", "page", "rocket")  # a cat, a cup, coins, text, a rocket
 TURN = 25.0  # degrees
 
@@ -56,7 +55,7 @@ def pictures(paths: list[Path], size: tuple[int, int]) -> dict[str, Tensor]:
 def left(G: Generator, task: str, shown: dict[str, Tensor], kept: Path) -> dict[str, float]:
     """Return what the prior alone leaves unexplained of each picture, as far as it is not kept already."""
     known: dict[str, float] = read_json(kept) if kept.exists() else {}
-    A, noise_std = problem_of(TASKS[task], G.image_shape)
+    A, noise_std = problem_of(PROBLEMS[task], G.image_shape)
     for name in shown.keys() - known.keys():
         y = A.measure(shown[name][None], noise_std=noise_std, seed=0)
         method = IAGAN(G, joint=Stage(steps=1))  # only the search for z counts
@@ -69,7 +68,7 @@ def left(G: Generator, task: str, shown: dict[str, Tensor], kept: Path) -> dict[
 
 def line(G: Generator, task: str, found: dict[str, float]) -> str:
     """Return the line of a task: how many pictures of each group are called unknown."""
-    A, noise_std = problem_of(TASKS[task], G.image_shape)
+    A, noise_std = problem_of(PROBLEMS[task], G.image_shape)
     typical = G.calibration.typical(kind_of(A, noise_std), A.num_measurements)
     faces = {name: value for name, value in found.items() if name.startswith("face ")}
     told = {name: familiarity(value, typical) for name, value in found.items()}
@@ -92,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", required=True, type=Path)
     parser.add_argument("--generators", nargs="+", default=["began64"])
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS), metavar="TASK")
+    parser.add_argument("--tasks", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS), metavar="TASK")
     parser.add_argument("--first", type=int, default=50, help="faces before those that are judged")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--calibrate", action="store_true", help="on the first --count faces, which are not judged")
@@ -110,7 +109,7 @@ def main() -> None:
         G = load_generator(source)
         name, lines = Path(source).stem, [heads, "|" + "---|" * heads.count(" | ") + "---|"]
         figures: dict[str, dict[int, tuple[float, float]]] = {}
-        for number, task in enumerate(TASKS):
+        for number, task in enumerate(PROBLEMS):
             if task not in given.tasks:
                 continue
             kept = given.out / f"{name}-{number}-{'calibration' if given.calibrate else 'judged'}.json"
@@ -119,7 +118,7 @@ def main() -> None:
                 shown = {key: x for key, x in shown.items() if key.startswith("face ")}
             found = left(G, task, shown, kept)
             if given.calibrate:
-                A, noise_std = problem_of(TASKS[task], G.image_shape)
+                A, noise_std = problem_of(PROBLEMS[task], G.image_shape)
                 logs = [math.log(value) for value in found.values()]
                 mean, std = round(statistics.fmean(logs), 3), round(statistics.stdev(logs), 3)
                 figures.setdefault(kind_of(A, noise_std), {})[A.num_measurements] = (mean, std)

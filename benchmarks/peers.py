@@ -47,6 +47,8 @@ from iagan_lightning.runs.operators import Operators
 sys.path.append(str(Path(__file__).parent.parent / "docs"))
 from make_tasks import RUNS
 
+PROBLEMS = {**RUNS, "super-resolution x8": "super-resolution --operator.scale 8"}  # on demand, too
+
 STEPS = 100  # of the proximal methods
 LEAST_NOISE = 0.01  # what DPIR and DiffPIR take for no noise, on [0, 1]: at 0 their schedules have no end
 SLOW = ("DIP", "CSGM of deepinv")
@@ -356,7 +358,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", required=True, type=Path)
     parser.add_argument("--generator", default="faces64")
-    parser.add_argument("--tasks", nargs="+", default=list(RUNS), choices=list(RUNS), metavar="TASK")
+    parser.add_argument("--tasks", nargs="+", default=list(RUNS), choices=list(PROBLEMS), metavar="TASK")
     parser.add_argument("--methods", nargs="+", help="only these rows, by their names in the table")
     parser.add_argument("--first", type=int, default=50, help="faces before those that are judged")
     parser.add_argument("--count", type=int, default=10)
@@ -414,7 +416,7 @@ def main(args: Sequence[str] | None = None) -> None:
         "|---|---|---|---|---|---|---|---|",
     ]
     for task in given.tasks:
-        problem = Problem(*problem_of(RUNS[task], G.image_shape))
+        problem = Problem(*problem_of(PROBLEMS[task], G.image_shape))
         titled = {name: ready(name, methods[name], problem, tuning) for name in chosen if name in methods}
         own = G if set(OURS.values()) & set(chosen) else None
         rows = judge(problem, {name: run for name, (_, run) in titled.items()}, judged, own, given.slow, given.lpips)

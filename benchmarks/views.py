@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peers import RUNS, problem_of
+from peers import PROBLEMS, RUNS, problem_of
 from speed import machine, write_block
 from torch import Tensor
 from torch.nn import functional
@@ -35,7 +35,7 @@ BLOCK = 4  # pixels of a side of what errors and uncertainty are compared over
 
 def made(task: str, G: Generator, paths: list[Path], first: int, views: int) -> list[dict[str, Any]]:
     """Reconstruct faces in several views; return of each what the first view and the mean are worth."""
-    A, noise_std = problem_of(RUNS[task], G.image_shape)
+    A, noise_std = problem_of(PROBLEMS[task], G.image_shape)
     method, rows = IAGAN(G), []
     for number, path in enumerate(paths, first):
         truth = fit_image(read_image(path), G.image_shape[1:])[None]
@@ -100,7 +100,7 @@ def plot(curves: dict[str, list[tuple[Tensor, float]]], path: Path) -> None:
     figure, axes = pyplot.subplots(1, len(curves), figsize=(4.5 * len(curves), 4.2), squeeze=False)
     for axis, (title, tasks) in zip(axes[0], curves.items(), strict=True):
         axis.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
-        for (ratios, scale), task in zip(tasks, RUNS, strict=False):
+        for (ratios, scale), task in zip(tasks, PROBLEMS, strict=False):
             axis.plot(levels, [float((ratios <= scale * z).float().mean()) for z in half], label=task, linewidth=1)
         axis.set(title=title, xlabel="probability of the interval", ylabel="part of the truth in it")
     axes[0][-1].legend(fontsize=6)
@@ -113,13 +113,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", required=True, type=Path)
     parser.add_argument("--generators", nargs="+", default=["began64"])
-    parser.add_argument("--tasks", nargs="+", default=list(RUNS), choices=list(RUNS), metavar="TASK")
+    parser.add_argument("--tasks", nargs="+", default=list(RUNS), choices=list(PROBLEMS), metavar="TASK")
     parser.add_argument("--views", nargs="+", type=int, default=[2])
     parser.add_argument("--first", type=int, default=50, help="settings are chosen on images 1 to 50")
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--page", type=Path)
+    parser.add_argument("--name", default="views", help="which of the page's tables")
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -132,12 +133,12 @@ def main() -> None:
         for views in given.views:
             name, lines, factors = Path(source).stem, [heads, "|" + "---|" * heads.count(" | ") + "---|"], {}
             for task in given.tasks:
-                number = list(RUNS).index(task)
+                number = list(PROBLEMS).index(task)
                 kept = given.out / f"{name}-{views}-{given.first}-{given.count}-{number}.pt"
                 if not kept.exists():
                     torch.save(made(task, G, paths, given.first, views), kept)
                 rows = torch.load(kept, weights_only=True)
-                A, noise_std = problem_of(RUNS[task], G.image_shape)
+                A, noise_std = problem_of(PROBLEMS[task], G.image_shape)
                 kind = kind_of(A, noise_std)
                 factors.setdefault(kind, []).extend(rows)
                 known = G.calibration.factors.get(kind)
@@ -156,7 +157,7 @@ def main() -> None:
     text = "\n\n".join([*tables, f"Means. Time is that of all views in units of the first's. {machine('cpu')}."])
     print(text)
     if given.page:
-        write_block(given.page, "views", text)
+        write_block(given.page, given.name, text)
     if given.plot and curves:
         plot(curves, given.plot)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule
-from iagan_lightning.methods.views import VIEWS
+from iagan_lightning.methods.views import VIEWS, averaged
 from iagan_lightning.results.finished import OUTSIDE
 from iagan_lightning.results.metrics import outside
 from iagan_lightning.results.sheet import TITLES
@@ -20,9 +20,8 @@ ROUNDING = 1e-5  # relative residual that is none but rounding's
 class ViewMean(pl.Callback):
     r"""Add the mean of all views, ``iagan_mean``, when the last fit has ended; nothing where there is one view only.
 
-    .. math:: \bar x = \frac1V \sum_v \hat x_v,
-
-    of back-projected results where there are any, so that without noise :math:`A \bar x = y` as for each of them. Where
+    Its details are those of upright views (``methods.views.averaged``). It is the mean of back-projected results where
+    there are any, and back-projected again, so that without noise :math:`A \bar x = y` as for each of them. Where
     back-projection has led far out of [-1, 1], as with an A^+ that amplifies errors of y, of the results themselves.
     Of the other views only what is averaged stays among the results. How much the views differ becomes the module's
     ``uncertainty``. It acts after ``BackProjection``.
@@ -43,28 +42,28 @@ class ViewMean(pl.Callback):
             inside = torch.stack([outside(results[name]) <= OUTSIDE for name in projected]).all(0)  # each image's own
             exact_views = torch.stack([results[name] for name in projected])
             views = torch.where(inside[:, None, None, None], exact_views, views)
-        mean = views.mean(0)
-        results[f"{names[0]}_mean"] = _agreeing(mean, module) if exact else mean
+        mean = averaged(views, module.views)
+        results[f"{names[0]}_mean"] = _agreeing(mean, views.mean(0), module) if exact else mean
         factor = module.generator.calibration.factors.get(kind_of(module.operator, module.noise_std), TYPICAL)
         module.uncertainty = factor_of(factor, len(views)) * spread(views)
         module.titles[f"{names[0]}_mean"] = f"{TITLES.get(names[0], names[0])}, {len(names)} views"
-        averaged = projected if exact else names
+        ends = projected if exact else names
         for fit in module.fits:
             if fit.view != module.fits[0].view:
-                for name in {f"{fit.result}", f"{fit.result}_bp"} - set(averaged):
+                for name in {f"{fit.result}", f"{fit.result}_bp"} - set(ends):
                     results.pop(name, None)
-        for view, name in zip(module.views[1:], averaged[1:], strict=True):
-            module.titles[name] = f"{TITLES.get(averaged[0], averaged[0])}, {VIEWS[view].title}"
+        for view, name in zip(module.views[1:], ends[1:], strict=True):
+            module.titles[name] = f"{TITLES.get(ends[0], ends[0])}, {VIEWS[view].title}"
 
 
-def _agreeing(mean: Tensor, module: TestTimeModule) -> Tensor:
-    """Return a mean of pictures that agree with y without what rounding has added; one that does not agree as it is."""
+def _agreeing(mean: Tensor, plain: Tensor, module: TestTimeModule) -> Tensor:
+    """Return the mean of pictures that agree with y so that it does, too; as it is where the plain mean does not."""
     A, y = module.operator, module.y
-    left = (A(mean) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
-    if not bool(((left > 0) & (left < ROUNDING)).any()):
+    left = (A(plain) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
+    if not bool((left < ROUNDING).any()) or (torch.equal(mean, plain) and not bool((left > 0).any())):
         return mean
     try:
         nearer = A.back_project(mean, y)
     except RuntimeError:  # conjugate gradients that come no further
-        return mean
+        return torch.where((left < ROUNDING)[:, None, None, None], plain, mean)
     return torch.where((left < ROUNDING)[:, None, None, None], nearer, mean)

@@ -16,7 +16,7 @@ from iagan_lightning.data.images import read_image, to_pillow
 from iagan_lightning.generators import BEGAN, Generator, load_generator, save_generator
 from iagan_lightning.methods import TestTimeModule
 from iagan_lightning.methods.trainers import quiet_trainer
-from iagan_lightning.methods.views import VIEWS, seen, turned, views_of
+from iagan_lightning.methods.views import VIEWS, averaged, seen, turned, views_of
 from iagan_lightning.operators import BicubicDownsampling, Blur, GaussianSensing, Identity, Inpainting
 from iagan_lightning.results.files import read_json
 
@@ -79,7 +79,8 @@ def test_the_mean_is_that_of_exact_views_and_exact(G: Generator, truth: Tensor, 
     singles = [name for name in result.results if name.startswith("iagan_") and name.endswith("_bp")]
     assert len(singles) == views
     assert [name for name in result.results if name.startswith("csgm")] == ["csgm", "csgm_bp"]
-    torch.testing.assert_close(result.iagan_mean, torch.stack([result[name] for name in singles]).mean(0))
+    mean = averaged(torch.stack([result[name] for name in singles]), views_of(views))
+    torch.testing.assert_close(result.iagan_mean, A.back_project(mean, A(truth)), atol=1e-5, rtol=0)
     assert ((A(result.iagan_mean) - A(truth)).norm() / A(truth).norm()) < 1e-6
     assert result.iagan_mean is not None and not torch.allclose(result.iagan_mean, result.iagan_bp)
 
@@ -94,6 +95,17 @@ def test_the_mean_agrees_as_far_as_rounding_allows() -> None:
         assert (A(image) - y).norm() < 1e-6 * y.norm()
 
 
+def test_details_are_those_of_upright_views() -> None:
+    """A fine pattern of the first two views stays as it is among four; what is coarse is the mean of all."""
+    checks = 0.2 * (-1.0) ** (torch.arange(64)[:, None] + torch.arange(64)).expand(1, 3, -1, -1)
+    coarse = torch.arange(4.0)[:, None, None, None, None].expand(-1, 1, 3, 64, 64)
+    pictures = coarse + torch.stack([checks, checks, 0 * checks, 0 * checks])
+    mean = averaged(pictures, views_of(4))
+    torch.testing.assert_close(mean, 1.5 + checks, atol=2e-3, rtol=0)
+    torch.testing.assert_close(averaged(pictures[2:], views_of(4)[2:]), pictures[2:].mean(0))  # no view is upright
+    torch.testing.assert_close(averaged(pictures[:2], views_of(2)), pictures[:2].mean(0))  # all are
+
+
 def test_samples_are_different_pictures_that_agree_with_y(G: Generator, truth: Tensor) -> None:
     A = BicubicDownsampling(SHAPE, scale=4)
     y = A(truth)
@@ -103,7 +115,6 @@ def test_samples_are_different_pictures_that_agree_with_y(G: Generator, truth: T
     assert ((A(samples.flatten(0, 1)) - y.repeat(8, 1, 1, 1)).norm() / y.norm()) < 1e-5
     apart = torch.cdist(samples.flatten(1), samples.flatten(1)) + torch.eye(8) * 1e3
     assert apart.min() > 0.05
-    torch.testing.assert_close(samples.mean(0), result.iagan_mean, atol=1e-5, rtol=0)
     assert torch.equal(result[1].samples, samples[:, 1:])
     single = reconstruct(A.measure(truth, noise_std=0.1), A, G, 0.1, accelerator="cpu", **SHORT)
     assert torch.equal(single.samples, single.iagan[None])

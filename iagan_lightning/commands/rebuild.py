@@ -19,7 +19,7 @@ from iagan_lightning.commands.configs import read_config
 from iagan_lightning.commands.messages import for_people
 from iagan_lightning.data.images import to_pillow
 from iagan_lightning.generators import Generator, load_generator
-from iagan_lightning.methods.views import IDENTITY, VIEWS
+from iagan_lightning.methods.views import IDENTITY, VIEWS, averaged
 from iagan_lightning.results.files import read_json, write_picture, write_tensors
 from iagan_lightning.runs.fingerprint import fingerprint
 
@@ -27,7 +27,7 @@ from iagan_lightning.runs.fingerprint import fingerprint
 @torch.no_grad()
 def rebuild(path: str | os.PathLike[str], generator: Generator) -> Tensor:
     r"""Return :math:`G_{\theta + \Delta}(z)`, the image of the last fit, ``(1, C, H, W)`` in [-1, 1]; of several views
-    the mean of all.
+    their mean.
 
     The change of the weights is stored in half precision; the image comes out within 1e-3.
 
@@ -47,7 +47,7 @@ def rebuild(path: str | os.PathLike[str], generator: Generator) -> Tensor:
     fit, space = about.get("fit", "joint"), about.get("space", "z")  # files of earlier versions know these only
     views = _views_in(about, fit, path)
     images = [VIEWS[view].apply(_made(stored, name, space, generator, path)) for name, view in views.items()]
-    return torch.stack(images).mean(0)
+    return averaged(torch.stack(images), list(views.values()))
 
 
 def _views_in(about: dict[str, str], fit: str, path: object) -> dict[str, str]:

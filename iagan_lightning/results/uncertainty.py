@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from iagan_lightning.methods.views import smoothed
 from iagan_lightning.operators import Inpainting, Operator
 
 SMOOTHING = 1.5 / 64  # standard deviation of the window, relative to the picture's height: errors come in patches
@@ -40,7 +41,8 @@ def spread(views: Tensor) -> Tensor:
     """
     variance = (views / 2).var(0).mean(1, keepdim=True)
     open_ = (variance > KNOWN**2).to(variance)
-    smooth = _smoothed(variance * open_) / _smoothed(open_).clamp(min=1e-6)
+    std = SMOOTHING * views.shape[-2]
+    smooth = smoothed(variance * open_, std) / smoothed(open_, std).clamp(min=1e-6)
     return (smooth * open_ + FLOOR**2).sqrt()
 
 
@@ -55,16 +57,6 @@ def factor_of(factor: float, views: int) -> float:
         (2.0, 1.936)
     """
     return math.sqrt(max(factor**2 - 1 / 2 + 1 / views, 1 / views))
-
-
-def _smoothed(x: Tensor) -> Tensor:
-    """Return pictures ``(B, 1, H, W)`` under a Gaussian window, the border reflected."""
-    std = SMOOTHING * x.shape[-2]
-    reach = min(math.ceil(3 * std), min(x.shape[-2:]) - 1)
-    window = torch.exp(-(torch.arange(-reach, reach + 1, dtype=torch.float64) ** 2) / (2 * std**2))
-    window = (window / window.sum()).to(x)
-    x = functional.pad(x, (reach, reach, reach, reach), mode="reflect")
-    return functional.conv2d(functional.conv2d(x, window[None, None, None]), window[None, None, :, None])
 
 
 def kind_of(operator: Operator, noise_std: float | None) -> str:
