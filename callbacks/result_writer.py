@@ -11,9 +11,11 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from safetensors.torch import save as to_safetensors
 
+from iagan_lightning.data.images import to_pillow
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule
 from iagan_lightning.results.familiarity import Familiarity, familiarity, unexplained
+from iagan_lightning.results.files import write_picture
 from iagan_lightning.results.finished import Finished
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.uncertainty import kind_of
@@ -26,7 +28,8 @@ class ResultWriter(pl.Callback):
         out: folder of the run.
         save: ``weights`` also writes ``weights.safetensors`` with the latent of each fit, ``FIT.z``, and by how much
             the last one changed each weight, ``FIT.change.NAME``, in half precision, and of several views the last one
-            of each: ``iagan rebuild`` makes the image again.
+            of each: ``iagan rebuild`` makes the image again. ``pictures`` also writes the result that is offered of
+            each image, and nothing else of it, as ``OUT/pictures/NAME.png``: a folder like the one that was given.
         notes: what else the record of an image is to say, by its name.
     """
 
@@ -35,7 +38,7 @@ class ResultWriter(pl.Callback):
     def __init__(
         self,
         out: OutputFolder | str | os.PathLike[str],
-        save: Literal["images", "weights"] = "images",
+        save: Literal["images", "pictures", "weights"] = "images",
         notes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.out = out if isinstance(out, OutputFolder) else OutputFolder(out)
@@ -47,7 +50,11 @@ class ResultWriter(pl.Callback):
         if module.is_last:
             for index, name in enumerate(module.names):
                 weights = _variables(module, index) if self.save == "weights" else None
-                finished(module, index, self.notes.get(name, {})).write(self.out.make(name), weights)
+                image = finished(module, index, self.notes.get(name, {}))
+                folder = self.out.make(name)
+                if self.save == "pictures":
+                    write_picture(self.out.picture(name), to_pillow(image.results[image.offered]))
+                image.write(folder, weights)
 
 
 def finished(module: TestTimeModule, index: int, notes: Mapping[str, Any] | None = None) -> Finished:

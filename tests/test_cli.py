@@ -115,6 +115,17 @@ def test_metrics_are_those_of_the_files(command, pictures, tmp_path):
     assert not (out / "tensorboard").exists()
 
 
+def test_pictures_called_as_those_that_were_given(command, pictures, tmp_path):
+    command("--data.root", pictures, "--save", "pictures")
+    out = tmp_path / "out"
+    written = {str(path.relative_to(out / "pictures")) for path in (out / "pictures").rglob("*") if path.is_file()}
+    assert written == {"a.png", "b.png", "below/c.png"}
+    for name in ("a", "b", "below/c"):
+        folder = out / "images" / name
+        offered = folder / f"{record(out, name)['offered']}.png"
+        assert (out / "pictures" / f"{name}.png").read_bytes() == offered.read_bytes()
+
+
 def test_summary_is_rebuilt_from_the_images(command, pictures, tmp_path):
     command("--data.root", pictures)
     out = tmp_path / "out"

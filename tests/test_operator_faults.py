@@ -10,6 +10,7 @@ from test_operator_modes import ALL, NOT_LINEAR, everything
 from test_operators import OPERATORS, WELL_CONDITIONED, images, matrix
 
 from iagan_lightning.operators import (
+    JPEG,
     BicubicDownsampling,
     Blur,
     Composition,
@@ -161,6 +162,7 @@ CHANGED = {
     ],
     "phase-gaussian": [lambda s=s: PhaseRetrieval((1, 4, 5), seed=s) for s in (0, 1)],
     "phase-fourier": [lambda r=r: PhaseRetrieval((1, 8, 6), ratio=r, kind="fourier") for r in (0.4, 0.7)],
+    "jpeg": [lambda q=q: JPEG((3, 9, 6), quality=q) for q in (20, 60)],
 }  # fmt: skip
 CHANGED["composition"] = [
     partial(lambda w, m: Composition((2, 8, 6), [partial(Grayscale, weights=w), partial(FourierSensing, mask=m)]), w, m)

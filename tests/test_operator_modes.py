@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from iagan_lightning.operators import (
+    JPEG,
     BicubicDownsampling,
     Blur,
     Composition,
@@ -75,6 +76,7 @@ FOREIGN = ("deepinv", "buffer")  # they use tensors of their own, which a FakeTe
 NOT_LINEAR = {
     "phase-gaussian": lambda: PhaseRetrieval((1, 6, 5)),
     "phase-fourier": lambda: PhaseRetrieval((2, 6, 5), kind="fourier"),
+    "jpeg": lambda: JPEG((3, 11, 9), quality=30),
 }
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,14 +17,19 @@ from iagan_lightning.data import faces
 from iagan_lightning.data.folders import list_pictures
 from iagan_lightning.data.framing import Frame
 from iagan_lightning.data.samples import EXAMPLES
-from iagan_lightning.generators import BEGAN, save_generator
+from iagan_lightning.generators import BEGAN, load_generator, save_generator
+from iagan_lightning.photo.blur import blur_width, blurred
+from iagan_lightning.photo.compressed import as_stored, share_within
 from iagan_lightning.photo.enlarging import agreeing, enlarged, reduced
+from iagan_lightning.photo.face import enlarged_frame, operators
 from iagan_lightning.photo.level import jpeg_level, jpeg_quality, noise_level
 from iagan_lightning.photo.pasting import feathered, pasted
 from iagan_lightning.photo.picture import as_png, know_heic, read_photograph
 from iagan_lightning.photo.record import lines
 from iagan_lightning.photo.restoring import restore
+from iagan_lightning.photo.sheet import how_unsure
 from iagan_lightning.photo.sight import see
+from iagan_lightning.photo.sixteen import deep_png, read_deep
 
 pytest.importorskip("facenet_pytorch", reason="needs facenet-pytorch: pip install '.[align]'")
 
@@ -217,6 +223,29 @@ def test_a_noisy_face_is_restored_in_place():
     assert torch.equal(result[:, outside], p[:, outside])
 
 
+def test_two_views_are_one_face_and_tell_how_sure_it_is():
+    """Their mean agrees with the photograph; where it is wrong, they tend to differ."""
+    truth = scene((0, 40, 32), size=(160, 180), wide=104)
+    photograph = read_back(reduced(truth, 2))
+    short = {"joint": Stage(steps=10), "accelerator": "cpu"}
+    done = restore(photograph, 2, "faces64", views=2, **short)
+    face = only(done.record)
+    assert done.record["views"] == 2 and done.record["agreement"] < 1
+    assert set(face["evaluations"]) == {"latent", "joint", "latent-mirror", "joint-mirror"}
+    assert 0.005 < face["uncertainty"]["mean"] < 0.2 and not face["uncertainty"]["calibrated"]
+    unsure = torch.from_numpy(np.array(how_unsure(done))).float() / 255
+    assert unsure.shape == (160, 180)
+    inside = feathered(enlarged_frame(Frame(**face["frame"]), 2), (160, 180)) > 0.99
+    assert unsure[inside].min() > 0 and unsure[:, :8].max() == 0
+    written = pixels_of(io.BytesIO(as_png(done.photograph)))
+    assert float((reduced(written, 2) - photograph.pixels).abs().max()) < 1 / 255, "and so does the mean of both"
+    error = (done.photograph.pixels - truth).abs().mean(0)
+    blocks = [F.avg_pool2d((x * inside)[None], 8).flatten() for x in (error, unsure)]
+    assert torch.corrcoef(torch.stack(blocks))[0, 1] > 0.2
+    with pytest.raises(ValueError, match="--views 2"):
+        how_unsure(replace(done, patches=[replace(done.patches[0], unsure=None)]))
+
+
 @pytest.fixture(scope="module")
 def ignorant(tmp_path_factory):
     """A prior that knows nothing."""
@@ -239,6 +268,7 @@ def test_faces_that_are_left_alone(ignorant):
     p = photograph.pixels
     done = restore(photograph, 2, ignorant, latent=Stage(steps=5), joint=Stage(steps=1), accelerator="cpu")
     assert "does not know" in only(done.record)["why"] and not done.patches
+    assert set(only(done.record)["evaluations"]) == {"latent"}, "no joint stage was paid for"
     assert torch.equal(done.photograph.pixels, agreeing(enlarged(p, 2), p, 2))
     done = restore(photograph, 1)
     assert "clean photograph at scale 1" in only(done.record)["why"]
@@ -267,6 +297,62 @@ def test_a_lying_photograph_comes_out_lying(ignorant):
     done = restore(photograph, 2, ignorant, latent=Stage(steps=5), joint=Stage(steps=1), accelerator="cpu")
     assert done.photograph.size == (180, 160) and done.record["turned"] == 270
     assert float((reduced(done.photograph.pixels, 2) - photograph.pixels).abs().max()) < 1e-3
+
+
+# Blur --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_blurred_photograph_is_the_mean_of_a_blurred_picture():
+    """As SciPy blurs the picture where it lies in the photograph, on a grid that is eight times as fine."""
+    ndimage = pytest.importorskip("scipy.ndimage", reason="an independent filter")
+    x = F.interpolate(torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0)), (48, 48), mode="bicubic")
+    frame = Frame(19.3, 20.1, 30.0, 12.0)
+    A, T = operators(frame, (40, 40), (3, 48, 48), 8)
+    for width in (0.7, 1.5):
+        fine = T(x)[0].numpy()
+        wanted = reduced(torch.from_numpy(ndimage.gaussian_filter(fine, (0, 8 * width, 8 * width))), 8)
+        inside = A.mask & (F.avg_pool2d(A.mask[None].float(), 13, 1, 6)[0] > 0.9999)
+        assert inside.sum() > 100
+        assert torch.allclose(blurred(A, width)(x)[0, :, inside], wanted[:, inside], atol=2e-3)
+
+
+def test_a_blurred_photograph_has_adjoint_and_pseudo_inverse():
+    B = blurred(operators(Frame(9.0, 9.5, 14.0, 5.0), (18, 20), (3, 24, 24), 1)[0], 0.5)
+    x, y = (torch.randn(2, *shape, dtype=torch.float64) for shape in (B.image_shape, B.measurement_shape))
+    assert torch.isclose((B(x) * y).sum(), (x * B.adjoint(y)).sum())
+    y = B(x)
+    assert torch.allclose(B(B.pseudo_inverse(y)), y, atol=1e-6)
+    assert torch.equal(B.measured(torch.ones_like(y)), B.operators[-1].measured(torch.ones_like(y)))
+
+
+def test_a_known_blur_is_undone():
+    """What is sharp after all comes nearer to the truth than without being told; the rest stays as it is."""
+    truth = scene((0, 20, 16), size=(80, 90), wide=52)
+    width = 1.5
+    line = torch.exp(-((torch.arange(11) - 5.0) ** 2) / (2 * width**2))
+    kernel = torch.outer(line, line)[None, None] / line.sum() ** 2
+    photograph = read_back(F.conv2d(F.pad(truth[:, None], (5, 5, 5, 5), mode="replicate"), kernel)[:, 0])
+    short = {"joint": Stage(steps=25), "accelerator": "cpu"}
+    told, untold = (restore(photograph, 1, "faces64", 1e-3, blur=blur, **short) for blur in (width, 0.0))
+    face = only(told.record)
+    assert face["done"] and face["blur"] == width and told.record["blur"] == width
+    inside = feathered(Frame(**face["frame"]), (80, 90)) > 0.99
+    errors = [float((x.pixels - truth)[:, inside].square().mean()) for x in (told.photograph, untold.photograph)]
+    assert errors[0] < 0.7 * errors[1]
+    outside = feathered(Frame(**face["frame"]), (80, 90)) == 0
+    assert torch.equal(told.photograph.pixels[:, outside], photograph.pixels[:, outside])
+    said = lines({**told.record, "image": "a.png", "output": "b.png"})
+    assert "blurred faces" in said[0] and "with faces64, blur 1.5 pixels, residual" in said[1]
+
+
+@pytest.mark.slow
+def test_an_unknown_blur_is_estimated():
+    """More blur reads as more, and not as far more than it is."""
+    prior = load_generator("faces64")
+    picture = torch.from_numpy(np.array(portrait(0).resize((64, 64), Image.Resampling.BOX))).permute(2, 0, 1)
+    x, A = picture[None] / 127.5 - 1, operators(Frame(15.5, 15.5, 32.0, 0.0), (32, 32), (3, 64, 64), 1)[0]
+    read = [blur_width(blurred(A, width)(x), A, prior, 0.0, seed=0, accelerator="cpu") for width in (0.0, 2.0)]
+    assert read[0] < 1 < read[1] < 3
 
 
 # Enlarging and pasting ---------------------------------------------------------------------------------------------
@@ -331,6 +417,26 @@ def test_compression_is_told_by_the_tables(quality):
     assert jpeg_level(photograph.tables) == pytest.approx(changed, rel=0.6)
 
 
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_agreement_with_a_compressed_photograph(orientation):
+    """The photograph's own pixels lie within its file's intervals, however it is stored; others do not."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = image_of(clouds(48, 40))
+    photograph = read_photograph(file_of(picture, "JPEG", exif=exif, quality=60))
+    assert photograph.orientation == orientation
+    own = share_within(photograph.pixels, photograph)
+    assert own > 0.99 and share_within(photograph.pixels.flip(2), photograph) < own - 0.01
+    stored = as_stored(photograph.pixels, orientation).permute(1, 2, 0).numpy()
+    assert np.abs(stored - np.array(picture) / 255).mean() < 0.03
+    assert share_within(photograph.pixels, read_back(photograph.pixels)) is None, "no JPEG"
+
+
+def test_a_compressed_photograph_without_a_face_agrees_with_its_file():
+    done = restore(read_photograph(file_of(image_of(clouds(48, 40)), "JPEG", quality=60)), 2)
+    assert done.record["jpeg_within"] > 0.99 and done.record["agreement"] < 1
+
+
 # Files -------------------------------------------------------------------------------------------------------------
 
 
@@ -341,6 +447,9 @@ def test_orientation_is_followed_and_stays_right(orientation):
     lying = upright if orientation == 1 else upright.transpose(Image.Transpose(stored[orientation]))
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = orientation, "a camera"
+    compressed = read_photograph(file_of(lying, "JPEG", exif=exif, quality=95, subsampling=0))
+    assert np.abs(compressed.pixels.permute(1, 2, 0).numpy() - np.array(upright) / 255).mean() < 0.01
+    assert Image.open(io.BytesIO(as_png(compressed))).getexif().get(0x0112, 1) == 1
     photograph = read_photograph(file_of(lying, "PNG", exif=exif))
     assert np.array_equal(np.array(upright), np.array(Image.open(io.BytesIO(as_png(photograph)))))
     after = Image.open(io.BytesIO(as_png(photograph))).getexif()
@@ -368,6 +477,52 @@ def test_sixteen_bits_stay_sixteen(tmp_path):
     assert np.abs(means - values).max() <= 65535 / 2550 + 0.5
 
 
+def deep(height=20, width=30, channels=3):
+    return (np.random.default_rng(0).random((height, width, channels)) * 65535).astype(np.uint16)
+
+
+def test_colours_of_sixteen_bits_stay_sixteen(tmp_path):
+    """Of PNG and TIFF, as other programs write them, with profile and EXIF data."""
+    cv2 = pytest.importorskip("cv2", reason="an independent reader and writer of 16 bits")
+    values = deep()
+    for name in ("a.png", "a.tif"):
+        assert cv2.imwrite(str(tmp_path / name), values[..., ::-1])
+        photograph = read_photograph(tmp_path / name)
+        assert photograph.levels == 65536 and not photograph.remarks
+        assert np.array_equal((photograph.pixels.permute(1, 2, 0).double().numpy() * 65535).round(), values)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    (tmp_path / "b.png").write_bytes(as_png(replace(photograph, profile=profile, exif=exif.tobytes())))
+    assert np.array_equal(cv2.imread(str(tmp_path / "b.png"), cv2.IMREAD_UNCHANGED)[..., ::-1], values)
+    with Image.open(tmp_path / "b.png") as after:
+        assert after.info["icc_profile"] == profile and after.getexif()[0x010F] == "a camera"
+
+
+def test_transparency_and_orientation_of_sixteen_bits(tmp_path):
+    cv2 = pytest.importorskip("cv2", reason="an independent writer of 16 bits")
+    values = deep(channels=4)
+    assert cv2.imwrite(str(tmp_path / "a.png"), values[..., [2, 1, 0, 3]])
+    opacity = values[..., 3:] / 65535
+    wanted = values[..., :3] / 65535 * opacity + 1 - opacity
+    photograph = read_photograph(tmp_path / "a.png")
+    assert np.abs(photograph.pixels.permute(1, 2, 0).numpy() - wanted).max() < 1e-6
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    lying = deep_png(deep(), exif=exif.tobytes())
+    assert read_photograph(io.BytesIO(lying)).pixels.shape == (3, 30, 20)
+
+
+def test_sixteen_bits_and_a_face(tmp_path):
+    """The mean of 2 x 2 pixels of the result is the photograph's, in 16 bits."""
+    values = np.round(65535 * scene((0, 20, 16), size=(70, 80), wide=36).permute(1, 2, 0).numpy()).astype(np.uint16)
+    photograph = read_photograph(io.BytesIO(deep_png(values)))
+    done = restore(photograph, 2, "faces64", joint=Stage(steps=3), accelerator="cpu")
+    after = read_deep(io.BytesIO(as_png(done.photograph))) * 65535
+    assert only(done.record)["done"]
+    assert np.abs(after.reshape(70, 2, 80, 2, 3).mean((1, 3)) - values).max() <= 0.1 * 257
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "mode"),
     [
@@ -391,6 +546,27 @@ def test_formats(kind, options, mode):
     wanted = np.array(picture.convert("RGB")) / 255
     assert np.abs(photograph.pixels.permute(1, 2, 0).numpy() - wanted).mean() < 0.02
     assert ("the first of 2 frames" in photograph.remarks) == (kind in ("GIF", "TIFF"))
+
+
+def test_every_format_through_the_command(tmp_path, capsys):
+    """One line for each photograph, one for each file that is none, and status 1 for those."""
+    picture, formats = image_of(clouds(32, 40)), {"a.webp": "WEBP", "b.gif": "GIF", "c.tif": "TIFF", "d.bmp": "BMP"}
+    for name, kind in formats.items():
+        picture.save(tmp_path / name, kind)
+    picture.convert("CMYK").save(tmp_path / "e.jpg")
+    (tmp_path / "f.png").write_bytes(deep_png(deep(32, 40)))
+    (tmp_path / "g.jpg").write_bytes((tmp_path / "e.jpg").read_bytes()[:700])
+    (tmp_path / "h.png").write_text("no picture")
+    assert main(["photo", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr()
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [f"{c}_iagan.png" for c in "abcdef"]
+    assert told.out.count("no face was found, so it is the plain enlargement") == 6
+    assert [name in line for name, line in zip(("g.jpg", "h.png", "2 of 8"), told.err.splitlines(), strict=True)] == [
+        True
+    ] * 3
+    for letter in "abcdef":
+        record = json.loads((tmp_path / "out" / f"{letter}.iagan.json").read_text())
+        assert record["agreement"] < 1 and record["faces"] == []
 
 
 def test_heic_where_its_reader_is_installed(tmp_path):
@@ -424,6 +600,9 @@ def test_what_is_no_picture(tmp_path):
         (["--prior", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--prior", "stylegan2-cifar10"], "label"),
         (["--out", "a.jpg"], "ending in .png, which keeps every pixel"),
+        (["--blur", "much"], "a width in pixels of the photograph, such as 1.5, or auto; 'much' was given"),
+        (["--blur", "-1"], "from 0 to 20, or auto; -1 was given"),
+        (["--views", "99"], "views is a number from 1 to"),
         (["--priors", "faces64"], "did you mean --prior?"),
     ],
 )

@@ -14,12 +14,14 @@ from iagan_lightning.commands.front import BOOLEANS
 from iagan_lightning.commands.messages import for_people
 from iagan_lightning.data.faces import require_detector
 from iagan_lightning.data.folders import list_pictures
+from iagan_lightning.methods.views import views_of
 from iagan_lightning.operators.noise import check_noise_std
+from iagan_lightning.photo.blur import check_blur
 from iagan_lightning.photo.picture import as_png, know_heic, read_photograph
 from iagan_lightning.photo.priors import loaded
 from iagan_lightning.photo.record import lines
 from iagan_lightning.photo.restoring import check_scale, restore
-from iagan_lightning.photo.sheet import sheet_of_faces, what_was_invented
+from iagan_lightning.photo.sheet import how_unsure, sheet_of_faces, what_was_invented
 from iagan_lightning.results.files import as_json, write_bytes, write_picture, write_text
 from iagan_lightning.runs.levels import parse_fraction
 from iagan_lightning.safety import printable
@@ -68,12 +70,27 @@ def parser() -> ArgumentParser:
     parser.add_argument(
         "--noise_std", type=str, help="of the photographs, on the [0, 1] scale, such as 10/255; estimated by default"
     )
+    parser.add_argument(
+        "--blur",
+        type=str,
+        default="0",
+        help="through which the photographs were taken: standard deviation of a Gaussian in their pixels, or auto",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers")
     parser.add_argument(
         "--sheet", type=bool, default=False, help="also write NAME_iagan_sheet.png: each face before and after"
     )
     parser.add_argument(
-        "--map", type=bool, default=False, help="also write NAME_iagan_map.png: what the prior added to the photograph"
+        "--map",
+        type=bool,
+        default=False,
+        help="also write NAME_iagan_map.png: what the prior added to the photograph, or with --views how unsure it is",
+    )
+    parser.add_argument(
+        "--views",
+        type=int,
+        default=1,
+        help="reconstructions of each face, mirrored and turned, of which the mean is taken",
     )
     return parser
 
@@ -92,6 +109,8 @@ def run_photo(args: Sequence[str]) -> int:
     if level is not None:
         check_noise_std(level)
     check_scale(given.scale, (1, 1))
+    views_of(given.views)
+    blur = width_of(given.blur)
     know_heic()
     work = list(files_of(given.files, given.out))
     require_detector("iagan photo")
@@ -100,7 +119,7 @@ def run_photo(args: Sequence[str]) -> int:
     failed = 0
     for files in work:
         try:
-            _restore(files, given.scale, given.prior, level, given.seed, given.sheet, given.map)
+            _restore(files, given.scale, given.prior, level, given.seed, given.views, blur, given.sheet, given.map)
         except (OSError, ValueError, MemoryError) as error:
             failed += 1
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -122,6 +141,25 @@ def _spelled_out(args: Sequence[str]) -> list[str]:
     for word, after in zip(args, [*args[1:], ""], strict=True):
         words += [word, "true"] if word in ("--sheet", "--map") and after.lower() not in BOOLEANS else [word]
     return words
+
+
+def width_of(blur: str) -> float | None:
+    """Return the width of a blur as it is given in words, None for auto.
+
+    Example:
+        >>> width_of("1.5"), width_of("auto")
+        (1.5, None)
+    """
+    if blur == "auto":
+        return None
+    try:
+        width = float(blur)
+    except ValueError:
+        raise ValueError(
+            f"blur is a width in pixels of the photograph, such as 1.5, or auto; {blur!r} was given"
+        ) from None
+    check_blur(width)
+    return width
 
 
 def files_of(given: Sequence[str], out: str | None) -> Iterator[Files]:
@@ -168,27 +206,37 @@ def _is_ours(path: Path) -> bool:
 
 
 def _restore(
-    files: Files, scale: int, prior: str | None, level: float | None, seed: int, sheet: bool, added: bool
+    files: Files,
+    scale: int,
+    prior: str | None,
+    level: float | None,
+    seed: int,
+    views: int,
+    blur: float | None,
+    sheet: bool,
+    mapped: bool,
 ) -> None:
     """Restore one photograph, write what was asked for and print its lines.
 
     Raises:
         OSError, ValueError: where it cannot be read or written, or is too large.
     """
-    of_faces, of_added = files.beside(f"{ADDED}_sheet.png"), files.beside(f"{ADDED}_map.png")
-    paths = [files.output, files.record, *([of_faces] if sheet else []), *([of_added] if added else [])]
+    of_faces, of_map = files.beside(f"{ADDED}_sheet.png"), files.beside(f"{ADDED}_map.png")
+    paths = [files.output, files.record, *([of_faces] if sheet else []), *([of_map] if mapped else [])]
     _require_free(paths)
     photograph = read_photograph(files.photograph)
     check_scale(scale, photograph.size)
     files.output.parent.mkdir(parents=True, exist_ok=True)
-    done = restore(photograph, scale, prior, level, seed, _progress(files.photograph.name))
+    done = restore(photograph, scale, prior, level, seed, views, blur, _progress(files.photograph.name))
     record = {"image": str(files.photograph), "output": str(files.output), **done.record}
+    if mapped:
+        record["map"] = "uncertainty" if views > 1 else "added"
     _require_free(paths)
     write_bytes(files.output, as_png(done.photograph))
     if sheet and done.patches:
         write_picture(of_faces, sheet_of_faces(done))
-    if added:
-        write_picture(of_added, what_was_invented(done))
+    if mapped:
+        write_picture(of_map, how_unsure(done) if views > 1 else what_was_invented(done))
     write_text(files.record, as_json(record))
     print("\n".join(lines(record)), flush=True)
 

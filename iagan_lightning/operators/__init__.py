@@ -11,12 +11,14 @@ from iagan_lightning.operators.gaussian import GaussianSensing, StructuredSensin
 from iagan_lightning.operators.grayscale import Grayscale
 from iagan_lightning.operators.identity import Identity
 from iagan_lightning.operators.inpainting import Inpainting
+from iagan_lightning.operators.jpeg import JPEG
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.operator import Operator
 from iagan_lightning.operators.phase_retrieval import PhaseRetrieval
 from iagan_lightning.operators.similarity import Similarity
 
 __all__ = [
+    "JPEG",
     "BicubicDownsampling",
     "Blur",
     "CircularBlur",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from iagan_lightning.operators.linear import LinearOperator
+from iagan_lightning.operators.operator import Operator
 
 
 class Composition(LinearOperator):
@@ -45,7 +46,11 @@ class Composition(LinearOperator):
         for number, part in enumerate(operators, 1):
             if len(shape) != 3:
                 raise ValueError(f"operator {number} needs an image, the one before it makes measurements {shape}")
-            A = part if isinstance(part, LinearOperator) else part((shape[0], shape[1], shape[2]))
+            A = part if isinstance(part, Operator) else part((shape[0], shape[1], shape[2]))
+            if not isinstance(A, LinearOperator):
+                raise ValueError(
+                    f"operator {number} is {type(A).__name__}, which is not linear: only linear ones compose"
+                )
             if A.image_shape != shape:
                 raise ValueError(f"operator {number} takes {A.image_shape}, the one before it makes {shape}")
             parts.append(A)

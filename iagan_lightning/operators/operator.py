@@ -115,6 +115,16 @@ class Operator(nn.Module):
         """Return A(x) for a batch of images. Every subclass writes this."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
+    def difference(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return A(x) - y, whose mean square is minimised; of measurements that are intervals, what is missing to them.
+
+        Args:
+            x: images ``(B, C, H, W)``.
+            y: measurements ``(B, *measurement_shape)``.
+        """
+        measured = self(x)
+        return measured - y.to(measured.dtype)
+
     def naive(self, y: Tensor) -> Tensor | None:
         """Return the plain reconstruction that results are compared with; None where there is none."""
         return None

@@ -40,11 +40,14 @@ def feathered(frame: Frame, size: tuple[int, int]) -> Tensor:
     return (t * t * (3 - 2 * t)).float()
 
 
-def pasted(X: Tensor, face: Tensor, weight: Tensor, scale: int, noise_std: float = 0.0) -> Tensor:
+def pasted(
+    X: Tensor, face: Tensor, weight: Tensor, scale: int, noise_std: float = 0.0, blurred: bool = False
+) -> Tensor:
     r"""Return X + d, d being what the face adds: :math:`d = w (x - X)`, of it what A_s does not see.
 
     With noise, A_s d may be as large as the noise, and of d no more is taken away than that needs: a face that was
-    reconstructed differs from its photograph by the noise.
+    reconstructed differs from its photograph by the noise. Of a blurred photograph nothing is taken away: a sharp face
+    agrees with it when it is blurred, and not as it is.
 
     Args:
         X: plain enlargement of a part of the photograph, ``(C, s h, s w)``; A_s X are the photograph's pixels there.
@@ -52,6 +55,7 @@ def pasted(X: Tensor, face: Tensor, weight: Tensor, scale: int, noise_std: float
         weight: how much of the face counts, ``(s h, s w)``.
         scale: s.
         noise_std: of the photograph, on the scale of X.
+        blurred: whether the photograph is, and the face is not.
 
     Example:
         >>> X, face, weight = torch.rand(3, 16, 16), torch.rand(3, 16, 16), torch.ones(16, 16)
@@ -59,6 +63,8 @@ def pasted(X: Tensor, face: Tensor, weight: Tensor, scale: int, noise_std: float
         True
     """
     d = weight * (face - X)
+    if blurred:
+        return X + d
     seen = reduced(d, scale)
     taken = 1.0
     if noise_std:

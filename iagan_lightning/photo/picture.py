@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageCms
 from torch import Tensor
 
+from iagan_lightning.photo.sixteen import deep_colours, deep_png, is_deep, read_deep
 from iagan_lightning.safety import open_picture, picture_formats, picture_suffixes, read_pixels, white_of
 
 ORIENTATION, EXIF_IFD, WIDTH, HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003  # tags of EXIF
@@ -24,11 +25,13 @@ class Photograph:
 
     Attributes:
         pixels: float32 ``(1 or 3, H, W)`` in [0, 1], upright by the file's orientation, in the file's own colours.
-        levels: values that a pixel can have in a file: 256, or 65536 for grey of 16 bits.
+        levels: values that a pixel can have in a file: 256, or 65536 for one of 16 bits.
         profile: ICC profile of these colours; None where the file has none, or was converted to sRGB (CMYK, CIELAB).
         exif: EXIF data, the orientation taken out because it has been followed; empty where there is none.
         kind: format of the file.
         tables: quantisation tables of a JPEG, the luma's first.
+        content: of the file of a JPEG.
+        orientation: by which the file says how its pixels are to be turned, 1 to 8 as EXIF has it.
         remarks: what is not as the user may think.
     """
 
@@ -39,6 +42,8 @@ class Photograph:
     kind: str = ""
     tables: tuple[tuple[int, ...], ...] = ()
     remarks: tuple[str, ...] = ()
+    content: bytes = field(default=b"", repr=False)
+    orientation: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -77,11 +82,14 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
     try:
         with open_picture(path) as file:
             kind, frames, remarks = file.format or "", int(getattr(file, "n_frames", 1)), []
-            levels = 65536 if white_of(file) == 65535 else 256
+            deep = deep_colours(file)
+            levels = 65536 if deep or white_of(file) == 65535 else 256
             tables = tuple(map(tuple, getattr(file, "quantization", {}).values()))
-            if any(tile[3] in ("RGB;16B", "RGBA;16B", "LA;16B") for tile in getattr(file, "tile", ()) if tile[3:]):
+            if levels == 256 and is_deep(file):
                 remarks.append("of 16 bits per colour the upper 8 are read, and written")
             exif = _exif(file)
+            content = _content(path) if kind in ("JPEG", "MPO") else b""
+            orientation = int(file.getexif().get(ORIENTATION, 1)) if content else 1
             source: Image.Image = file
             if frames > 1 and kind not in ("MPO", "PSD"):
                 remarks.append(f"the first of {frames} frames")
@@ -96,25 +104,28 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
                 if (kind_of_colours := _colours(profile)) != ("GRAY" if grey else "RGB"):
                     remarks.append(f"its colour profile ({kind_of_colours}) is not for such pictures, and left out")
                     profile = None
-            pixels = torch.from_numpy(read_pixels(source, 1 if grey else 3))
+            pixels = torch.from_numpy(read_deep(path) if deep else read_pixels(source, 1 if grey else 3))
     except (OSError, ValueError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise a different kind for each way in which a file can be broken
         raise OSError(f"a damaged picture ({type(error).__name__}: {error})") from error
     pixels = pixels[None] if grey else pixels.permute(2, 0, 1).contiguous()
-    return Photograph(pixels, levels, profile, exif, kind, tables, tuple(remarks))
+    return Photograph(pixels, levels, profile, exif, kind, tables, tuple(remarks), content, orientation)
 
 
 def as_png(photograph: Photograph) -> bytes:
     """Return a photograph as the content of a PNG: the same depth, colours, profile and EXIF data."""
     pixels = to_levels(photograph.pixels, photograph.levels)
-    values = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-    buffer, about = io.BytesIO(), {}
+    values = np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    about = {}
     if photograph.profile:
         about["icc_profile"] = photograph.profile
     if photograph.exif:
         about["exif"] = _resized(photograph.exif, photograph.size)
-    Image.fromarray(np.ascontiguousarray(values)).save(buffer, "PNG", **about)
+    if values.ndim == 3 and values.dtype == np.uint16:
+        return deep_png(values, **about)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "PNG", **about)
     return buffer.getvalue()
 
 
@@ -127,6 +138,20 @@ def to_levels(pixels: Tensor, levels: int) -> np.ndarray:
     """
     whole = (pixels.clamp(0, 1).double() * (levels - 1)).round()
     return whole.numpy().astype(np.uint8 if levels == 256 else np.uint16)
+
+
+def _content(path: Any) -> bytes:
+    """Return what a file holds, of a stream without moving it; nothing of what is no file any more."""
+    if isinstance(path, str | os.PathLike):
+        with open(path, "rb") as file:
+            return file.read()
+    if not hasattr(path, "seek"):
+        return b""
+    place = path.tell()
+    path.seek(0)
+    content: bytes = path.read()
+    path.seek(place)
+    return content
 
 
 def _exif(file: Image.Image) -> bytes:

@@ -28,8 +28,10 @@ def lines(record: Record) -> list[str]:
     scale, faces = record["scale"], record["faces"]
     to = f" to {width * scale} x {height * scale}" if scale > 1 else ""
     done = sum(face["done"] for face in faces)
-    if record["noise_std"] and done:
-        agrees = f"noise {255 * record['noise_std']:.1f}/255"
+    soft = any("blur" in face for face in faces if face["done"])
+    if (record["noise_std"] or soft) and done:
+        noise = f"noise {255 * record['noise_std']:.1f}/255" if record["noise_std"] else ""
+        agrees = " and ".join(filter(None, [noise, "blurred faces" if soft else ""]))
     else:
         agrees = f"agrees within {math.ceil(10 * record['agreement']) / 10:.1f}/255"
     if faces:
@@ -47,4 +49,6 @@ def _of_face(number: int, face: Record) -> str:
     if not face["done"]:
         return f"{where}left as the plain enlargement, {face['why']}"
     sigmas = f" ({face['sigmas']:.2f} times the noise)" if "sigmas" in face else ""
-    return f"{where}restored with {face['prior']}, residual {face['residual']:.3f}{sigmas}, {face['seconds']:.0f} s"
+    blur = f", blur {face['blur']:.1f} pixels" if "blur" in face else ""
+    said = f"{where}restored with {face['prior']}{blur}, residual {face['residual']:.3f}{sigmas}"
+    return f"{said}, {face['seconds']:.0f} s"

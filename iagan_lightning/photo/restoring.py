@@ -13,7 +13,10 @@ from torch import Tensor
 from iagan_lightning.data.faces import Face
 from iagan_lightning.data.framing import Frame, frame_of
 from iagan_lightning.generators import Generator
+from iagan_lightning.methods.views import views_of
 from iagan_lightning.operators.noise import check_noise_std
+from iagan_lightning.photo.blur import check_blur
+from iagan_lightning.photo.compressed import share_within
 from iagan_lightning.photo.enlarging import agreeing, enlarged, reduced
 from iagan_lightning.photo.face import Place, enlarged_frame, place_of, reconstructed
 from iagan_lightning.photo.level import MOST, jpeg_level, jpeg_quality, noise_level
@@ -29,11 +32,17 @@ SHARE = 4  # exponent by which neighbouring faces share the pixels between them
 
 @dataclass(frozen=True)
 class Patch:
-    """A face that was restored: where it lies in the photograph, and the enlargement there before and after."""
+    """A face that was restored: where it lies in the photograph, and the enlargement there before and after.
+
+    Attributes:
+        unsure: of several views, the standard deviation of the error of each pixel, ``(1, s h, s w)`` on the [0, 1]
+            scale, 0 where the face does not count; None of a single one.
+    """
 
     place: Place
     before: Tensor
     after: Tensor
+    unsure: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,8 @@ def restore(
     prior: str | None = None,
     noise_std: float | None = None,
     seed: int = 0,
+    views: int = 1,
+    blur: float | None = 0.0,
     tell: Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Restored:
@@ -86,6 +97,10 @@ def restore(
         prior: name or file of the prior; by default the best for each face of those that are here.
         noise_std: of p, on the [0, 1] scale; estimated by default.
         seed: of the searches.
+        views: how often each face is reconstructed, by the prior as it is, mirrored ...: their mean is nearer to the
+            truth, and where they differ they were guessing.
+        blur: through which faces were seen, the standard deviation of a Gaussian in pixels of p; None to estimate it
+            for each. Blurred as much and reduced, faces agree with p then, not as they are.
         tell: called with a line before each face, which may take minutes.
         **settings: further arguments of ``reconstruct``: ``preset``, ``joint``, those of Lightning's Trainer ...
 
@@ -93,6 +108,9 @@ def restore(
         ValueError: for a scale, prior or noise level that cannot be, and where facenet-pytorch is not installed.
     """
     check_scale(scale, photograph.size)
+    views_of(views)
+    if blur is not None:
+        check_blur(blur)
     begin = time.monotonic()
     generator = loaded(prior) if prior else None
     quarters, faces = see(photograph.pixels)
@@ -104,7 +122,8 @@ def restore(
         remarks.append(f"turned by {90 * (quarters if quarters < 3 else -1)} degrees to find faces, and back")
     p = upright.pixels
     X = enlarged(p, scale)
-    work = _Work(p, X, faces, scale, level, photograph.levels, prior, generator, {"seed": seed, **settings})
+    settings = {"seed": seed, "views": views, "blur": blur, **settings}
+    work = _Work(p, X, faces, scale, level, photograph.levels, prior, generator, settings)
     about, patches = [], []
     for number, face in enumerate(faces, 1):
         if tell:
@@ -112,8 +131,11 @@ def restore(
         record, patch = work.on(face)
         about.append(record)
         patches += [patch] if patch else []
-    X = agreeing(X, reduced(X, scale).clamp(0, 1) if level else p, scale)
+    soft = any("blur" in face for face in about if face["done"])
+    X = agreeing(X, reduced(X, scale).clamp(0, 1) if level or soft else p, scale)
     whole = torch.from_numpy(to_levels(X, photograph.levels)).to(torch.float32) / (photograph.levels - 1)
+    seen = reduced(whole, scale)
+    within = share_within(seen.rot90(-quarters, (1, 2)), photograph)
     record = {
         "version": VERSION,
         "size": list(photograph.size),
@@ -122,10 +144,13 @@ def restore(
         **({"jpeg_quality": jpeg_quality(photograph.tables)} if photograph.tables else {}),
         "noise_std": level,
         "noise_estimated": noise_std is None,
-        "agreement": 255 * float((reduced(whole, scale) - p).abs().max()),
+        "agreement": 255 * float((seen - p).abs().max()),
+        **({"jpeg_within": within} if within is not None else {}),
         "turned": 90 * quarters,
         "remarks": remarks,
         "faces": about,
+        "blur": "auto" if blur is None else blur,
+        "views": views,
         "seed": seed,
         "seconds": time.monotonic() - begin,
     }
@@ -180,7 +205,7 @@ class _Work:
             "done": False,
         }
         why = unfit(face)
-        if why is None and self.scale == 1 and not self.noise_std:
+        if why is None and self.scale == 1 and not self.noise_std and self.settings["blur"] == 0:
             why = "nothing is missing in a clean photograph at scale 1"
         name, generator = self.prior, self.generator
         if why is None and name is None:
@@ -203,14 +228,14 @@ class _Work:
         before = part.clone()
         others = [frame_of(other, generator.framing) for other in self.faces if other is not face]
         weight = self._share(place, others)
-        after, found = reconstructed(
+        after, found, unsure = reconstructed(
             before, place.of(self.p), weight, place.frame, generator, self.scale, self.noise_std, self.levels,
             **self.settings,
         )  # fmt: skip
         if not found["done"]:
             return about | found, None
         part.copy_(after)
-        return about | found, Patch(place, before, after)
+        return about | found, Patch(place, before, after, unsure)
 
     def _share(self, place: Place, others: list[Frame]) -> Tensor:
         """Return how much a face counts at each pixel of its place: beside others, left alone or not, only its part."""

@@ -39,11 +39,24 @@ def what_was_invented(done: Restored) -> Image.Image:
 
     A photograph without noise says nothing about these differences: A_s sees none of them.
     """
+    return _map(done, [_added(patch.after - patch.before) for patch in done.patches])
+
+
+def how_unsure(done: Restored) -> Image.Image:
+    """Return the standard deviation of each pixel's error, by several views: from black, 0, to white, a quarter."""
+    unsure = [patch.unsure for patch in done.patches if patch.unsure is not None]
+    if len(unsure) < len(done.patches):
+        raise ValueError("how sure a face is only several views of it tell: --views 2")
+    return _map(done, [(std / WHITE).clamp(0, 1) for std in unsure])
+
+
+def _map(done: Restored, values: list[Tensor]) -> Image.Image:
+    """Return values ``(1, s h, s w)`` in [0, 1] of each face, where it lies in the photograph, as a picture."""
     upright = done.photograph.turned(done.quarters).pixels
     whole, scale = torch.zeros(1, *upright.shape[1:]), done.record["scale"]
-    for patch in done.patches:
+    for patch, value in zip(done.patches, values, strict=True):
         part = patch.place.of(whole, scale)
-        part.copy_(torch.maximum(part, _added(patch.after - patch.before)))
+        part.copy_(torch.maximum(part, value))
     return to_pillow(2 * whole.rot90(-done.quarters, (1, 2)) - 1)
 
 

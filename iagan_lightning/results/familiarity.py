@@ -90,7 +90,7 @@ def unexplained(x: Tensor, y: Tensor, operator: Operator, noise_std: float | Non
     """
     A = operator
     noise = (2 * (noise_std or 0.0)) ** 2 * A.num_measurements * (2 if y.is_complex() else 1)
-    left, contrast = _squares(A(x) - y) - noise, _contrast(y, A) - noise
+    left, contrast = _squares(A.difference(x, y)) - noise, _contrast(y, A) - noise
     share = (left.clamp(min=0) / contrast).sqrt()
     seen = contrast > torch.clamp(ROUNDING * _squares(y), min=NOISE * noise)
     return torch.where(seen, share, torch.full_like(share, torch.nan)).float()

@@ -90,10 +90,15 @@ class Finished:
         results, [metrics] = evaluate_all(own, self.y[None], self.operator, truth, self.noise_std, lpips)
         return replace(self, results={name: image[0] for name, image in results.items()}, metrics=metrics)
 
-    def record(self) -> dict[str, Any]:
-        """Return what metrics.json says."""
+    @property
+    def offered(self) -> str:
+        """Name of the result that is offered: back-projected, unless that lies far outside of what can be shown."""
         projected = self.results.get(f"{self.final}_bp")
         within = projected is not None and float(outside(projected[None])) <= OUTSIDE
+        return f"{self.final}_bp" if within else self.final
+
+    def record(self) -> dict[str, Any]:
+        """Return what metrics.json says."""
         return {
             "version": METRICS_VERSION,
             "image": self.name,
@@ -104,7 +109,7 @@ class Finished:
             "preset": self.preset,
             "space": self.space,
             "result": self.final,
-            "offered": f"{self.final}_bp" if within else self.final,
+            "offered": self.offered,
             "device": self.device,
             "seconds": {**self.seconds, "total": sum(self.seconds.values())},
             "evaluations": self.evaluations,

@@ -63,7 +63,7 @@ class OutputFolder:
             if source is None or not Path(source).is_dir():  # a single file is taken alone, whatever lies beside it
                 continue
             place = Path(source).resolve()
-            if place == root or {root / "images", root / "tensorboard"} & {place, *place.parents}:
+            if place == root or {root / "images", root / "pictures", root / "tensorboard"} & {place, *place.parents}:
                 raise ValueError(
                     f"the results would lie among the pictures of {source}: choose another --out than {self.root}, "
                     f"such as {self.root / 'results'}"
@@ -95,6 +95,12 @@ class OutputFolder:
         self.require()
         self.image(name).mkdir(parents=True, exist_ok=True)
         return self.image(name)
+
+    def picture(self, name: str) -> Path:
+        """Return where the offered picture of an image goes that is kept by itself; the folder is made if need be."""
+        path = self.root / "pictures" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def names(self) -> dict[str, str]:
         """Return the names that were given in this run so far, and the relative paths of the files that have them.

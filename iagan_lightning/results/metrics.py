@@ -60,9 +60,9 @@ def _columns(
     x: Tensor, y: Tensor, operator: Operator, truth: Tensor | None, noise_std: float, lpips: Backbone
 ) -> dict[str, Tensor]:
     """Return the metrics of a batch, ``(B,)`` each; see ``evaluate``."""
-    residual = _norm(operator(x) - y)
+    residual = _norm(operator.difference(x, y))
     shown = torch.where(x.isnan(), x, to_8bit(x).to(x.dtype) / 127.5 - 1)
-    columns = {"residual": residual / _norm(y), "residual_8bit": _norm(operator(shown) - y) / _norm(y)}
+    columns = {"residual": residual / _norm(y), "residual_8bit": _norm(operator.difference(shown, y)) / _norm(y)}
     if noise_std > 0:
         columns["residual_sigma"] = residual / (2 * noise_std * math.sqrt(operator.num_measurements))
     if truth is not None:

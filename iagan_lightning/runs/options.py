@@ -46,7 +46,7 @@ class RunOptions:
     dip_settings: DIPSettings = DIPSettings()  # noqa: RUF009 - frozen dataclass
     lpips: Backbone = "alex"
     out: str | None = None
-    save: Literal["images", "weights"] = "images"
+    save: Literal["images", "pictures", "weights"] = "images"
     tensorboard: int = 64
     quiet: bool = False
     json: bool = False
