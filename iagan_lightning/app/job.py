@@ -249,7 +249,7 @@ def said_of(record: dict[str, Any]) -> list[str]:
         >>> for line in said_of({"image": "a", "methods": methods, "seconds": {"total": 2.0}}):
         ...     print(line)
         Residual: the result leaves 1.0 % of the input unexplained.
-        The prior does not know such a picture: alone it leaves 60 % of the input unexplained, so do not believe it.
+        The prior does not know such a picture: alone it leaves 60 % of its contrast unexplained, so do not believe it.
         It took 2 s.
     """
     methods, best = record["methods"], offered(record)
@@ -261,7 +261,7 @@ def said_of(record: dict[str, Any]) -> list[str]:
     if "psnr" in own:
         plain = f"the plain reconstruction {methods['naive']['psnr']:.1f} dB"
         words.append(f"PSNR against the true picture: {own['psnr']:.1f} dB, {plain}.")
-    alone = f"{100 * unexplained(record):.0f} % of the input unexplained"
+    alone = f"{100 * unexplained(record):.0f} % of its contrast unexplained"
     if unknown_to_the_prior(record):
         words.append(f"The prior does not know such a picture: alone it leaves {alone}, so do not believe it.")
     else:

@@ -68,7 +68,9 @@ def offered(record: Record) -> str:
 
 
 def unexplained(record: Record) -> float:
-    r"""Return the part of y that CSGM leaves unexplained, :math:`|A x - y| / |y|` without what noise is expected in it.
+    r"""Return the part of the contrast of y that the prior alone leaves unexplained.
+
+    Of records that do not say it, of y: :math:`|A x - y| / |y|` of CSGM without what noise is expected in it.
 
     Example:
         >>> unexplained({"methods": {"csgm": {"residual": 0.5}}})
@@ -76,6 +78,8 @@ def unexplained(record: Record) -> float:
         >>> unexplained({"methods": {"csgm": {"residual": 0.5, "residual_sigma": 1.25}}})
         0.3
     """
+    if isinstance(told := record.get("familiarity"), dict):
+        return float(told["unexplained"])
     csgm = record["methods"].get("csgm", {})
     residual, sigmas = csgm.get("residual") or 0.0, csgm.get("residual_sigma", math.inf)
     return round(residual * math.sqrt(max(0.0, 1 - max(sigmas or 0.0, 1e-9) ** -2)), 6)
