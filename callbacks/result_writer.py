@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -26,6 +26,7 @@ class ResultWriter(pl.Callback):
             the last one changed each weight, ``FIT.change.NAME``, in half precision, and of several views the last one
             of each: ``iagan rebuild`` makes the image again.
         notes: what else the record of an image is to say, by its name.
+        pictures: names of the pictures to write; all by default.
     """
 
     phase, concludes = "write", True
@@ -35,9 +36,10 @@ class ResultWriter(pl.Callback):
         out: OutputFolder | str | os.PathLike[str],
         save: Literal["images", "weights"] = "images",
         notes: Mapping[str, Mapping[str, Any]] | None = None,
+        pictures: Collection[str] | None = None,
     ) -> None:
         self.out = out if isinstance(out, OutputFolder) else OutputFolder(out)
-        self.save, self.notes = save, notes or {}
+        self.save, self.notes, self.pictures = save, notes or {}, pictures
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write after the last fit; metrics.json comes last, its presence means that the image is done."""
@@ -45,7 +47,8 @@ class ResultWriter(pl.Callback):
         if module.is_last:
             for index, name in enumerate(module.names):
                 weights = _variables(module, index) if self.save == "weights" else None
-                finished(module, index, self.notes.get(name, {})).write(self.out.make(name), weights)
+                known = finished(module, index, self.notes.get(name, {}))
+                known.write(self.out.make(name), weights, self.pictures)
 
 
 def finished(module: TestTimeModule, index: int, notes: Mapping[str, Any] | None = None) -> Finished:

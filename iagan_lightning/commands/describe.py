@@ -19,6 +19,7 @@ from jsonargparse import ArgumentParser
 import iagan_lightning.operators
 from iagan_lightning.commands import (
     check_operator,
+    export,
     import_prior,
     photo,
     priors,
@@ -43,6 +44,7 @@ PLAIN = {
     "import-prior": import_prior.parser,
     "check-operator": check_operator.parser,
     "rebuild": rebuild.parser,
+    "export": export.parser,
     "reproduce": reproduce.parser,
 }
 SIMPLE = {int: "int", float: "float", bool: "bool", str: "str", type(None): "null"}
