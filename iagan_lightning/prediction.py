@@ -33,12 +33,9 @@ class Predictor(pl.LightningModule):
     Example:
         >>> from iagan_lightning import Stage
         >>> from iagan_lightning.generators import BEGAN
-        >>> from iagan_lightning.methods.trainers import quiet_trainer
         >>> from iagan_lightning.operators import Identity
         >>> model = Predictor(Identity((3, 16, 16)), BEGAN(16, 4, 8), latent=Stage(steps=2), joint=Stage(steps=2))
-        >>> batches = [torch.zeros(2, 3, 16, 16), torch.zeros(1, 3, 16, 16)]  # or a data module, or a DataLoader
-        >>> [tuple(result.iagan.shape) for result in quiet_trainer(accelerator="cpu").predict(model, batches)]
-        [(2, 3, 16, 16), (1, 3, 16, 16)]
+        >>> results = pl.Trainer().predict(model, datamodule=measurements)  # doctest: +SKIP
     """
 
     def __init__(
