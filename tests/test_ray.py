@@ -165,6 +165,15 @@ def descriptors(pid):
     return found
 
 
+def test_actors_that_cannot_be_made_end_the_run(tiny_weights, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    pictures, out = draw(tmp_path / "pictures", 1), tmp_path / "out"
+    text = end(on_ray(tiny_weights, pictures, out, "--trainer.callbacks+=user_callback.OnlyHere"), 2)
+    assert "no actor of Ray can be started" in text
+    assert "No module named 'only_here'" in text
+    assert "Traceback" not in text
+
+
 def test_an_address_where_no_cluster_is(tiny_weights, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     text = end(on_ray(tiny_weights, draw(tmp_path / "pictures", 1), tmp_path / "out"), 2)

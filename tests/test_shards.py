@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors.torch import load
-from test_scaling import ROOT, Payload, draw
+from test_scaling import ROOT, Payload, arguments, draw, end, start
 
 from iagan_lightning.cli import main
 from iagan_lightning.data.members import list_members
@@ -221,6 +223,38 @@ def test_a_shard_that_cannot_be_moved_into_place_leaves_nothing(tmp_path, store,
             out.flush()
     assert store.find("bucket") == []
     assert out.flush() == ["a"], "it went on waiting"
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_folder_of_shards(tiny_weights, tmp_path):
+    pictures = draw(tmp_path / "pictures", 16)
+    end(start(arguments(tiny_weights, pictures, tmp_path / "one")))
+    more = ["--out_format", "parquet", "--trainer.devices", "2", "--trainer.callbacks+=user_callback.SmallShards"]
+    end(start(arguments(tiny_weights, pictures, tmp_path / "two", *more)))
+    assert results(tmp_path / "two") == results(tmp_path / "one")
+    assert sorted(names_in(tmp_path / "two")) == [f"{i:03}" for i in range(16)]
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_the_shards_that_are_there(tiny_weights, tmp_path):
+    room = tmp_path / "room"
+    room.mkdir()
+    more = ["--out_format", "parquet", "--trainer.callbacks+=user_callback.SmallShards"]
+    args = arguments(tiny_weights, draw(tmp_path / "pictures", 30), room / "out", *more)
+    mount = f"mount -t tmpfs -o size=200k none {room}"
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("needs a file system of its own")
+    command = " ".join([sys.executable, "-m", "iagan_lightning", *args])
+    script = f"{mount} && {{ {command}; echo status $?; cp -r {room}/out {tmp_path}/kept; }}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    ran = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, env=environment)
+    assert "status 2" in ran.stdout
+    assert "No space left on device" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert 0 < len(names_in(tmp_path / "kept")) < 30
+    shutil.copytree(tmp_path / "kept", room / "out")
+    assert "images are done already" in end(start(args))
+    assert sorted(names_in(room / "out")) == [f"{i:03}" for i in range(30)]
 
 
 def test_folders_and_shards_are_not_mixed(run, tmp_path, capsys):

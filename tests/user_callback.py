@@ -71,3 +71,14 @@ class SmallShards(pl.Callback):
 
     def __init__(self):
         shards.IMAGES = 3
+
+
+class OnlyHere(pl.Callback):
+    """A class that other machines do not have."""
+
+    def __reduce__(self):
+        return _not_here, ()
+
+
+def _not_here():
+    raise ImportError("No module named 'only_here'")

@@ -35,7 +35,8 @@ from iagan_lightning.urls import EXTRA
 if TYPE_CHECKING:
     from iagan_lightning.runs.run import Run
 
-TRIES = 3  # of an image whose process is lost with it, and of starting an actor
+TRIES = 3  # of an image whose process is lost with it, and of an actor that raises while it is made
+STARTS = 20  # of actors one after another that are lost while they are made
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 10.0  # between looks at how many devices the cluster has
 
@@ -321,7 +322,7 @@ class Pool:
         reason = f"{type(cause).__name__}: {lines[-1] if lines else ''}"[:200]
         if not started:
             self._failures += 1
-            if self._failures >= TRIES:
+            if self._failures >= (TRIES if getattr(error, "actor_init_failed", False) else STARTS):
                 raise ValueError(f"no actor of Ray can be started: {reason}")
         return reason
 
