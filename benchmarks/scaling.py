@@ -140,7 +140,7 @@ class Watched(RunProgress):
         super().finish(name, text, failed)
         self.first = self.first or time.perf_counter()
         if self.done % max(self.total // 10, 1) == 0:
-            print(f"{self.done} images: {resident():.0f} MB", flush=True)
+            print(f"{self.done} images: {resident():.0f} MB", file=sys.stderr, flush=True)  # Ray has the other one
 
 
 def resident() -> float:

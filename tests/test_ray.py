@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_scaling import LONG, arguments, draw, end, start, wait_for
+from test_scaling import LONG, ROOT, arguments, draw, end, start, wait_for
 from test_shards import names_in, results
 
 ray = pytest.importorskip("ray", reason="needs ray: pip install '.[ray]'")
@@ -24,6 +24,8 @@ def cluster(monkeypatch):
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # The nodes' processes find our own modules by themselves.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     cluster.second = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
@@ -75,7 +77,7 @@ def test_two_nodes_make_the_same_files_and_lose_nothing_with_one(tiny_weights, t
 
 def test_actors_killed_at_random_moments_and_images_that_fail(tiny_weights, tmp_path, cluster):
     """Ten kills lose nothing; a picture that ends its process is given up by name, one that cannot be read too."""
-    pictures, out, chance = draw(tmp_path / "pictures", 40), tmp_path / "out", random.Random(0)
+    pictures, out, chance = draw(tmp_path / "pictures", 24), tmp_path / "out", random.Random(0)
     (pictures / "007.png").write_bytes(b"no picture")
     callback = "--trainer.callbacks+=user_callback.Ends"
     end(start(arguments(tiny_weights, pictures, tmp_path / "one", *LONG)), 1)
@@ -92,7 +94,7 @@ def test_actors_killed_at_random_moments_and_images_that_fail(tiny_weights, tmp_
     text = end(process, 1)
     assert killed == 10
     failed = json.loads((out / "summary.json").read_text())["failed"]
-    assert list(failed) == ["007", "003"] or sorted(failed) == ["003", "007"]
+    assert sorted(failed) == ["003", "007"]
     assert "its process was lost 3 times" in failed["003"]
     assert "UnidentifiedImageError" in failed["007"]
     assert "failed: 003" in text and "failed: 007" in text
@@ -102,7 +104,7 @@ def test_actors_killed_at_random_moments_and_images_that_fail(tiny_weights, tmp_
 
 @pytest.mark.parametrize("form", ["folders", "parquet"])
 def test_a_killed_driver_goes_on(tiny_weights, tmp_path, cluster, form):
-    pictures, out = draw(tmp_path / "pictures", 16), tmp_path / "out"
+    pictures, out = draw(tmp_path / "pictures", 12), tmp_path / "out"
     end(start(arguments(tiny_weights, pictures, tmp_path / "one", *LONG)))
     more = [*LONG, "--out_format", form, "--trainer.callbacks+=user_callback.SmallShards"]
 
@@ -115,10 +117,10 @@ def test_a_killed_driver_goes_on(tiny_weights, tmp_path, cluster, form):
         process.kill()
         process.communicate()
     text = end(on_ray(tiny_weights, pictures, out, *more))
-    assert "of 16 images are done already" in text
+    assert "of 12 images are done already" in text
     assert results(out) == results(tmp_path / "one")
     if form == "parquet":
-        assert sorted(names_in(out)) == [f"{i:03}" for i in range(16)]
+        assert sorted(names_in(out)) == [f"{i:03}" for i in range(12)]
 
 
 def test_a_cluster_of_ones_own_listens_on_this_machine_alone_and_ends_by_sigterm(tiny_weights, tmp_path, monkeypatch):

@@ -150,9 +150,11 @@ class TaskTrainer(pl.Trainer):
             return self.place, on_this_machine
         from iagan_lightning.runs.on_ray import OnRay
 
-        stated = stated_settings(self.args, "trainer")
+        given = self.settings.get("devices") if "devices" in stated_settings(self.args, "trainer") else None
+        if given is not None and not str(given).isdigit():
+            raise ValueError(f"trainer.devices is how many devices Ray is to use, or left out; {given} was given")
         place = Place(since=self.place.since)  # of a batch script, say: Ray shares the images out, not SLURM
-        return place, OnRay(self.num_devices if "devices" in stated else None, self.settings.get("accelerator"))
+        return place, OnRay(None if given is None else int(given), self.settings.get("accelerator"))
 
 
 @dataclass(frozen=True)
@@ -300,6 +302,8 @@ class TaskCLI(SeededCLI):
         settings = vars(self.config_init[self.subcommand].trainer).copy()
         if isinstance(settings["callbacks"], list):
             settings["callbacks"] = list(settings["callbacks"])  # the Trainer adds its own to the list that it gets
+        if self.config_init[self.subcommand].engine == "ray":  # the devices are the cluster's, none of this process
+            kwargs |= {"accelerator": "cpu", "devices": 1, "num_nodes": 1}
         trainer = super().instantiate_trainer(**kwargs)
         assert isinstance(trainer, TaskTrainer)
         trainer.settings = settings

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 TRIES = 3  # of an image whose process is lost with it, and of an actor that raises while it is made
 STARTS = 20  # of actors one after another that are lost while they are made
 POLL_SECONDS = 1.0
+PATIENCE = 60.0  # seconds without any actor before a line says so
 LOOK_SECONDS = 10.0  # between looks at how many devices the cluster has
 
 
@@ -124,6 +126,8 @@ class OnRay:
             raise ValueError(f"--engine ray needs Ray: {EXTRA}")
         self.devices, self.worker = devices, worker
         self.accelerator = None if accelerator == "auto" else accelerator
+        if self.accelerator not in (None, "cpu", "gpu", "cuda"):
+            raise ValueError(f"Ray gives out CPUs and GPUs; trainer.accelerator {accelerator} was given")
 
     def __call__(self, run: Run, samples: list[Sample], finished: list[int], progress: RunProgress) -> None:
         """Work through the images that are not finished.
@@ -140,8 +144,12 @@ class OnRay:
         with connected() as ray:
             pool = Pool(ray, self.worker, run.job, self.devices, self.accelerator)
             lost: dict[int, int] = {}
+            begun, told = time.monotonic(), False
             while left or pool.busy:
                 pool.grow()
+                if not told and not pool.was_ready and time.monotonic() - begun > PATIENCE:
+                    progress.console.print("no device of the Ray cluster has become free yet: waiting", markup=False)
+                    told = True
                 while left and (free := pool.free()) is not None:
                     group = [left.popleft() for _ in range(min(free.images_per_fit, len(left)))]
                     if any(index in lost for index in group):  # alone, so that none is lost for another's sake
@@ -197,6 +205,7 @@ def connected() -> Iterator[Any]:
         return
     own = {"include_dashboard": False} if address == "local" else {}
     try:
+        _knock(address)  # Ray itself tries for minutes
         with signals.held(), _as_it_was():  # Ray takes SIGTERM; our own handlers are put back
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, RuntimeError, OSError) as error:
@@ -208,6 +217,17 @@ def connected() -> Iterator[Any]:
     finally:
         with signals.held():
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT, ValueError for an address of Ray's client."""
+    if address.startswith("ray://"):
+        raise ValueError(
+            f"RAY_ADDRESS {address} is one of Ray's client: give HOST:6379, or submit the command as a job"
+        )
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextmanager
@@ -256,6 +276,7 @@ class Pool:
         self.kind = ray.remote(worker).options(scheduling_strategy="SPREAD", max_restarts=0, **asked)
         self.pending: dict[Any, Actor] = {}  # by what they are to answer
         self.idle: list[Actor] = []
+        self.was_ready = False
         self._looked, self._failures = 0.0, 0
 
     @property
@@ -277,7 +298,7 @@ class Pool:
     @property
     def kind_cpus(self) -> int:
         """CPUs that an actor takes."""
-        return int(self._cpus())
+        return max(1, int(self._cpus()))
 
     def free(self) -> Actor | None:
         """Return an actor that has nothing to do."""
@@ -306,7 +327,7 @@ class Pool:
                 told = self.ray.get(answer)
                 actor.images_per_fit, made = told if group else (told, [])
                 self.idle.append(actor)
-                self._failures = 0
+                self._failures, self.was_ready = 0, True
             except self.ray.exceptions.RayError as error:
                 problem = self._lost(actor, error, started=bool(group))
             if group:
