@@ -306,12 +306,6 @@ def test_without_ray_one_line_names_the_extra(run, tmp_path, capsys, monkeypatch
     one_line(capsys, "--engine ray needs Ray: pip install 'iagan-lightning[ray]'")
 
 
-def test_nothing_heavy_is_imported_unasked():
-    code = "import sys, iagan_lightning.commands.tasks; print({'ray', 'pyarrow'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "set()\n", done.stderr
-
-
 # Pictures ----------------------------------------------------------------------------------------------------------
 
 
