@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -31,6 +31,7 @@ class ResultWriter(pl.Callback):
             of each: ``iagan rebuild`` makes the image again. ``pictures`` also writes the result that is offered of
             each image, and nothing else of it, as ``OUT/pictures/NAME.png``: a folder like the one that was given.
         notes: what else the record of an image is to say, by its name.
+        pictures: names of the pictures to write; all by default.
     """
 
     phase, concludes = "write", True
@@ -40,9 +41,10 @@ class ResultWriter(pl.Callback):
         out: OutputFolder | str | os.PathLike[str],
         save: Literal["images", "pictures", "weights"] = "images",
         notes: Mapping[str, Mapping[str, Any]] | None = None,
+        pictures: Collection[str] | None = None,
     ) -> None:
         self.out = out if isinstance(out, OutputFolder) else OutputFolder(out)
-        self.save, self.notes = save, notes or {}
+        self.save, self.notes, self.pictures = save, notes or {}, pictures
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write after the last fit; metrics.json comes last, its presence means that the image is done."""
@@ -54,7 +56,7 @@ class ResultWriter(pl.Callback):
                 folder = self.out.make(name)
                 if self.save == "pictures":
                     write_picture(self.out.picture(name), to_pillow(image.results[image.offered]))
-                image.write(folder, weights)
+                image.write(folder, weights, self.pictures)
 
 
 def finished(module: TestTimeModule, index: int, notes: Mapping[str, Any] | None = None) -> Finished:

@@ -29,6 +29,7 @@ _HOME = {
     "Stage": "methods",
     "TestTimeModule": "methods",
     "adapt": "methods",
+    "Predictor": "prediction",
     "reconstruct": "reconstruction",
     "Reconstruction": "reconstruction",
     "metric": "results.metrics",
@@ -42,6 +43,7 @@ __all__ = [
     "Fit",
     "FitSettings",
     "Iterate",
+    "Predictor",
     "Reconstruction",
     "Stage",
     "TestTimeModule",
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
         TestTimeModule,
         adapt,
     )
+    from iagan_lightning.prediction import Predictor
     from iagan_lightning.reconstruction import Reconstruction, reconstruct
     from iagan_lightning.results.metrics import metric
 

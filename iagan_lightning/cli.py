@@ -36,6 +36,7 @@ tasks:
   reproduce           the paper's tables and figures, ours beside the published ones
   check-operator      is your operator linear, are its adjoint and pseudo-inverse right
   rebuild             an image again, from what --save weights kept of it
+  export              results in Parquet shards as folders
 
   iagan TASK --help             the options of a task or command; --help all has the rest
   iagan TASK --print_config     all options as YAML, for --config FILE
@@ -52,6 +53,7 @@ exit status: 0 every image is done, 1 some failed (named on stderr), 2 bad argum
 TASKS = ("super-resolution", "compressed-sensing", "deblurring", "inpainting", "denoising")
 COMMANDS = (
     *TASKS, "photo", "app", "report", "priors", "train-prior", "import-prior", "reproduce", "check-operator", "rebuild",
+    "export",
 )  # fmt: skip
 
 

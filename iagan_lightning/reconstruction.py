@@ -32,7 +32,7 @@ def reconstruct(
     G: Generator | TestTimeModule | str | os.PathLike[str] | None,
     noise_std: float | None = 0.0,
     preset: Preset = "fast",
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     *,
     method: str | type[TestTimeModule] = "iagan",
     latent: Stage | None = None,
@@ -57,7 +57,7 @@ def reconstruct(
         noise_std: standard deviation of e on the [0, 1] scale; 0 for exact measurements, None for noise of unknown
             level: then measurements that are held out decide how long to adapt.
         preset: ``fast``; ``best``, the same in two views, averaged; ``paper``, the published schedule.
-        seed: image i starts from seed + i.
+        seed: image i starts from seed + i; or one for each image.
         method: ``iagan``, ``csgm``, ``ilo``, ``dip``, one that another package registers, or a class.
         latent, joint: settings that replace those of the preset.
         back_projection: None adds the ``_bp`` results when noise_std is 0; True always; False never;

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
@@ -44,8 +45,11 @@ def blocks(*languages):
 
 
 def marks(block):
-    """Blocks of many processes and of benchmarks are for the slow tests."""
-    return [pytest.mark.slow] if "torchrun" in block or "benchmarks/" in block else []
+    """Blocks of many processes and of benchmarks are for the slow tests; some want an extra."""
+    wanted = {"--engine ray": "ray", "--out_format parquet": "pyarrow"}
+    missing = [package for words, package in wanted.items() if words in block and find_spec(package) is None]
+    slow = [pytest.mark.slow] if "torchrun" in block or "benchmarks/" in block else []
+    return [*slow, *(pytest.mark.skip(reason=f"needs {package}: pip install '.[ray]'") for package in missing)]
 
 
 def test_every_block_is_of_a_kind_that_is_run():
@@ -240,9 +244,13 @@ def iagan(words):
         names = [path.stem for path in Path(folder).iterdir()] if folder else ["astronaut", "grace_hopper"]
         results = out_of(words)
         assert json.loads((results / "summary.json").read_text())["images"] == len(names)
-        assert all((results / "images" / name / "iagan.png").is_file() for name in names)
+        assert all(file.is_file() for file in (results / "images" / name / "iagan.png" for name in names)) or (
+            "parquet" in words and list((results / "shards").glob("*.parquet"))
+        )
     elif command == "train-prior":
         assert load_generator(out_of(words) / "prior.safetensors").latent_shape == (8,)
+    elif command == "export":
+        assert list(Path(given(words, "--to")).glob("images/*/iagan.png"))
     elif command == "import-prior":
         assert load_file(given(words, "--out"))
     elif command == "report":

@@ -119,7 +119,7 @@ def test_help_on_classes_of_ones_own(capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-HEAVY = "('torch', 'pytorch_lightning', 'jsonargparse', 'numpy', 'PIL', 'yaml')"
+HEAVY = "('torch', 'pytorch_lightning', 'jsonargparse', 'numpy', 'PIL', 'yaml', 'ray', 'pyarrow', 'fsspec')"
 
 
 @pytest.mark.parametrize(

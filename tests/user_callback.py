@@ -1,7 +1,11 @@
 """A callback as a user would write it, outside the package."""
 
+import os
+
 import pytorch_lightning as pl
 import torch
+
+from iagan_lightning.results import shards
 
 
 class CountEvaluations(pl.Callback):
@@ -52,3 +56,29 @@ class Small(pl.Callback):
     def on_train_start(self, trainer, pl_module):
         if not getattr(pl_module.generator, "checkpointing", False):
             raise torch.OutOfMemoryError("out of memory")
+
+
+class Ends(pl.Callback):
+    """End the process wherever image 3 is, as a crash or the kernel would."""
+
+    def on_train_start(self, trainer, pl_module):
+        if "003" in pl_module.names:
+            os._exit(1)
+
+
+class SmallShards(pl.Callback):
+    """Shards of three images."""
+
+    def __init__(self):
+        shards.IMAGES = 3
+
+
+class OnlyHere(pl.Callback):
+    """A class that other machines do not have."""
+
+    def __reduce__(self):
+        return _not_here, ()
+
+
+def _not_here():
+    raise ImportError("No module named 'only_here'")

@@ -20,6 +20,7 @@ import iagan_lightning.operators
 from iagan_lightning.commands import (
     app,
     check_operator,
+    export,
     import_prior,
     photo,
     priors,
@@ -45,6 +46,7 @@ PLAIN = {
     "import-prior": import_prior.parser,
     "check-operator": check_operator.parser,
     "rebuild": rebuild.parser,
+    "export": export.parser,
     "reproduce": reproduce.parser,
 }
 SIMPLE = {int: "int", float: "float", bool: "bool", str: "str", type(None): "null"}

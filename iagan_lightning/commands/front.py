@@ -15,6 +15,7 @@ from iagan_lightning.commands.messages import allowed, unknown_option
 from iagan_lightning.commands.options import FLAGS, Option, known, load, words_of
 from iagan_lightning.commands.shorthand import spell_out_samples
 from iagan_lightning.runs.levels import parse_fraction
+from iagan_lightning.urls import is_url
 
 NUMBERS = ("torch", "pytorch-lightning", "torchmetrics", "lpips", "numpy", "pillow")  # decide about them
 BOOLEANS = {"true", "false", "yes", "no", "on", "off", "y", "n", "t", "f", "1", "0"}
@@ -66,6 +67,8 @@ def check_words(command: str, args: Sequence[str]) -> None:
     if command in (*load()["tasks"], "train-prior"):
         for name in ("data.root", "data.measurements"):
             path = given.get(name) or ""
+            if command != "train-prior" and (is_url(path) or any(sign in path for sign in "*?[")):
+                continue  # shards, which pyarrow or fsspec have to look for
             if path.lower() not in NOTHING and not os.path.exists(os.path.expanduser(path)):
                 what = "folder or file" if command != "train-prior" else "folder or tar file"
                 raise ValueError(f"no such {what}: {path}")

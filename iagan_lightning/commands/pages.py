@@ -19,6 +19,7 @@ TEXTS = {  # of those whose docstring explains more than fits here
     "lr": "Adam's learning rate.",
     "generator": "prior by name (iagan priors lists them), file of weights, or a class of your own as class_path.",
 }
+OUTPUT = ("out", "out_format", "pictures", "save", "lpips", "tensorboard", "quiet", "json")
 SEED: Option = {"name": "seed_everything", "help": "of all random numbers; true draws one.", "default": 0}
 CONFIG: Option = {"name": "config", "help": "YAML file of options; the command line overrides it.", "default": None}
 MACHINE: list[Option] = [
@@ -130,8 +131,8 @@ def task_page(
         f"method: --model {method}, one of {', '.join(about['methods'])}, or package.module.Class of your own": [
             *own, run["views"], run["time"], run["back_projection"], run["dip"], dip, SEED, *rare,
         ],
-        "output": [run[name] for name in ("out", "lpips", "save", "tensorboard", "quiet", "json")],
-        "machine: Lightning's Trainer": MACHINE,
+        "output": [run[name] for name in OUTPUT],
+        "machine: Lightning's Trainer": [run["engine"], *MACHINE],
         "files": [CONFIG],
     }  # fmt: skip
     return _page(command, task["summary"], groups, ALL)

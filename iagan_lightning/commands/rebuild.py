@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from iagan_lightning.data.images import to_pillow
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.methods.views import IDENTITY, VIEWS, averaged
 from iagan_lightning.results.files import read_json, write_picture, write_tensors
+from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.shards import ShardedOutput, holds_shards
 from iagan_lightning.runs.fingerprint import fingerprint
 
 
@@ -90,7 +94,12 @@ def parser() -> ArgumentParser:
     )
     parser.add_argument("folder", type=str, help="OUT/images/NAME")
     parser.add_argument("--generator", type=str | None, default=None, help="name or file; by default the run's")
-    parser.add_argument("--to", type=str | None, default=None, help=".png or .pt; FOLDER/rebuilt.png by default")
+    parser.add_argument(
+        "--to",
+        type=str | None,
+        default=None,
+        help=".png or .pt; FOLDER/rebuilt.png by default, but from Parquet",
+    )
     return parser
 
 
@@ -104,7 +113,14 @@ def run_rebuild(args: Sequence[str]) -> int:
         given = parser().parse_args(list(args))
     except argparse.ArgumentError as error:
         raise ValueError(for_people(str(error), ["rebuild", *args]) or str(error)) from error
-    folder = Path(given.folder)
+    with kept(given.folder) as folder:
+        return _rebuild(folder, given)
+
+
+def _rebuild(folder: Path, given: Any) -> int:
+    passing = str(folder) != given.folder
+    if passing and given.to is None:
+        raise ValueError("give --to: the image lies in a shard, which has no place beside it")
     to = Path(given.to or folder / "rebuilt.png")
     if to.suffix not in (".png", ".pt"):
         raise ValueError(f"--to is a file ending in .png or .pt; {to} was given")
@@ -121,6 +137,35 @@ def run_rebuild(args: Sequence[str]) -> int:
         write_tensors(to, image[0])
     print(f"written: {to}")
     return 0
+
+
+@contextmanager
+def kept(folder: str) -> Iterator[Path]:
+    """Return the folder of an image; of one in Parquet shards, ``OUT/images/NAME`` all the same, for a while.
+
+    Raises:
+        ValueError: where no shard holds it.
+    """
+    root, found, name = folder.rpartition("/images/")
+    while found and "/images/" in root and not holds_shards(root):
+        root, found, more = root.rpartition("/images/")
+        name = f"{more}/images/{name}"
+    if not found or not holds_shards(root):
+        yield Path(folder)
+        return
+    out = ShardedOutput(root)
+    try:
+        files = out.files_of(name)
+    except KeyError:
+        raise ValueError(f"no shard of {root} holds {name}") from None
+    with tempfile.TemporaryDirectory(prefix="iagan-") as place:
+        single = OutputFolder(place)
+        single.prepare()
+        single.add(name, files)
+        for beside in ("settings.json", "config.yaml"):
+            if out.files.exists(beside):
+                (single.root / beside).write_bytes(out.read(beside))
+        yield single.image(name)
 
 
 def _check_weights(folder: Path, generator: Generator) -> None:

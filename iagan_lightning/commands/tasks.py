@@ -42,16 +42,19 @@ from iagan_lightning.operators import (
     Inpainting,
     Operator,
 )
-from iagan_lightning.results.files import as_json, write_text
+from iagan_lightning.results.files import as_json
 from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.shards import ShardedOutput
 from iagan_lightning.results.table import print_summary
 from iagan_lightning.runs.environment import environment
 from iagan_lightning.runs.fingerprint import determining_settings
+from iagan_lightning.runs.local import on_this_machine
 from iagan_lightning.runs.operators import Operators
 from iagan_lightning.runs.options import RunOptions
-from iagan_lightning.runs.processes import Companions, find_place, own_device
-from iagan_lightning.runs.run import Run
+from iagan_lightning.runs.processes import Companions, Place, find_place, own_device
+from iagan_lightning.runs.run import Engine, Run
 from iagan_lightning.signals import Ended
+from iagan_lightning.urls import is_url
 
 
 class TaskTrainer(pl.Trainer):
@@ -87,7 +90,11 @@ class TaskTrainer(pl.Trainer):
         if options.out is None and self.place.external:
             raise ValueError("give --out: all processes and machines share one folder for the results")
         named = Path("runs") / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = OutputFolder(options.out or named, new=options.out is None)
+        kind = ShardedOutput if options.out_format == "parquet" else OutputFolder
+        if kind is OutputFolder and is_url(options.out):
+            raise ValueError(f"{options.out}: an object store takes --out_format parquet; folders are for disks")
+        folder = kind(options.out or named, new=options.out is None)
+        self.place, engine = self._engine(options)
         trainer = {key: value for key, value in self.settings.items() if value is not None}
         callbacks = trainer.pop("callbacks", [])
         trainer.update(own_device(self, self.place, trainer.get("plugins")))
@@ -97,19 +104,20 @@ class TaskTrainer(pl.Trainer):
             model,
             data,
             operator,
-            folder,
             options,
+            out=folder,
             seed=int(self.config.get("seed_everything") or 0),
             trainer=trainer,
             callbacks=callbacks if isinstance(callbacks, Sequence) else [callbacks],
             place=self.place,
+            engine=engine,
         )
 
         def record() -> None:
             folder.check_settings(determining_settings(task, self.config, run))
             if self.place.rank == 0:
-                write_text(folder.root / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
-                write_text(folder.root / "environment.json", as_json(environment()))
+                folder.write("config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+                folder.write("environment.json", as_json(environment()))
             settled = ["--seed_everything", str(run.seed), "--out", str(folder.root)]
             companions.start([*self.args, *settled], self.place)
 
@@ -127,6 +135,27 @@ class TaskTrainer(pl.Trainer):
         elif not options.quiet:
             print_summary(summary, folder, noisy=options.level != 0)
         self.exit_status = 1 if run.failed else 0
+
+    def _engine(self, options: RunOptions) -> tuple[Place, Engine]:
+        """Return which of several processes this is, and what has the images made.
+
+        Raises:
+            ValueError: for what does not go together, and where Ray is not installed.
+        """
+        if options.engine == "local":
+            if self.place.size > 1 and is_url(options.out):
+                raise ValueError(
+                    f"{options.out}: several processes of one machine share a folder of a disk; an object store takes "
+                    "the results of one, or of --engine ray"
+                )
+            return self.place, on_this_machine
+        from iagan_lightning.runs.on_ray import OnRay
+
+        given = self.settings.get("devices") if "devices" in stated_settings(self.args, "trainer") else None
+        if given is not None and not str(given).isdigit():
+            raise ValueError(f"trainer.devices is how many devices Ray is to use, or left out; {given} was given")
+        place = Place(since=self.place.since)  # of a batch script, say: Ray shares the images out, not SLURM
+        return place, OnRay(None if given is None else int(given), self.settings.get("accelerator"))
 
 
 @dataclass(frozen=True)
@@ -274,6 +303,8 @@ class TaskCLI(SeededCLI):
         settings = vars(self.config_init[self.subcommand].trainer).copy()
         if isinstance(settings["callbacks"], list):
             settings["callbacks"] = list(settings["callbacks"])  # the Trainer adds its own to the list that it gets
+        if self.config_init[self.subcommand].engine == "ray":  # the devices are the cluster's, none of this process
+            kwargs |= {"accelerator": "cpu", "devices": 1, "num_nodes": 1}
         trainer = super().instantiate_trainer(**kwargs)
         assert isinstance(trainer, TaskTrainer)
         trainer.settings = settings

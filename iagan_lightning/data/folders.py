@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from iagan_lightning.data.written import is_written, results_around, written_on_disk
 from iagan_lightning.safety import picture_suffixes, printable
@@ -28,7 +28,7 @@ OURS = "with what a run or training has written"
 class Listing(NamedTuple):
     """Pictures below a folder by relative path, and one line on what was left out (empty where nothing was)."""
 
-    files: dict[str, Path]
+    files: dict[str, Any]  # Path, or Member of a shard
     left_out: str
 
 

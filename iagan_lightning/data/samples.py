@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.data.faces import require_detector
-from iagan_lightning.data.folders import ARRAYS, list_pictures
+from iagan_lightning.data.folders import ARRAYS, Listing, list_pictures
 from iagan_lightning.data.framing import Sight, cut_face
 from iagan_lightning.data.images import Fit, check_large_enough, fit_image, opaque, quantisation, read_image, shift_rows
 from iagan_lightning.data.measured import from_picture
+from iagan_lightning.data.members import File, Member, holds_shards, list_members, opened, sizes_known
 from iagan_lightning.data.names import names_of, pair, without_suffix
 from iagan_lightning.generators.base import Framing
 from iagan_lightning.operators import BicubicDownsampling, Inpainting, Operator
@@ -45,8 +46,8 @@ class Sample:
 
     name: str
     seed: int
-    truth: Path | None
-    measurement: Path | None
+    truth: File | None
+    measurement: File | None
     file: str = ""
 
 
@@ -87,7 +88,8 @@ class ImageData(pl.LightningDataModule):
     """Pictures to reconstruct.
 
     Args:
-        root: folder (or one file) of true images, which the operator then measures.
+        root: folder (or one file) of true images, which the operator then measures. Or shards of pictures, tar files
+            as WebDataset's or Parquet files with a column of bytes; a folder of such, or a URL that fsspec opens.
         measurements: folder (or one file) of your own measurements: pictures, .pt or .npy. With root too, the two
             folders are pairs of the same names. With neither, two bundled portraits are reconstructed.
         size: height and width of the images; the generator's when left out.
@@ -165,8 +167,8 @@ class ImageData(pl.LightningDataModule):
                 f"data.size {self.size} is not the generator's {image_shape[1]} x {image_shape[2]}: leave it out, or "
                 "choose a generator of that size"
             )
-        truths = list_pictures(self.root) if self.root is not None else None
-        measured = list_pictures(self.measurements, ARRAYS) if self.measurements is not None else None
+        truths = _listed(self.root) if self.root is not None else None
+        measured = _listed(self.measurements, ARRAYS) if self.measurements is not None else None
         self.left_out = [listing.left_out for listing in (truths, measured) if listing and listing.left_out]
         partners = self._pairs(truths.files, measured.files) if truths and measured else {}
         base = truths or measured
@@ -178,7 +180,7 @@ class ImageData(pl.LightningDataModule):
             truth = truths.files[path] if truths else None
             measurement = measured.files[partners.get(path, path)] if measured else None
             samples.append(Sample(name, image_seed(seed, path), truth, measurement, path))
-        for file in (sample.truth for sample in samples if check and sample.truth):
+        for file in sizes_known(sample.truth for sample in samples if check and sample.truth):
             if self.fit == "crop" and not self.align and (size := picture_size(file)):
                 try:
                     check_large_enough(size, image_shape[1:])
@@ -225,11 +227,11 @@ class ImageData(pl.LightningDataModule):
             assert truth is not None
             A = operator(image_shape)
             return Measured(A.measure(truth, noise_std, seed=sample.seed), A, truth, face=face)
-        if sample.measurement.suffix.lower() in ARRAYS:
+        if isinstance(sample.measurement, Path) and sample.measurement.suffix.lower() in ARRAYS:
             return Measured(*measurement_of(sample.measurement, image_shape, operator), truth)
         picture, face = self._picture(sample.measurement, image_shape[0], framing)
         if self.alpha == "mask":
-            operator = with_mask(operator, opaque(sample.measurement))
+            operator = with_mask(operator, opaque(opened(sample.measurement)))
         A = operator_for(operator, image_shape, tuple(picture.shape), sample.measurement)
         if len(picture) != A.measurement_shape[0]:
             picture, face = self._picture(sample.measurement, A.measurement_shape[0], framing)
@@ -237,10 +239,10 @@ class ImageData(pl.LightningDataModule):
             y = from_picture(picture, A)
         except ValueError as error:
             raise ValueError(f"{sample.measurement}: {error}") from None
-        return Measured(y, A, truth, quantisation(sample.measurement), face)
+        return Measured(y, A, truth, quantisation(opened(sample.measurement)), face)
 
-    def _picture(self, path: Path, channels: int, framing: Framing) -> tuple[Tensor, Sight | None]:
-        picture = read_image(path, channels)
+    def _picture(self, file: File, channels: int, framing: Framing) -> tuple[Tensor, Sight | None]:
+        picture = read_image(opened(file), channels)
         return cut_face(picture, framing) if self.align else (picture, None)
 
     def check_measurements(
@@ -252,8 +254,8 @@ class ImageData(pl.LightningDataModule):
         """
         if self.alpha == "mask":  # settings that leave no room for it
             with_mask(operator, torch.ones(image_shape[1:], dtype=torch.bool))(image_shape)
-        arrays = (sample.measurement for sample in samples if sample.measurement is not None)
-        if (first := next((path for path in arrays if path.suffix.lower() in ARRAYS), None)) is not None:
+        files = [*sizes_known(sample.measurement for sample in samples if sample.measurement is not None)]
+        if (first := next((path for path in files if path.suffix.lower() in ARRAYS), None)) is not None:
             try:
                 read_array(first)
             except ValueError:  # a damaged file is its own failure
@@ -263,7 +265,7 @@ class ImageData(pl.LightningDataModule):
         if self.align:  # the sizes are known only when the faces have been found
             return
         seen: set[tuple[int, int]] = set()
-        for path in (sample.measurement for sample in samples if sample.measurement is not None):
+        for path in files:
             size = picture_size(path) if path.suffix.lower() in picture_suffixes() else None
             if size is not None and size not in seen:
                 operator_for(operator, image_shape, (image_shape[0], *size), path)
@@ -288,13 +290,13 @@ def with_mask(factory: OperatorFactory, mask: Tensor) -> OperatorFactory:
 
 
 def operator_for(
-    factory: OperatorFactory, image_shape: tuple[int, int, int], shape: tuple[int, ...], path: Path
+    factory: OperatorFactory, image_shape: tuple[int, int, int], shape: tuple[int, ...], path: File
 ) -> Operator:
     """Return the operator of measurements of this shape; a downsampling takes its size from them.
 
     A picture is colour or grey as the operator wants it: only its height and width must be those of the measurements.
     """
-    is_picture = path.suffix.lower() in picture_suffixes()
+    is_picture = isinstance(path, Member) or path.suffix.lower() in picture_suffixes()
     sized = is_picture or (len(shape) == 3 and shape[0] == image_shape[0])
     A: Operator | None = None
     try:
@@ -374,6 +376,11 @@ def image_seed(seed: int, relative_path: str) -> int:
     return int.from_bytes(
         hashlib.sha256(f"{seed} {relative_path}".encode("utf-8", "surrogateescape")).digest()[:4], "big"
     )
+
+
+def _listed(root: str, also: Collection[str] = ()) -> Listing:
+    """Return the pictures of a folder, or in shards; arrays too where they are asked for, but none from a shard."""
+    return list_members(root) if holds_shards(root) else list_pictures(root, also)
 
 
 def _refuse_clashes(names: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ LARGEST = 1 << 24  # bytes of a record that is looked into; those of ours are a 
 # By patterns of names; those of folders end with a slash.
 RUN = (
     "images/", "tensorboard/", "settings.json", "config.yaml", "environment.json", "summary.csv", "summary.json",
-    "report.html", ".*",
+    "report.html", "shards/", "failed/", ".*",
 )  # fmt: skip
 TRAINING = ("samples.png", "tensorboard/", "settings.json", "*.ckpt", "prior.safetensors", "*.json", "*.csv", ".*")
 IMAGE = ("*.png", "*.pt", "*.json", "*.csv", "*.txt", "*.safetensors", ".*")
@@ -43,7 +43,9 @@ def written_in(has: Callable[[str], bool], read: Callable[[str], bytes]) -> tupl
     settings = _record(read, "settings.json") if has("settings.json") else {}
     if settings.keys() >= {"task", "seed", "model"}:
         patterns += TRAINING
-    elif settings.keys() >= {"task", "operator", "data"} or (has(".names.json") and has("images")):  # damaged settings
+    elif settings.keys() >= {"task", "operator", "data"} or (
+        has(".names.json") and (has("images") or has("shards"))
+    ):  # damaged settings
         patterns += RUN
     if has("metrics.json") and _record(read, "metrics.json").keys() >= {"image", "methods"}:
         patterns += IMAGE

@@ -56,13 +56,18 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: for a file that is empty, cut off, or no record; it is named.
     """
+    return record_in(path.read_bytes(), path)
+
+
+def record_in(content: bytes, path: object) -> dict[str, Any]:
+    """Return what the content of a record says; ``path`` names it in errors, see ``read_json``."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
-        if not isinstance(content, dict):
-            raise ValueError(f"it holds {type(content).__name__}, no object")
+        record = json.loads(content.decode("utf-8"), parse_constant=lambda _: None)
+        if not isinstance(record, dict):
+            raise ValueError(f"it holds {type(record).__name__}, no object")
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): delete it and run the same command again") from error
-    return content
+    return record
 
 
 def write_once(path: Path, content: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -138,22 +138,30 @@ class Finished:
         """The uncertainty as a picture, ``(1, H, W)`` in [-1, 1]: white is a quarter of the range, or more."""
         return None if self.uncertainty is None else (self.uncertainty / WHITE).clamp(max=1) * 2 - 1
 
-    def write(self, folder: Path, weights: bytes | None = None) -> None:
+    def write(self, folder: Path, weights: bytes | None = None, wanted: Collection[str] | None = None) -> None:
         """Write pictures, measurements and record; metrics.json comes last, its presence means that the image is done.
 
         Args:
             folder: of the image; it exists.
             weights: content of ``weights.safetensors``.
+            wanted: names of the pictures to write, None for all.
+
+        Raises:
+            ValueError: where one is wanted that there is none of.
         """
         write_tensors(folder / "measurement.pt", self.y.cpu())
         measurement, mask = self.measurement, mask_picture(getattr(self.operator, "mask", None))
         pictures = {"measurement": measurement, "mask": mask, "truth": self.truth, **self.results}
         pictures["uncertainty"] = self.uncertainty_picture
+        names = [*pictures, "comparison"]
+        if unknown := [name for name in wanted or () if name not in names]:
+            raise ValueError(f"pictures: there is no {', '.join(unknown)}; there are {', '.join(names)}")
         for name, image in pictures.items():
-            if image is not None:
+            if image is not None and (wanted is None or name in wanted):
                 write_picture(folder / f"{name}.png", to_pillow(image))
-        sheet = sheet_of(self.shown, self.truth, measurement, self.metrics, self.titles)
-        write_picture(folder / "comparison.png", sheet)
+        if wanted is None or "comparison" in wanted:
+            sheet = sheet_of(self.shown, self.truth, measurement, self.metrics, self.titles)
+            write_picture(folder / "comparison.png", sheet)
         if weights is not None:
             write_bytes(folder / "weights.safetensors", weights)
         # Of attempts that failed or were killed.

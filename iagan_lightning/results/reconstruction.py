@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import torch
 from PIL import Image
@@ -110,6 +110,10 @@ class Reconstruction:
         if results and (name in EXPECTED or (name.endswith("_bp") and name[:-3] in results)):
             return None
         raise AttributeError(f"a reconstruction has no {name!r}; its results are {', '.join(results)}")
+
+    def to(self, device: torch.device | str, **how: Any) -> Reconstruction:
+        """Return the same with the results on a device; Lightning calls it for what ``predict`` returns."""
+        return replace(self, results={name: image.to(device, **how) for name, image in self.results.items()})
 
     def comparison(self, rows: int = ROWS) -> Image.Image:
         """Return the methods side by side, a row for each of the first images."""

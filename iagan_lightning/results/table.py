@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.registry import shown
+from iagan_lightning.results.shards import ShardedOutput
 from iagan_lightning.results.sheet import TITLES
 from iagan_lightning.results.summary import comparable, left_out
 from iagan_lightning.safety import printable
@@ -19,7 +21,7 @@ HEADINGS = {"psnr": "PSNR in dB", "residual": "residual |Ax-y|/|y|"}
 
 
 def print_summary(
-    summary: dict[str, Any], folder: OutputFolder, noisy: bool = False, console: Console | None = None
+    summary: dict[str, Any], folder: OutputFolder | ShardedOutput, noisy: bool = False, console: Console | None = None
 ) -> None:
     """Print means over all finished images, best in bold where all are over the same ones, and where the pictures are.
 
@@ -53,10 +55,12 @@ def print_summary(
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for name, reason in summary["failed"].items():
         console.print(f"failed: {printable(name)}: {printable(reason)}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"pictures: {folder.root / 'images'}", markup=False, highlight=False, soft_wrap=True)
+    sharded = isinstance(folder, ShardedOutput)
+    where = f"shards: {folder.root}/shards" if sharded else f"pictures: {folder.root / 'images'}"
+    console.print(where, markup=False, highlight=False, soft_wrap=True)
     console.print(f"page: iagan report {shlex.quote(str(folder.root))}", markup=False, highlight=False, soft_wrap=True)
-    board = folder.root / "tensorboard"
-    if board.is_dir():
+    board = Path(folder.root) / "tensorboard"
+    if not sharded and board.is_dir():
         command = f"tensorboard --logdir {shlex.quote(str(board))}"
         console.print(command, markup=False, highlight=False, soft_wrap=True)
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+from iagan_lightning.data.members import File, Member
 from iagan_lightning.data.samples import Sample
 from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.shards import ShardedOutput
 from iagan_lightning.safety import printable
 
 READERS = 8  # at a time: on a network the way to a file takes longer than its bytes
 NAMED = 3
 
 
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file."""
+def file_hash(path: File) -> str:
+    """Return the SHA-256 of a file, or of a picture in a shard."""
     digest = hashlib.sha256()
+    if isinstance(path, Member):
+        digest.update(path.read())
+        return digest.hexdigest()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
@@ -34,7 +38,7 @@ def inputs_of(sample: Sample) -> dict[str, str]:
     return {role: file_hash(path) for role, path in files.items() if path is not None}
 
 
-def check_inputs(finished: Iterable[Sample], out: OutputFolder) -> None:
+def check_inputs(finished: Iterable[Sample], out: OutputFolder | ShardedOutput) -> None:
     """Refuse files that are others than those from which finished images were made.
 
     Images of earlier versions, which recorded no hash, and files that cannot be read now are left as they are.
@@ -57,8 +61,11 @@ def check_inputs(finished: Iterable[Sample], out: OutputFolder) -> None:
         others = [sample for sample, differs in zip(samples, pool.map(changed, samples), strict=True) if differs]
     if others:
         names = ", ".join(printable(sample.file) for sample in others[:NAMED]) + " ..." * (len(others) > NAMED)
-        folders = printable(str(out.image(others[0].name))) + " and so on" * (len(others) > 1)
+        anew = ""
+        if isinstance(out, OutputFolder):
+            folders = printable(str(out.image(others[0].name))) + " and so on" * (len(others) > 1)
+            anew = f", or delete {folders} to have them made anew"
         raise ValueError(
             f"{names}: {len(others)} of {len(samples)} finished images were made from other files of these names than "
-            f"are given now. Choose another --out, or delete {folders} to have them made anew"
+            f"are given now. Choose another --out{anew}"
         )

@@ -46,6 +46,10 @@ class Operators:
         self.factory, self.defaults = factory, {} if stated else usable
         self._made = functools.lru_cache(maxsize=4)(self._make)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave what has been made behind: it is made again where it is needed."""
+        return _operators, (self.factory, self.defaults)
+
     def __call__(self, image_shape: tuple[int, int, int], **settings: Any) -> Operator:
         """Return the operator for images of a shape.
 
@@ -59,6 +63,10 @@ class Operators:
         if isinstance(A, LinearOperator):
             require_linear(A)
         return A
+
+
+def _operators(factory: OperatorFactory, defaults: Mapping[str, Any]) -> Operators:
+    return Operators(factory, dict.fromkeys(defaults), defaults)
 
 
 def build(factory: OperatorFactory, image_shape: tuple[int, int, int], **settings: Any) -> Operator:

@@ -31,11 +31,16 @@ class RunOptions:
         dip_settings: settings of Deep Image Prior that replace those of the preset.
         lpips: backbone of the perceptual distance: alex, vgg, squeeze or none.
         out: folder for the results; runs/TASK-DATE-TIME by default. Finished images in it are skipped.
-        save: weights also stores the latents and the change of the weights of each image, from which
-            iagan rebuild makes the image again.
-        tensorboard: number of images that get a TensorBoard run, the first ones.
+        out_format: folders, one for each image, or parquet. That is shards of many images, a row and a column of bytes
+            for each of its files, which iagan export makes folders of.
+        pictures: to keep of each image, as [iagan_bp,truth]; else all.
+        save: images; weights too, for iagan rebuild. That is the latents and the change of the weights of each
+            image, from which it makes the image again. pictures: also the result of each as OUT/pictures/NAME.png.
+        engine: local, or ray: the machines of a Ray cluster. That of RAY_ADDRESS; without it, a cluster of this
+            machine alone.
+        tensorboard: first images that get a TensorBoard run.
         quiet: print nothing but what went wrong.
-        json: print the summary as one JSON document instead of a table; nothing else goes to standard output.
+        json: print the summary as JSON instead of a table. Nothing else goes to standard output.
     """
 
     noise_std: float | str = 0.0
@@ -47,6 +52,9 @@ class RunOptions:
     lpips: Backbone = "alex"
     out: str | None = None
     save: Literal["images", "pictures", "weights"] = "images"
+    pictures: list[str] | None = None
+    out_format: Literal["folders", "parquet"] = "folders"
+    engine: Literal["local", "ray"] = "local"
     tensorboard: int = 64
     quiet: bool = False
     json: bool = False
@@ -54,6 +62,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.tensorboard < 0:
             raise ValueError(f"tensorboard is a number of images, 0 or more; {self.tensorboard} was given")
+        if self.save == "pictures" and (self.engine, self.out_format) != ("local", "folders"):
+            raise ValueError("save pictures goes with engine local and out_format folders; iagan export makes folders")
         if self.time is not None:
             TimeLimit(self.time)
 

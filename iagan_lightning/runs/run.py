@@ -1,105 +1,75 @@
-"""A run over a data set: samples -> modules -> Trainers -> files, one image after another, losing nothing."""
+"""A run over a data set: settings checked, samples handed to an engine, a summary of what became of them."""
 
 from __future__ import annotations
 
-import copy
-import errno
-import gc
 import math
 import sys
-import traceback
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass, field
-from typing import Any
-
-import pytorch_lightning as pl
-import torch
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
 from iagan_lightning import signals
-from iagan_lightning.callbacks import (
-    BackProjection,
-    BestObjective,
-    CurveWriter,
-    DIPBaseline,
-    ImageMetrics,
-    ResultWriter,
-    RunProgress,
-    StageStopping,
-    TensorBoardImages,
-    TimeLimit,
-    ViewMean,
-)
-from iagan_lightning.data.samples import ImageData, Measured, Sample
-from iagan_lightning.generators import Generator
-from iagan_lightning.generators.base import Framing
-from iagan_lightning.methods import TestTimeModule
-from iagan_lightning.methods.adaptation import adapt_alone
-from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
+from iagan_lightning.callbacks import RunProgress
+from iagan_lightning.data.samples import Sample
+from iagan_lightning.methods.trainers import quiet_lightning
 from iagan_lightning.operators import Inpainting, LinearOperator
-from iagan_lightning.results.files import write_text
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.lpips import load_lpips
 from iagan_lightning.results.remarks import offered
-from iagan_lightning.runs.batching import images_that_fit, out_of_memory
-from iagan_lightning.runs.inputs import check_inputs, inputs_of
-from iagan_lightning.runs.operators import Operators
-from iagan_lightning.runs.options import RunOptions
+from iagan_lightning.results.shards import ShardedOutput
+from iagan_lightning.runs.inputs import check_inputs
+from iagan_lightning.runs.local import on_this_machine
 from iagan_lightning.runs.processes import Place
-from iagan_lightning.runs.sharing import WorkList
+from iagan_lightning.runs.reconstructor import Job
 
-# A folder that has vanished or cannot take more ends the run: whatever came next would be lost as well.
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+class Engine(Protocol):
+    """Has the images of a run made and stored that are not finished.
+
+    ``run.stored`` and ``run.fail`` are to be called with what becomes of each, in this process; whoever adapts an image
+    does so by a ``Reconstructor``.
+    """
+
+    def __call__(self, run: Run, samples: list[Sample], finished: list[int], progress: RunProgress) -> None:
+        """Do what is left.
+
+        Args:
+            run: the job, where results go, and which process this is.
+            samples: all images, in the order of their names.
+            finished: indices of those that are known to be done.
+            progress: shows how far the run is.
+
+        Raises:
+            OSError: when the output folder vanishes or is full.
+        """
 
 
 @dataclass
-class Run:
+class Run(Job):
     """Everything that one run needs, and what became of it.
 
     Args:
-        model: settings and generator; the module itself works through the images.
-        data: the pictures.
-        operator: makes the operator of each picture.
-        out: folder of the run.
-        options: noise, baseline, metrics, what is kept and said.
+        out: where the results go.
         seed: what the seeds of all images are derived from.
-        trainer: arguments of the Trainer of each image.
-        callbacks: the user's own, in the order of their phases (``make`` where they name none).
         place: which of several processes this is. All work through the same images; the first one (rank 0) shows the
             progress of all and writes the summary.
+        engine: has the images made.
     """
 
-    model: TestTimeModule
-    data: ImageData
-    operator: Operators
-    out: OutputFolder
-    options: RunOptions = field(default_factory=RunOptions)
+    out: OutputFolder | ShardedOutput = field(kw_only=True)
     seed: int = 0
-    trainer: dict[str, Any] = field(default_factory=dict)
-    callbacks: Sequence[pl.Callback] = ()
     place: Place = field(default_factory=Place)
+    engine: Engine = on_this_machine
 
     failed: dict[str, str] = field(default_factory=dict, init=False)
     skipped: int = field(default=0, init=False)
-    _worklist: WorkList = field(init=False, repr=False)
-    _inputs: dict[str, dict[str, str]] = field(default_factory=dict, init=False, repr=False)  # of images at work
-    images_per_fit: int = field(default=1, init=False)
-
-    def __post_init__(self) -> None:
-        self.noise_std = self.options.level
+    progress: RunProgress = field(init=False, repr=False)
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Shape of the generator's images, which all others are brought to; for a method without one ``data.size``."""
-        shape, size = self.model.image_shape, self.data.size
-        if shape is None and size is None:
-            raise ValueError(f"{type(self.model).__name__} makes images of any size: give --data.size")
-        return shape or (3, int(size or 0), int(size or 0))
-
-    @property
-    def framing(self) -> Framing:
-        """How faces are cut out that are aligned: as the generator knows them, tightly where nobody said how."""
-        return (self.model.generator.framing if self.model.image_shape else None) or "tight"
+    def job(self) -> Job:
+        """What other processes need of it."""
+        return Job(**{each.name: getattr(self, each.name) for each in fields(Job)})
 
     def __call__(self, before_work: Callable[[], None] | None = None) -> dict[str, Any]:
         """Do what is left to do and return the summary (an empty one on other ranks than 0).
@@ -188,159 +158,37 @@ class Run:
             )
 
     def _work(self, samples: list[Sample], finished: list[int]) -> None:
-        """Work through the images that are neither finished nor in another process's hands, until all are finished."""
-        with_tensorboard = {sample.name for sample in samples[: self.options.tensorboard]}
-        shown = self.place.rank == 0
-        with (
-            RunProgress(len(samples) - len(finished), shown=shown, quiet=self.options.quiet) as progress,
-            quiet_lightning(),
-        ):
-
-            def on_news(name: str, reason: str | None) -> None:
-                if reason is not None:
-                    self.failed[name] = reason
-                progress.finish(name, self._verdict(name) if reason is None else reason, failed=reason is not None)
-
-            names, place = [sample.name for sample in samples], self.place
-            work = WorkList(names, self.out, place.rank, place.size, place.since, finished, on_news)
-            self._worklist, progress.look = work, work.look
+        """Have the engine work through the images that are not finished."""
+        self.progress = RunProgress(len(samples) - len(finished), shown=self.place.rank == 0, quiet=self.options.quiet)
+        with self.progress, quiet_lightning():
             if self.skipped and not self.options.quiet:
-                progress.console.print(f"{self.skipped} of {len(samples)} images are done already")
-            self.images_per_fit = self._images_per_fit()
-            with closing(work):
-                while taken := work.take(self.images_per_fit):
-                    if ended := signals.asked():  # somebody's own code has dropped the exception
-                        raise ended
-                    self._do([samples[index] for index in taken], progress, with_tensorboard)
-
-    def _do(self, group: list[Sample], progress: RunProgress, with_tensorboard: set[str]) -> None:
-        """Read, adapt and write a few images side by side; a failure is recorded and stays with its image."""
-        read: list[tuple[Sample, Measured]] = []
-        for sample in group:
+                self.progress.console.print(f"{self.skipped} of {len(samples)} images are done already")
             try:
-                self._inputs[sample.name] = inputs_of(sample)
-                level = self.noise_std or 0.0
-                measured = self.data.read(sample, self.image_shape, self.operator, level, self.framing)
-                read.append((sample, measured))
-            except Exception as error:  # whatever a file can do wrong must not end the run
-                self._fail(sample, error, progress)
-        for batch in _same_operator(read):
-            self._try(batch, progress, with_tensorboard)
-        self._inputs.clear()
+                self.engine(self, samples, finished, self.progress)
+            finally:  # also after a signal: what has been made is kept
+                with suppress(OSError) if sys.exc_info()[0] else nullcontext():
+                    self.out.flush()
 
-    def _try(self, batch: list[tuple[Sample, Measured]], progress: RunProgress, with_tensorboard: set[str]) -> None:
-        """Adapt a batch; one that fails is halved, so that a failure stays with its image."""
-        problem = None
+    def finish(self, name: str, reason: str | None = None) -> None:
+        """Say that an image is done, or why it has failed."""
+        if reason is not None:
+            self.failed[name] = reason
+        text = verdict(self.out.metrics(name), self.data.alpha == "mask") if reason is None else reason
+        self.progress.finish(name, text, failed=reason is not None)
+
+    def fail(self, name: str, reason: str, details: str = "") -> None:
+        """Record that an image has failed."""
         try:
-            self._adapt(batch, progress, with_tensorboard)
-        except Exception as error:
-            self.out.require()
-            if isinstance(error, OSError) and error.errno in NO_ROOM:
-                raise
-            problem = error
-        if problem is None:
-            for sample, _ in batch:
-                progress.finish(sample.name, self._verdict(sample.name))
-                self._worklist.settle(sample.name)
-        elif len(batch) == 1 and out_of_memory(problem) and self._start_checkpointing():
-            problem = None  # its traceback holds the tensors of the attempt
-            self._free_memory()
-            progress.console.print("one image alone: out of memory; going on with gradient checkpointing", markup=False)
-            self._try(batch, progress, with_tensorboard)
-        elif len(batch) == 1:
-            self._fail(batch[0][0], problem, progress)
-        else:
-            half = (len(batch) + 1) // 2
-            reason = " ".join(str(problem).split())[:200]
-            if out_of_memory(problem):
-                self.images_per_fit = min(self.images_per_fit, half)
-                reason = "out of memory"
-            problem = None  # as above
-            self._free_memory()
-            progress.console.print(f"{len(batch)} images side by side: {reason}; going on with {half}", markup=False)
-            self._try(batch[:half], progress, with_tensorboard)
-            self._try(batch[half:], progress, with_tensorboard)
-
-    def _start_checkpointing(self) -> bool:
-        """Let the generator save memory, if it can and has not done so yet."""
-        if self.model.image_shape is None:
-            return False
-        generator: Generator = self.model.generator
-        if generator.checkpointing is not False:
-            return False
-        generator.checkpointing = True
-        return True
-
-    @staticmethod
-    def _free_memory() -> None:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    def _images_per_fit(self) -> int:
-        wanted = self.data.images_per_fit
-        if wanted != "auto":
-            return int(wanted)
-        if self.model.image_shape is None:
-            return 1  # nothing is known of what its images take
-        settings = [fit.settings for fit in self.model.plan(self.noise_std, None)]
-        history = max((each.history for each in settings[1:] if each.optimizer == "lbfgs"), default=0)
-        return images_that_fit(self.model.generator, quiet_trainer(**self.trainer).strategy.root_device, history)
-
-    def _adapt(self, batch: list[tuple[Sample, Measured]], progress: RunProgress, with_tensorboard: set[str]) -> None:
-        names = [sample.name for sample, _ in batch]
-        truths = [measured.truth for _, measured in batch if measured.truth is not None]
-        self.model.begin(
-            torch.cat([measured.y for _, measured in batch]),
-            batch[0][1].operator,
-            self.noise_std,
-            seeds=[sample.seed for sample, _ in batch],
-            truth=torch.cat(truths) if len(truths) == len(batch) else None,
-            names=names,
-            quantisation=batch[0][1].quantisation,
-            views=self.options.views,
-        )
-        callbacks: list[pl.Callback] = [
-            BestObjective(), StageStopping(), BackProjection(self.options.back_projection), ViewMean()
-        ]  # fmt: skip
-        if self.options.time is not None:
-            callbacks.append(TimeLimit(self.options.time))
-        if self.options.baseline is not None:
-            callbacks.append(DIPBaseline(self.options.baseline, [progress]))
-        callbacks += copy.deepcopy(list(self.callbacks))  # fresh for each image, like everything else
-        callbacks.append(ImageMetrics(self.options.lpips))
-        if with_tensorboard.issuperset(names):
-            callbacks.append(TensorBoardImages(str(self.out.root)))
-        notes = {sample.name: {"inputs": self._inputs[sample.name], **own.notes} for sample, own in batch}
-        callbacks += [progress, CurveWriter(self.out), ResultWriter(self.out, self.options.save, notes)]
-        adapt_alone(self.model, **{**self.trainer, "callbacks": callbacks})
-
-    def _verdict(self, name: str) -> str:
-        record = self.out.metrics(name)
-        best = record["methods"].get(offered(record), {})
-        parts = [f"PSNR {best['psnr']:.2f} dB"] if best.get("psnr") is not None else []
-        parts += [f"residual {best['residual']:.1e}"] if best.get("residual") is not None else []
-        parts += [f"{record['share']:.1%} of it measured"] if self.data.alpha == "mask" else []
-        return ", ".join([*parts, f"{record['seconds']['total']:.1f} s"])
-
-    def _fail(self, sample: Sample, error: Exception, progress: RunProgress) -> None:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        self.failed[sample.name] = reason
-        try:
-            details = "".join(traceback.format_exception(error))
-            write_text(self.out.make(sample.name) / "error.txt", f"{reason}\n\n{details}")
+            self.out.fail(name, reason, details)
         except OSError as problem:
-            print(f"cannot write error.txt of {sample.name}: {problem}", file=sys.stderr)
-        progress.finish(sample.name, reason, failed=True)
-        self._worklist.settle(sample.name)
+            print(f"cannot write error.txt of {name}: {problem}", file=sys.stderr)
+        self.finish(name, reason)
 
 
-def _same_operator(read: list[tuple[Sample, Measured]]) -> list[list[tuple[Sample, Measured]]]:
-    """Split images into those that share an operator, a rounding, and whether there is a truth: only they can go
-    side by side.
-    """
-    kinds: dict[tuple[Any, ...], list[tuple[Sample, Measured]]] = {}
-    for sample, measured in read:
-        kind = (repr(measured.operator), measured.quantisation, measured.truth is not None)
-        kinds.setdefault(kind, []).append((sample, measured))
-    return list(kinds.values())
+def verdict(record: dict[str, Any], masked: bool) -> str:
+    """Return a line on a finished image from its record, with the measured share of one that has a mask of its own."""
+    best = record["methods"].get(offered(record), {})
+    parts = [f"PSNR {best['psnr']:.2f} dB"] if best.get("psnr") is not None else []
+    parts += [f"residual {best['residual']:.1e}"] if best.get("residual") is not None else []
+    parts += [f"{record['share']:.1%} of it measured"] if masked else []
+    return ", ".join([*parts, f"{record['seconds']['total']:.1f} s"])

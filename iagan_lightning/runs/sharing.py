@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import IO
 
 from iagan_lightning.results.folder import OutputFolder
+from iagan_lightning.results.shards import ShardedOutput
 
 POLL_SECONDS = 0.5
 LOOK_SECONDS = 0.002  # spent once a second, so a five-hundredth of the time
@@ -62,6 +63,7 @@ class WorkList:
         since: when the run began (seconds since the epoch): earlier failures are tried again, later ones are not.
         finished: indices of images that are known to be done.
         on_news: called with the name of an image that another process has ended, and why it failed (None: it did not).
+        before_waiting: called before it waits for others, who may wait for this process likewise.
 
     Example:
         >>> import tempfile
@@ -75,14 +77,16 @@ class WorkList:
     def __init__(
         self,
         names: list[str],
-        out: OutputFolder,
+        out: OutputFolder | ShardedOutput,
         rank: int = 0,
         size: int = 1,
         since: float = math.inf,
         finished: Iterable[int] = (),
         on_news: Callable[[str, str | None], None] = lambda name, reason: None,
+        before_waiting: Callable[[], None] = lambda: None,
     ) -> None:
         self.names, self.out, self.since, self.on_news = names, out, since, on_news
+        self.before_waiting = before_waiting
         self._file = out.lock.open("ab")  # one at a time in a process: the system counts its locks on a file together
         self.close = self._file.close
         self._settled = bytearray(len(names))
@@ -108,6 +112,7 @@ class WorkList:
                         break
             if taken or not self._busy:
                 return taken
+            self.before_waiting()
             time.sleep(POLL_SECONDS)
             self._ahead, self._busy = (index for index in self._busy), []
 

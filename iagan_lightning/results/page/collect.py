@@ -48,12 +48,13 @@ def embedding(images: int) -> Embedding:
     return Embedding(128 if images <= 300 else 64, lossless=False)
 
 
-def collect(folders: Sequence[Path], page: Path) -> dict[str, Any]:
+def collect(folders: Sequence[Path], page: Path, given: Sequence[str | Path] = ()) -> dict[str, Any]:
     """Return everything that the page shows.
 
     Args:
         folders: of the runs, side by side in this order.
         page: where the page will lie; links are relative to it.
+        given: where the runs lie if they are elsewhere: to those, which will be gone, no link leads.
 
     Raises:
         ValueError: for a folder that holds no finished image, or a damaged record.
@@ -61,8 +62,13 @@ def collect(folders: Sequence[Path], page: Path) -> dict[str, Any]:
     records = [_records(folder) for folder in folders]
     names = sorted({name for run in records for name in run})
     how = embedding(sum(len(run) for run in records))
-    labels = _labels(folders)
+    places = given or folders
+    labels = _labels([Path(place) for place in places])
     runs = [_run(folder, label, run, page) for folder, label, run in zip(folders, labels, records, strict=True)]
+    passing = [str(folder) != str(place) for folder, place in zip(folders, places, strict=True)]
+    for run, place, gone in zip(runs, places, passing, strict=True):
+        if gone:
+            run["folder"], run["links"] = str(place), {}
     rows = [row for run in records for record in run.values() for row in record["methods"].values()]
     found = {key for row in rows for key, value in row.items() if value is not None}
     titles = _titles(record for run in records for record in run.values())
@@ -93,8 +99,8 @@ def collect(folders: Sequence[Path], page: Path) -> dict[str, Any]:
             {
                 "name": name,
                 "runs": [
-                    _image(folder, name, run[name], page, how) if name in run else None
-                    for folder, run in zip(folders, records, strict=True)
+                    _image(folder, name, run[name], None if gone else page, how) if name in run else None
+                    for folder, run, gone in zip(folders, records, passing, strict=True)
                 ],
             }
             for name in names
@@ -235,14 +241,14 @@ def _notes(
     return notes
 
 
-def _image(folder: Path, name: str, record: dict[str, Any], page: Path, how: Embedding) -> dict[str, Any]:
+def _image(folder: Path, name: str, record: dict[str, Any], page: Path | None, how: Embedding) -> dict[str, Any]:
     own = folder / "images" / name
     pictures = {}
     for kind in _ordered({"truth", "measurement", "uncertainty", *record["methods"]}):
         path = own / f"{kind}.png"
         embedded = embed(path, how)
         if embedded is not None:
-            pictures[kind] = {**embedded, "file": _link(path, page)}
+            pictures[kind] = {**embedded, "file": _link(path, page) if page else embedded["uri"]}
     evaluations = record.get("evaluations", {})
     objective = record.get("objective", {})
     facts = {
@@ -262,7 +268,7 @@ def _image(folder: Path, name: str, record: dict[str, Any], page: Path, how: Emb
         "metrics": record["methods"],
         "curves": read_curves(own / "curves.csv"),
         "facts": {key: str(value) for key, value in facts.items() if value not in (None, "")},
-        "files": {file: _link(own / file, page) for file in files},
+        "files": {file: _link(own / file, page) for file in files} if page else {},
     }
 
 
