@@ -463,7 +463,7 @@ def visit(browser, address):
         context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce", **settings)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(240_000)  # a reconstruction on a busy machine
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         context.on("request", lambda request: asked.append(request.url))
