@@ -249,7 +249,7 @@ def build(desk: Desk, folder: Path, prior: str | None = None) -> Any:
         given = [file, task, how, which, times, by, ratio, width, noise, align, best, seed]
         shown_settings = [how, times, by, ratio, width, noise]
         looked = [preview, editor, taken]
-        private = {"api_visibility": "private", "show_progress": "hidden"}
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         task.input(by_task, [task, example], shown_settings, **private).then(look, given, looked, **private)
         how.input(settings, [task, how], shown_settings, **private).then(look, given, looked, **private)
         file.upload(lambda: False, None, example, **private)

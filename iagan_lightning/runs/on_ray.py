@@ -203,7 +203,7 @@ def connected() -> Iterator[Any]:
     if ray.is_initialized():  # by the program that calls this
         yield ray
         return
-    own = {"include_dashboard": False} if address == "local" else {}
+    own: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         _knock(address)  # Ray itself tries for minutes
         with signals.held(), _as_it_was():  # Ray takes SIGTERM; our own handlers are put back
