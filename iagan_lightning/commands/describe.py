@@ -55,6 +55,7 @@ SIMPLE = {int: "int", float: "float", bool: "bool", str: "str", type(None): "nul
 def describe() -> dict[str, Any]:
     """Return everything that help and messages need to know of our own options, as what JSON can hold."""
     kinds = [getattr(iagan_lightning.operators, name) for name in iagan_lightning.operators.__all__]
+    kinds = [kind for kind in kinds if inspect.isclass(kind)]
     return {
         "tasks": {name: of_task(task) for name, task in tasks.TASKS.items() if name in tasks.OURS},
         "data": of_class(ImageData, "data."),

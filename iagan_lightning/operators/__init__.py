@@ -11,7 +11,7 @@ from iagan_lightning.operators.gaussian import GaussianSensing, StructuredSensin
 from iagan_lightning.operators.grayscale import Grayscale
 from iagan_lightning.operators.identity import Identity
 from iagan_lightning.operators.inpainting import Inpainting
-from iagan_lightning.operators.jpeg import JPEG
+from iagan_lightning.operators.jpeg import JPEG, read_jpeg
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.operator import Operator
 from iagan_lightning.operators.phase_retrieval import PhaseRetrieval
@@ -35,4 +35,5 @@ __all__ = [
     "SeparableBlur",
     "Similarity",
     "StructuredSensing",
+    "read_jpeg",
 ]
