@@ -621,14 +621,19 @@ def test_nothing_is_left_of_a_page_that_was_ended(tmp_path):
     left = 0
     for number, status in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
         with subprocess.Popen(
-            command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as app:
-            address = app.stdout.readline().split()[0]
-            assert upload(address, "a.png", PORTRAIT.read_bytes())[0] == 200
-            assert len(list(places.glob(f"{PREFIX}*"))) == 1, "that of a killed one is gone"
-            begun = time.monotonic()
-            app.send_signal(number)
-            out, error = app.communicate(timeout=60)
+            command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            # Whoever runs the tests in the background has SIGINT ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        ) as app:  # fmt: skip
+            try:
+                address = app.stdout.readline().split()[0]
+                assert upload(address, "a.png", PORTRAIT.read_bytes())[0] == 200
+                assert len(list(places.glob(f"{PREFIX}*"))) == 1, "that of a killed one is gone"
+                begun = time.monotonic()
+                app.send_signal(number)
+                out, error = app.communicate(timeout=60)
+            finally:
+                app.kill()  # nothing where it has ended
             assert (app.returncode, out, error) == (status, "", "")
             assert time.monotonic() - begun < 30
         left = len(list(places.glob(f"{PREFIX}*")))
