@@ -1,5 +1,7 @@
 """``iagan app``: what it runs for each choice, who waits for whom, and the page in a real browser."""
 
+import asyncio
+import gc
 import io
 import json
 import os
@@ -33,7 +35,23 @@ from iagan_lightning.cli import main
 from iagan_lightning.operators import BicubicDownsampling
 
 # gradio 6.31 asks pandas 3 for what is to go
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.queueing")
+# Gradio also leaves event loops of its own behind, whose sockets Python closes when it finds them.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.queueing"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _loops():
+    """Let Python find them here, and not in the middle of a test that knows nothing of them."""
+    yield
+    asyncio.set_event_loop(None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        for _ in range(3):
+            gc.collect()
+
 
 SHORT = {"latent": Stage(steps=4), "joint": Stage(steps=4)}
 PORTRAIT = EXAMPLES / "astronaut.png"
