@@ -67,9 +67,11 @@ def main() -> None:
     for seconds in sorted(given.seconds):
         pictures, taken = [], []
         for number, y in enumerate(ys, given.first):
-            settings = {"seed": number, "views": VIEWS, "time": seconds, "accelerator": "cpu", "progress": False}
-            result = reconstruct(y, A, IAGAN(G), noise_std, **settings)  # type: ignore[arg-type]
-            pictures.append(result[str(result.images[0].offered)])
+            method = IAGAN(G)
+            result = reconstruct(
+                y, A, method, noise_std, seed=number, views=VIEWS, time=seconds, accelerator="cpu", progress=False
+            )
+            pictures.append(result[result.images[0].offered])
             taken.append(result.seconds["total"])
         rows.append((seconds, statistics.fmean(taken), *worth(pictures)))
         print("| {:g} | {:.1f} | {:.2f} | {:.4f} |".format(*rows[-1]), flush=True)

@@ -32,6 +32,14 @@ def _environment(monkeypatch):
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def prior(tmp_path):
+    """A file of weights of one's own, of 16 x 16 pixels."""
+    torch.manual_seed(0)
+    save_generator(BEGAN(16, 4, 8), tmp_path / "own.safetensors")
+    return tmp_path / "own.safetensors"
+
+
 @pytest.fixture(scope="session")
 def processes():
     """Start processes in milliseconds: copies of one that has imported everything and computed nothing."""

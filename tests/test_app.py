@@ -34,10 +34,10 @@ from iagan_lightning.app.work import Desk, News, Waiting
 from iagan_lightning.cli import main
 from iagan_lightning.operators import BicubicDownsampling
 
-# gradio 6.31 asks pandas 3 for what is to go
-# Gradio also leaves event loops of its own behind, whose sockets Python closes when it finds them.
 pytestmark = [
+    # gradio 6.31 asks pandas 3 for what is to go
     pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio.queueing"),
+    # and leaves event loops of its own behind, whose sockets Python closes when it finds them.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 

@@ -110,13 +110,6 @@ def test_between_numbers_of_measurements_it_is_interpolated(measured: int, mean:
     assert tried.typical("Blur", 49) is None and tried.typical("Blur", 3201) is None
 
 
-@pytest.fixture
-def prior(tmp_path):
-    torch.manual_seed(0)
-    save_generator(BEGAN(16, 4, 8), tmp_path / "own.safetensors")
-    return tmp_path / "own.safetensors"
-
-
 def test_the_parts_of_a_calibration_do_not_displace_each_other(prior) -> None:
     G = load_generator(prior)
     save_calibration(G, prior, {"faces": 2}, factors={"Blur": 2.0})

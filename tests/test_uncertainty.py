@@ -12,7 +12,7 @@ from torch import Tensor
 from iagan_lightning import Stage, reconstruct
 from iagan_lightning.cli import main
 from iagan_lightning.data.images import read_image, to_pillow
-from iagan_lightning.generators import BEGAN, load_generator, save_generator
+from iagan_lightning.generators import load_generator
 from iagan_lightning.generators.calibration import Calibration
 from iagan_lightning.generators.calibration_files import save_calibration
 from iagan_lightning.operators import BicubicDownsampling, Blur, Identity, Inpainting
@@ -93,13 +93,6 @@ def test_kinds_of_measurements() -> None:
     assert kind_of(Inpainting(SHAPE, box=[4, 4, 8, 8]), 0.1) == "Inpainting, areas, noise"
     assert kind_of(Inpainting(SHAPE, mask=torch.ones(3, 16, 16, dtype=torch.bool)), 0.0) == "Inpainting"
     assert kind_of(Blur(SHAPE), 0.1) == kind_of(Blur(SHAPE), None) == "CircularBlur, noise"
-
-
-@pytest.fixture
-def prior(tmp_path):
-    torch.manual_seed(0)
-    save_generator(BEGAN(16, 4, 8), tmp_path / "own.safetensors")
-    return tmp_path / "own.safetensors"
 
 
 def test_a_calibration_scales_the_spread_and_is_said(prior) -> None:

@@ -10,11 +10,9 @@ from torch import Tensor
 
 from iagan_lightning.app.choices import Job, finds_faces, prior_named
 from iagan_lightning.data.framing import SMALLEST, Frame, cut, frame_of, largest_face
-from iagan_lightning.data.images import fit_image, read_image
+from iagan_lightning.data.images import OPAQUE, fit_image, read_image
 from iagan_lightning.generators.base import Framing
 from iagan_lightning.safety import PictureFile, read_pixels
-
-INTACT = 0.99  # opacity of a pixel that counts as seen, as of ``data.images.opaque``
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def framed(job: Job) -> Framed:
         return Framed(x)
     opacity = _opacity(job.picture)
     if x.shape[1:] == (height, width):
-        return Framed(x, None if opacity is None else opacity > INTACT)
+        return Framed(x, None if opacity is None else opacity > OPAQUE)
     both = x if opacity is None else torch.cat([x, opacity[None] * 2 - 1])
     part = "The whole picture"
     if job.align and prior.framing and finds_faces():
@@ -64,7 +62,7 @@ def framed(job: Job) -> Framed:
     large = both.shape[1] >= height and both.shape[2] >= width
     both = fit_image(both, (height, width), "crop" if large else "resize")
     remark = f"{part} is brought from {before} to {width} x {height} pixels, those of the prior."
-    return Framed(both[:channels], None if opacity is None else (both[channels] + 1) / 2 > INTACT, remark)
+    return Framed(both[:channels], None if opacity is None else (both[channels] + 1) / 2 > OPAQUE, remark)
 
 
 def _frame(x: Tensor, framing: Framing) -> Frame | None:
@@ -100,4 +98,4 @@ def inside(frame: Frame, size: tuple[int, int]) -> Frame:
 def _opacity(picture: PictureFile) -> Tensor | None:
     """Return the opacity of a picture in [0, 1], ``(H, W)``; None where it is opaque everywhere."""
     opacity = torch.from_numpy(read_pixels(picture, 1, "opacity")).float()
-    return None if bool((opacity > INTACT).all()) else opacity
+    return None if bool((opacity > OPAQUE).all()) else opacity

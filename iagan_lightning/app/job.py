@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +28,7 @@ from iagan_lightning.photo.record import lines
 from iagan_lightning.photo.restoring import check_scale, restore
 from iagan_lightning.photo.sheet import what_was_invented
 from iagan_lightning.reconstruction import reconstruct
+from iagan_lightning.results.files import png_of
 from iagan_lightning.results.finished import WHITE, Finished
 from iagan_lightning.results.remarks import KINDS, offered, unexplained, unknown_to_the_prior
 
@@ -152,8 +152,7 @@ def _reconstruction(job: Job, watch: Watch) -> Outcome:
     )
     finished = replace(result.images[0], name=job.name, truth=truth).with_metrics()
     record = finished.record()
-    best = offered(record)
-    x = finished.results[best]
+    x = finished.results[finished.offered]
     before = finished.measurement
     extra, about = _map(finished, x)
     return Outcome(
@@ -162,15 +161,9 @@ def _reconstruction(job: Job, watch: Watch) -> Outcome:
         extra,
         about,
         [*words, *said_of(record)],
-        _png(to_pillow(x)),
+        png_of(to_pillow(x)),
         record,
     )
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def operator_of(job: Job, image_shape: tuple[int, int, int], x: Tensor, intact: Tensor | None) -> LinearOperator:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from html import escape
 
@@ -13,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from iagan_lightning.data.images import to_pillow
+from iagan_lightning.results.files import png_of
 
 SIDE, SEEN = 1024, 384  # pixels of the longer side of what is shown, at most and at least
 DRAWN = 0.05  # share of a pixel that is drawn over, for it to be missing
@@ -82,9 +82,7 @@ def picture_of(x: Tensor | Image.Image, alternative: str) -> str:
     picture = to_pillow(x) if isinstance(x, Tensor) else x
     if max(picture.size) > SIDE:
         picture = fitted(picture)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    data = base64.b64encode(png_of(picture)).decode("ascii")
     return f'<img alt="{escape(alternative)}" src="data:image/png;base64,{data}">'
 
 

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 Fit = Literal["crop", "resize", "pad"]
+OPAQUE = 0.99  # opacity of a pixel that counts as seen
 
 
 def read_image(path: PictureFile, channels: int = 3) -> Tensor:
@@ -49,7 +50,7 @@ def opaque(path: PictureFile) -> Tensor:
     Raises:
         OSError, ValueError: as for ``read_image``, and for a picture that is opaque or transparent everywhere.
     """
-    mask = torch.from_numpy(read_pixels(path, 1, "opacity")) > 0.99
+    mask = torch.from_numpy(read_pixels(path, 1, "opacity")) > OPAQUE
     if bool(mask.all()):
         raise ValueError("nothing in the picture is transparent, so nothing is missing: erase what is damaged")
     if not bool(mask.any()):

@@ -92,9 +92,14 @@ def write_once(path: Path, content: str) -> bool:
 
 def write_picture(path: Path, picture: Image.Image) -> None:
     """Write a PNG in one step."""
+    write_bytes(path, png_of(picture))
+
+
+def png_of(picture: Image.Image) -> bytes:
+    """Return a picture as the content of a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def write_tensors(path: Path, content: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from iagan_lightning.results.files import png_of
 from iagan_lightning.results.finished import Finished
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.lpips import Backbone
@@ -167,9 +167,7 @@ class Reconstruction:
 
     def _repr_html_(self) -> str:
         """Show table and pictures in a notebook."""
-        buffer = io.BytesIO()
-        self.comparison().save(buffer, format="PNG")
-        picture = base64.b64encode(buffer.getvalue()).decode("ascii")
+        picture = base64.b64encode(png_of(self.comparison())).decode("ascii")
         more = f"<p>the first {ROWS} of {len(self)}</p>" if len(self) > ROWS else ""
         named = html.escape(f"reconstructions: {', '.join(self.results)}")
         return f'<pre>{html.escape(repr(self))}</pre><img alt="{named}" src="data:image/png;base64,{picture}">{more}'
