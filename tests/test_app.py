@@ -477,9 +477,10 @@ def visit(browser, address):
     """Open the page; what it complains of, or asks of another host, fails the test."""
     complaints, contexts, asked = [], [], []
 
-    def visit(width=1280, **settings):
+    def visit(width=1280, script="", **settings):
         context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce", **settings)
         contexts.append(context)
+        context.add_init_script(script)
         page = context.new_page()
         page.set_default_timeout(240_000)  # a reconstruction on a busy machine
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -583,6 +584,30 @@ def test_stop_in_the_middle_and_begin_again(visit, picture):
     go(page)
     said(page, "Done.")
     assert "PSNR against the true picture" in page.locator("#words").inner_text()
+
+
+# What the server tells a page arrives late, what the page asks of it does not.
+LATE = """
+const ask = window.fetch;
+window.fetch = async (...all) => {
+  const answer = await ask(...all);
+  if (!answer.url.includes("queue/data")) return answer;
+  const late = new TransformStream({
+    async transform(piece, to) { await new Promise(go => setTimeout(go, 1500)); to.enqueue(piece); }
+  });
+  return new Response(answer.body.pipeThrough(late), answer);
+};
+"""
+
+
+@pytest.mark.slow
+def test_a_click_while_the_answer_to_the_last_one_is_on_its_way(visit, picture):
+    """Gradio ends a stream of answers with the last one; what is asked for until its end arrives is lost."""
+    page = visit(script=LATE)
+    give(page, picture("short"), "Compressed sensing")
+    page.wait_for_timeout(1000)
+    go(page)
+    said(page, "Done.")
 
 
 @pytest.mark.slow

@@ -3,8 +3,9 @@
 Annotations are no strings here: gradio reads those of its handlers to see which of them want the request.
 """
 
+import asyncio
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from iagan_lightning.safety import printable
 
 CANVAS = 512  # pixels of what is drawn on
 DAY = 86400.0
+STAY = 5.0  # seconds after which a page that is gone is noticed
+PAGES = 1000  # that may be open
 TAKEN = "The picture as it is taken"
 BEGIN = "Drop a picture, or choose an example."
 NOISE = "Noise: standard deviation, in levels of 255"
@@ -177,6 +180,13 @@ def build(desk: Desk, folder: Path, prior: str | None = None) -> Any:
     def stop(request: gr.Request) -> None:
         desk.stop(str(request.session_hash))
 
+    # Gradio closes the stream of a page's answers with the last one that is due. A click at that very moment is taken,
+    # and its answers go where nobody listens; an answer that is always due keeps the stream open.
+    async def stay() -> AsyncIterator[None]:
+        while True:
+            await asyncio.sleep(STAY)
+            yield
+
     with gr.Blocks(title="iagan", analytics_enabled=False) as page:
         example = gr.State(False)
         gr.Markdown(
@@ -263,6 +273,8 @@ def build(desk: Desk, folder: Path, prior: str | None = None) -> Any:
             run, [editor, *given], outputs, **private, concurrency_limit=2 * desk.line.longest, trigger_mode="once"
         )
         halt.click(stop, None, None, **private, queue=False)
+        page.load(stay, None, None, **private, concurrency_limit=None)
         page.unload(stop)
+    page.max_threads = PAGES  # places at the queue, of which each open page takes one; threads are begun as needed
     page.queue(default_concurrency_limit=4, max_size=8 * desk.line.longest)
     return page
