@@ -275,8 +275,42 @@ def test_pictures_that_are_not_wanted_are_not_kept(run, tmp_path, capsys):
     ((_, files),) = results(tmp_path / "out").values()
     assert sorted(files) == ["curves.csv", "iagan_bp.png", "measurement.pt", "truth.png"]
     assert main(["report", str(tmp_path / "out")]) == 0
-    assert run(pictures, tmp_path / "other", "--pictures", "[iagan_pb]") == 1
-    assert "there is no iagan_pb; there are measurement, mask, truth, naive, csgm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "name", "there"),
+    [
+        ([], "iagan_pb", "measurement, mask, truth, naive, csgm, iagan, csgm_bp, iagan_bp, comparison"),
+        (["--noise_std", "0.1"], "iagan_bp", "measurement, mask, truth, naive, csgm, iagan, comparison"),
+        (["--views", "1"], "iagan_mean", "csgm_bp, iagan_bp, comparison"),
+        (["--views", "2"], "dip", "iagan_mirror_bp, iagan_mean, uncertainty, comparison"),
+    ],
+)
+def test_a_picture_that_there_will_be_none_of_is_refused_at_once(run, tmp_path, capsys, more, name, there):
+    pictures = draw(tmp_path / "pictures", 1)
+    for form in ("folders", "parquet"):
+        assert run(pictures, tmp_path / form, "--pictures", f"[truth,{name}]", *more, form=form) == 2
+        one_line(capsys, f"pictures: there will be no {name}; there will be", there)
+        assert not (tmp_path / form).exists()
+
+
+@pytest.mark.parametrize("views", ["1", "2"])
+def test_every_picture_that_is_foretold_is_made(run, tmp_path, views):
+    """All that a run of this kind writes can be named, and what can be named is written."""
+    pictures, every = draw(tmp_path / "pictures", 1), ["--views", views, "--dip", "true", "--dip_settings.steps", "2"]
+    assert run(pictures, tmp_path / "all", *every) == 0
+    ((_, files),) = results(tmp_path / "all").values()
+    made = {name.removesuffix(".png") for name in files if name.endswith(".png")}
+    assert run(pictures, tmp_path / "named", *every, "--pictures", f"[{','.join(sorted(made))}]") == 0
+    assert results(tmp_path / "named") == results(tmp_path / "all")
+
+
+def test_a_picture_that_there_was_no_time_for_is_left_out(run, tmp_path):
+    pictures, late = draw(tmp_path / "pictures", 1), ["--views", "2", "--time", "1e-9"]
+    with pytest.warns(UserWarning, match="there is no iagan_mean; there are"):
+        assert run(pictures, tmp_path / "out", *late, "--pictures", "[iagan_bp,iagan_mean]") == 0
+    ((_, files),) = results(tmp_path / "out").values()
+    assert "iagan_bp.png" in files and "iagan_mean.png" not in files
 
 
 def test_an_image_in_a_shard_is_rebuilt(run, tmp_path, capsys, tiny_weights):

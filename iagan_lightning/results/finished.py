@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -144,10 +145,8 @@ class Finished:
         Args:
             folder: of the image; it exists.
             weights: content of ``weights.safetensors``.
-            wanted: names of the pictures to write, None for all.
-
-        Raises:
-            ValueError: where one is wanted that there is none of.
+            wanted: names of the pictures to write, None for all. Those that the image has none of are left out, with a
+                warning.
         """
         write_tensors(folder / "measurement.pt", self.y.cpu())
         measurement, mask = self.measurement, mask_picture(getattr(self.operator, "mask", None))
@@ -155,7 +154,7 @@ class Finished:
         pictures["uncertainty"] = self.uncertainty_picture
         names = [*pictures, "comparison"]
         if unknown := [name for name in wanted or () if name not in names]:
-            raise ValueError(f"pictures: there is no {', '.join(unknown)}; there are {', '.join(names)}")
+            warnings.warn(f"pictures: there is no {', '.join(unknown)}; there are {', '.join(names)}", stacklevel=2)
         for name, image in pictures.items():
             if image is not None and (wanted is None or name in wanted):
                 write_picture(folder / f"{name}.png", to_pillow(image))

@@ -20,6 +20,7 @@ from iagan_lightning.results.remarks import offered
 from iagan_lightning.results.shards import ShardedOutput
 from iagan_lightning.runs.inputs import check_inputs
 from iagan_lightning.runs.local import on_this_machine
+from iagan_lightning.runs.pictures import check_pictures
 from iagan_lightning.runs.processes import Place
 from iagan_lightning.runs.reconstructor import Job
 
@@ -88,6 +89,7 @@ class Run(Job):
             )
         if self.noise_std is None and self.options.back_projection == "discrepancy":
             raise ValueError("back_projection discrepancy stops at the noise level: it needs a noise_std that is known")
+        check_pictures(self)
         self.out.check_apart(self.data.root, self.data.measurements)
         leading = self.place.rank == 0
         samples = self.data.samples(self.seed, self.image_shape, check=leading, known=self.out.names())
