@@ -611,6 +611,24 @@ def test_a_click_while_the_answer_to_the_last_one_is_on_its_way(visit, picture):
 
 
 @pytest.mark.slow
+def test_a_browser_that_is_slow(visit, picture):
+    """It shows few of the updates, and what it leaves out was only in those."""
+    page = visit()
+    give(page, picture("long"), "Compressed sensing")
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 20})
+    go(page)
+    said(page, "latent, evaluation")
+    page.get_by_role("button", name="Stop").click()
+    said(page, "Stopped.")
+    page.get_by_label("Clear").click()
+    give(page, picture("short"), "Compressed sensing")
+    go(page)
+    said(page, "Done.")
+    page.get_by_role("button", name="Download the picture").wait_for()
+    assert page.get_by_role("button", name="Reconstruct").is_enabled()
+
+
+@pytest.mark.slow
 def test_two_users_at_once_and_one_who_leaves(visit, picture):
     first, second = visit(), visit()
     give(first, picture("long"), "Compressed sensing")

@@ -133,6 +133,7 @@ def build(desk: Desk, folder: Path, prior: str | None = None) -> Any:
 
     def run(request: gr.Request, drawn: Any, *given: Any) -> Iterator[dict[Any, Any]]:
         """Do what was chosen, and show how it forms."""
+        # Each of them says everything: where the browser is busy, gradio's page overwrites those that it has not shown.
         begun = {go: gr.update(interactive=False), halt: gr.update(interactive=True), results: gr.update(visible=False)}
         ended = {go: gr.update(interactive=True), halt: gr.update(interactive=False), live: ""}
         yield {**begun, status: paragraphs(["Beginning."]), live: ""}
@@ -146,14 +147,10 @@ def build(desk: Desk, folder: Path, prior: str | None = None) -> Any:
                 if isinstance(news, Outcome):
                     yield {**ended, **shown(job, news)}
                 elif isinstance(news, Waiting):
-                    yield {status: paragraphs([waiting(news.before)])}
+                    yield {**begun, status: paragraphs([waiting(news.before)]), live: ""}
                 else:
-                    now = (
-                        {live: picture_of(news.image, "The reconstruction as it forms")}
-                        if news.image is not None
-                        else {}
-                    )
-                    yield {status: paragraphs([news.text or "Preparing the prior."]), **now}
+                    now = "" if news.image is None else picture_of(news.image, "The reconstruction as it forms")
+                    yield {**begun, status: paragraphs([news.text or "Preparing the prior."]), live: now}
         except StoppedError:
             yield {**ended, status: paragraphs(["Stopped. Nothing was kept; all settings are as they were."])}
         except Exception as error:  # whatever it is, the page stays usable
