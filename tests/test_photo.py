@@ -18,6 +18,7 @@ from iagan_lightning.data.folders import list_pictures
 from iagan_lightning.data.framing import Frame
 from iagan_lightning.data.samples import EXAMPLES
 from iagan_lightning.generators import BEGAN, load_generator, save_generator
+from iagan_lightning.photo import restoring
 from iagan_lightning.photo.blur import blur_width, blurred
 from iagan_lightning.photo.compressed import as_stored, share_within
 from iagan_lightning.photo.enlarging import agreeing, enlarged, reduced
@@ -204,13 +205,17 @@ def test_nothing_is_overwritten_and_results_are_no_input(folder, capsys):
 # One photograph ----------------------------------------------------------------------------------------------------
 
 
-def test_a_noisy_face_is_restored_in_place():
+def test_a_noisy_face_is_restored_in_place(monkeypatch):
     """At scale 1 the face comes nearer to the truth, differs by the noise, and nothing else changes."""
+    monkeypatch.setattr(restoring, "SLOW", 64)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    told: list[str] = []
     truth = scene((0, 20, 16), size=(80, 90), wide=52)
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(2))
     noisy = (truth + 12 / 255 * noise).clamp(0, 1)
     photograph = read_back(noisy)
-    done = restore(photograph, 1, "faces64", joint=Stage(steps=30), accelerator="cpu")
+    done = restore(photograph, 1, "faces64", tell=told.append, joint=Stage(steps=30), accelerator="cpu")
+    assert told == ["face 1 of 1, by faces64, which takes minutes without a GPU"]
     assert done.record["noise_std"] == pytest.approx(12 / 255, rel=0.15)
     [face] = done.record["faces"]
     assert face["done"] and 0.8 < face["sigmas"] < 1.2

@@ -27,6 +27,7 @@ from iagan_lightning.photo.record import VERSION
 from iagan_lightning.photo.sight import distances, see, unfit
 from iagan_lightning.safety import MAX_PIXELS
 
+SLOW = 512  # pixels of a prior
 SHARE = 4  # exponent by which neighbouring faces share the pixels between them
 
 
@@ -101,7 +102,7 @@ def restore(
             truth, and where they differ they were guessing.
         blur: through which faces were seen, the standard deviation of a Gaussian in pixels of p; None to estimate it
             for each. Blurred as much and reduced, faces agree with p then, not as they are.
-        tell: called with a line before each face, which may take minutes.
+        tell: called with a line before each face that is reconstructed, which may take minutes.
         **settings: further arguments of ``reconstruct``: ``preset``, ``joint``, those of Lightning's Trainer ...
 
     Raises:
@@ -123,11 +124,9 @@ def restore(
     p = upright.pixels
     X = enlarged(p, scale)
     settings = {"seed": seed, "views": views, "blur": blur, **settings}
-    work = _Work(p, X, faces, scale, level, photograph.levels, prior, generator, settings)
+    work = _Work(p, X, faces, scale, level, photograph.levels, prior, generator, settings, tell or (lambda line: None))
     about, patches = [], []
-    for number, face in enumerate(faces, 1):
-        if tell:
-            tell(f"face {number} of {len(faces)}")
+    for face in faces:
         record, patch = work.on(face)
         about.append(record)
         patches += [patch] if patch else []
@@ -194,6 +193,7 @@ class _Work:
     prior: str | None
     generator: Generator | None
     settings: dict[str, Any]
+    tell: Callable[[str], object]
 
     def on(self, face: Face) -> tuple[dict[str, Any], Patch | None]:
         """Restore a face where that can be; return its record, and its patch where it was done."""
@@ -224,6 +224,9 @@ class _Work:
         if pixels < frame.side:
             return {**about, "why": f"it fills {frame.side:.0f} pixels, more than the {pixels} of {name}"}, None
         place = place_of(frame, (self.p.shape[1], self.p.shape[2]))
+        slow = pixels >= SLOW and not torch.cuda.is_available()
+        said = f"face {self.faces.index(face) + 1} of {len(self.faces)}, by {name}"
+        self.tell(said + ", which takes minutes without a GPU" * slow)
         part = place.of(self.X, self.scale)
         before = part.clone()
         others = [frame_of(other, generator.framing) for other in self.faces if other is not face]
