@@ -75,6 +75,16 @@ def test_the_largest_of_several():
     assert cut_face(x)[1].faces == 2
 
 
+def test_a_frame_beyond_the_picture_is_told_of():
+    """A quarter of the picture cut away on the left: as much of the frame as the cut took lies outside."""
+    picture, _ = inside(portrait())
+    whole = framed(picture)
+    assert cut_face(tensor(picture))[1].outside == 0
+    away = round(whole.x - 0.3 * whole.side)
+    cropped = tensor(picture.crop((away, 0, picture.width, picture.height)))
+    assert cut_face(cropped)[1].outside == pytest.approx(0.2, abs=0.04)
+
+
 def test_no_face():
     clouds = np.random.default_rng(1).standard_normal((60, 60)).cumsum(0).cumsum(1)
     clouds = (255 * (clouds - clouds.min()) / np.ptp(clouds)).astype(np.uint8)
@@ -210,6 +220,8 @@ def test_command(tiny_weights, tmp_path, capsys):
     record = json.loads((tmp_path / "out" / "images" / "two" / "metrics.json").read_text())
     assert record["faces"] == 2
     assert record["face_score"] > 0.95
+    assert record["face_outside"] == 0
+    assert "at their border" not in said.out
 
     # Weights that say nothing of it: tightly, which is said; and not in the folder of the other framing.
     assert main(["super-resolution", "--model.generator", str(tiny_weights), *align]) == 2
@@ -219,7 +231,7 @@ def test_command(tiny_weights, tmp_path, capsys):
     assert "'tight'" in said
 
 
-def test_a_small_photo_of_ones_own_is_aligned_too(tmp_path):
+def test_a_small_photo_of_ones_own_is_aligned_too(tmp_path, capsys):
     """Without a truth, the cut is the measurement: its size sets the operator."""
     picture = Image.new("RGB", (80, 70), (128, 128, 128))
     picture.paste(portrait().resize((32, 32), Image.Resampling.BOX), (25, 20))
@@ -228,6 +240,11 @@ def test_a_small_photo_of_ones_own_is_aligned_too(tmp_path):
     assert main([*common, "--out", str(tmp_path / "out")]) == 0
     with Image.open(tmp_path / "out" / "images" / "small" / "measurement.png") as y:
         assert y.width == y.height == pytest.approx(32, abs=5)
+    assert "at their border" not in capsys.readouterr().out
+    picture.crop((30, 0, 80, 70)).save(tmp_path / "small.png")
+    assert main([*common, "--out", str(tmp_path / "other")]) == 0
+    said = capsys.readouterr().out
+    assert "1 of 1 pictures show a face at their border, so that its frame shows more than they do" in said
 
 
 def test_pairs_cannot_be_aligned(tmp_path, capsys):

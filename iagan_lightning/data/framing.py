@@ -32,10 +32,13 @@ class Frame(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """How sure the detector was of the face that was cut out, and how many faces there were."""
+    """How sure the detector was of the face that was cut out, how many faces there were, and what part of the frame
+    lies outside the picture.
+    """
 
     score: float
     faces: int
+    outside: float
 
 
 def align_face(x: Tensor, framing: Framing = "tight") -> Tensor:
@@ -60,7 +63,7 @@ def cut_face(x: Tensor, framing: Framing = "tight") -> tuple[Tensor, Sight]:
     frame = frame_of(face, framing)
     if round(frame.side) < SMALLEST:
         raise ValueError(f"the face found is only {round(frame.side)} pixels wide; at least {SMALLEST} are needed")
-    return cut(x, frame), Sight(face.score, faces)
+    return cut(x, frame), Sight(face.score, faces, outside(frame, (x.shape[1], x.shape[2])))
 
 
 def largest_face(x: Tensor) -> tuple[Face, int]:
@@ -129,14 +132,33 @@ def cut(x: Tensor, frame: Frame) -> Tensor:
         >>> torch.allclose(cut(x, Frame(1.5, 1.5, 2, 0)), x[:, 1:3, 1:3])
         True
     """
+    columns, rows = _places(frame)
+    height, width = x.shape[1:]
+    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1).to(x.dtype)
+    return F.grid_sample(x[None], grid[None], "bicubic", "border", align_corners=False)[0].clamp(-1, 1)
+
+
+def outside(frame: Frame, size: tuple[int, int]) -> float:
+    """Return the part of a frame that lies outside a picture of ``(H, W)`` pixels.
+
+    Example:
+        >>> outside(Frame(1.5, 1.5, 4, 0), (4, 4)), outside(Frame(3.5, 1.5, 4, 0), (4, 4))
+        (0.0, 0.5)
+    """
+    columns, rows = _places(frame)
+    height, width = size
+    within = (columns >= -0.5) & (columns <= width - 0.5) & (rows >= -0.5) & (rows <= height - 0.5)
+    return 1 - float(within.double().mean())
+
+
+def _places(frame: Frame) -> tuple[Tensor, Tensor]:
+    """Return the columns and rows of a picture that the pixels of a frame show."""
     side, turn = round(frame.side), math.radians(frame.angle)
     steps = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
     down, across = torch.meshgrid(steps, steps, indexing="ij")
     columns = frame.x + math.cos(turn) * across - math.sin(turn) * down
     rows = frame.y + math.sin(turn) * across + math.cos(turn) * down
-    height, width = x.shape[1:]
-    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1).to(x.dtype)
-    return F.grid_sample(x[None], grid[None], "bicubic", "border", align_corners=False)[0].clamp(-1, 1)
+    return columns, rows
 
 
 def between(a: Point, b: Point) -> Point:

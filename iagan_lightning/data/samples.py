@@ -73,12 +73,13 @@ class Measured:
     def notes(self) -> dict[str, float]:
         """What the record of the image says of how it was read.
 
-        Of a face that was cut out, the detector's ``face_score`` and how many ``faces`` there were; of an inpainting,
-        which ``share`` is measured.
+        Of a face that was cut out, the detector's ``face_score``, how many ``faces`` there were, and what part of the
+        frame lies outside the picture, ``face_outside``; of an inpainting, which ``share`` is measured.
         """
         notes: dict[str, float] = {}
         if self.face is not None:
             notes |= {"face_score": round(self.face.score, 4), "faces": self.face.faces}
+            notes["face_outside"] = round(self.face.outside, 4)
         if isinstance(self.operator, Inpainting) and self.truth is None:
             notes["share"] = round(self.operator.num_measurements / math.prod(self.operator.image_shape), 6)
         return notes

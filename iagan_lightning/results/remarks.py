@@ -14,6 +14,7 @@ from iagan_lightning.safety import printable
 # Part of y that CSGM may leave unexplained, in records that do not say how familiar a picture is.
 MISFIT, MISFIT_BY_SPACE = 0.35, {"w": 0.75, "w+": 0.75}
 HARDLY = 0.95  # score of the detector of faces: of 500 framed faces none was below .96
+BEYOND = 0.01  # part of a frame outside the picture
 SHOWN = 3  # of many pictures only the first are named
 
 Record = dict[str, Any]  # what metrics.json holds
@@ -109,6 +110,10 @@ def _several_faces(record: Record) -> bool:
     return int(record.get("faces", 1)) > 1
 
 
+def _at_the_border(record: Record) -> bool:
+    return float(record.get("face_outside", 0.0)) > BEYOND
+
+
 def _out_of_range(record: Record) -> bool:
     final = record.get("result", "iagan")
     return offered(record) == final and f"{final}_bp" in record["methods"]
@@ -130,6 +135,10 @@ KINDS: dict[Callable[[Record], bool], str] = {
         "was cut out, or crop by hand."
     ),
     _several_faces: "{count} show several faces, of which the largest was cut out ({names}): crop by hand for another.",
+    _at_the_border: (
+        "{count} show a face at their border, so that its frame shows more than they do: there it repeats the border, "
+        "which counts as seen ({names}). iagan photo leaves it open."
+    ),
     _out_of_range: (
         "{count} lie far outside [-1, 1] when they are back-projected, as where A^+ amplifies errors of y: the result "
         "of the fit itself is offered ({names})."
