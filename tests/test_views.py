@@ -106,6 +106,17 @@ def test_details_are_those_of_upright_views() -> None:
     torch.testing.assert_close(averaged(pictures[:2], views_of(2)), pictures[:2].mean(0))  # all are
 
 
+@pytest.mark.parametrize("views", [2, 4])
+def test_from_512_pixels_on_the_finest_details_are_the_first_views(views: int) -> None:
+    checks = 0.2 * (-1.0) ** (torch.arange(1024)[:, None] + torch.arange(1024)).expand(1, 3, -1, -1)
+    coarse = torch.arange(float(views))[:, None, None, None, None].expand(-1, 1, 3, 1024, 1024)
+    pictures = coarse + torch.stack([checks, *[-checks] * (views - 1)])
+    mean = averaged(pictures, views_of(views))
+    torch.testing.assert_close(mean, (views - 1) / 2 + checks, atol=2e-3, rtol=0)
+    small = pictures[..., :256, :256]  # nothing is so fine
+    assert averaged(small[:2], views_of(2)).equal(small[:2].mean(0))
+
+
 def test_samples_are_different_pictures_that_agree_with_y(G: Generator, truth: Tensor) -> None:
     A = BicubicDownsampling(SHAPE, scale=4)
     y = A(truth)
