@@ -224,6 +224,17 @@ def test_one_evaluation_in_single_precision_agrees_too():
     assert torch.allclose(image([1, 2]), torch.cat([image([1]), image([2])]), atol=1e-4)
 
 
+def test_a_seed_means_the_same_in_any_precision():
+    A = Identity(SHAPE)
+    y = torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    single, double = (
+        reconstruct(y.to(dtype), A, DIP(settings=DIPSettings(steps=2)), accelerator="cpu", precision=precision)["dip"]
+        for dtype, precision in ((torch.float32, "32-true"), (torch.float64, "64-true"))
+    )
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    torch.testing.assert_close(single.double(), double, atol=1e-3, rtol=0)
+
+
 def test_a_fit_leaves_the_global_random_numbers_alone():
     A = Identity(SHAPE)
     torch.manual_seed(3)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from iagan_lightning.methods.fit import Fit, Iterate, everything
 from iagan_lightning.methods.presets import Preset
-from iagan_lightning.methods.seeds import derived_seed
+from iagan_lightning.methods.seeds import derived_seed, the_same_everywhere
 from iagan_lightning.methods.settings import FitSettings, stated
 from iagan_lightning.methods.skip_network import SkipNetwork, levels_for
 from iagan_lightning.methods.stacking import call_stacked
@@ -218,9 +218,9 @@ class DIP(TestTimeModule):
         networks, inputs = [], []
         self._random = [torch.Generator().manual_seed(derived_seed(seed, "dip")) for seed in self.seeds]
         for random in self._random:
-            inputs.append(torch.rand(INPUTS, height, width, generator=random) * INPUT_SCALE)
-            with torch.random.fork_rng(devices=[]):  # PyTorch's initialisation has no generator of its own
-                torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
+            with the_same_everywhere(), torch.random.fork_rng(devices=[]):
+                inputs.append(torch.rand(INPUTS, height, width, generator=random) * INPUT_SCALE)
+                torch.manual_seed(int(torch.randint(2**62, (), generator=random)))  # initialisation has no generator
                 networks.append(
                     SkipNetwork(
                         INPUTS,
@@ -266,7 +266,8 @@ class DIP(TestTimeModule):
         if rows is not self._rows:  # to read them from an accelerator costs a synchronisation
             self._rows, self._places = rows, list(range(len(self.y))) if rows is None else rows.tolist()
         shape, like = self.inputs.shape[1:], self.inputs
-        noise = torch.stack([torch.randn(shape, generator=self._random[i]) for i in self._places]).to(like.dtype)
+        with the_same_everywhere():
+            noise = torch.stack([torch.randn(shape, generator=self._random[i]) for i in self._places]).to(like.dtype)
         if like.device.type != "cuda":
             return noise.to(like.device)
         return noise.pin_memory().to(like.device, non_blocking=True)  # the host goes on meanwhile

@@ -33,9 +33,9 @@ def pairs(whole: MobileStyleGAN, pixels: int, samples: int, seed: int = 0, mixed
     """
     draw = torch.Generator().manual_seed(seed)
     for number in range(samples):
-        v = whole(torch.randn(1, *whole.latent_shape, generator=draw), to="w")
+        v = whole(torch.randn(1, *whole.latent_shape, generator=draw, dtype=torch.float32), to="w")
         if mixed and number % 2:
-            v = v * (0.4 + 0.7 * torch.rand((), generator=draw))
+            v = v * (0.4 + 0.7 * torch.rand((), generator=draw, dtype=torch.float32))
         yield v, F.avg_pool2d(whole(v, space="w"), whole.resolution // pixels)
 
 

@@ -230,8 +230,8 @@ class VAEGANTraining(PriorTraining):
 
         mean, log_variance = self.encoder(x)
         draw, width = self.draw("code"), mean.shape[1]
-        noise = self.share(lambda count: torch.randn(count, width, generator=draw), len(x)).to(mean)
-        code = mean + noise * (log_variance / 2).exp()
+        noise = self.share(lambda count: torch.randn(count, width, generator=draw, dtype=torch.float32), len(x))
+        code = mean + noise.to(mean) * (log_variance / 2).exp()
         self._follow(code.detach())
         random = round(len(x) * settings["random"]) if settings["adversarial"] else 0
         drawn = self.code_mean + self.latents(random) @ self._root().to(mean).T
@@ -292,7 +292,7 @@ class VAEGANTraining(PriorTraining):
         down, right = torch.randint(5, (2,), generator=self.draw("move")).tolist()
         x = F.pad(x, (2, 2, 2, 2), mode="reflect")[..., down : down + x.shape[-2], right : right + x.shape[-1]]
         light = self.draw("light")
-        gains = self.share(lambda count: torch.randn(count, 4, 1, 1, generator=light), len(x))
+        gains = self.share(lambda count: torch.randn(count, 4, 1, 1, generator=light, dtype=torch.float32), len(x))
         return ((x + 1) * (0.06 * gains[:, :1] + 0.03 * gains[:, 1:]).exp() - 1).clamp(-1, 1)
 
     def _follow(self, code: Tensor) -> None:
