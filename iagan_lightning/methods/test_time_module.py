@@ -381,15 +381,10 @@ class TestTimeModule(pl.LightningModule):
         return self.current is self.fits[-1]
 
     def conclude(self) -> None:
-        """End the plan with the view at hand: those after it are left out."""
-        each = self.fits_of_a_view
-        self.views = self.views[: self.fits.index(self.current) // each + 1]
-        self.fits = self.fits[: each * len(self.views)]
-
-    def conclude_now(self) -> None:
-        """End the plan with the fit at hand, which is of the first view: its result is what the method is about."""
-        self.fits = self.fits[: self.fits.index(self.current) + 1]
-        self.views = self.views[:1]
+        """End the plan with the fit at hand: the last one of its view, or any of the first view."""
+        count = self.fits.index(self.current) + 1
+        self.views = self.views[: max(1, count // self.fits_of_a_view)]
+        self.fits = self.fits[:count]
 
     @property
     def fits_of_a_view(self) -> int:
