@@ -179,7 +179,7 @@ def test_a_photograph_comes_back_enlarged_with_its_lines(tmp_path):
     assert outcome.words[0].startswith("small: 48 x 48 to 96 x 96 pixels, small_iagan.png")
     assert len(outcome.record["faces"]) == 1
     assert any(image is not None and image.shape == (3, 64, 64) for _, image in told)
-    assert any(text.startswith("face 1 of 1: ") for text, _ in told)
+    assert any(text.startswith("face 1 of 1, by faces64: ") for text, _ in told)
 
 
 def test_a_face_is_cut_out_of_what_is_there_and_nothing_beyond(tmp_path):
