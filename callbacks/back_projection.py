@@ -37,12 +37,21 @@ class BackProjection(pl.Callback):
 
     phase = "make"
 
+    def wanted(self, noise_std: float | None) -> bool:
+        """Tell whether results of measurements with such noise (None: unknown) are back-projected.
+
+        Example:
+            >>> BackProjection().wanted(0.0), BackProjection().wanted(None), BackProjection(True).wanted(0.1)
+            (True, False, True)
+        """
+        return noise_std == 0 if self.enabled is None else self.enabled is not False
+
     @torch.no_grad()
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Back-project the result of the fit that has ended."""
         module = require_method(pl_module, self)
         result, noisy = module.current.result, module.noise_std != 0
-        if result is None or self.enabled is False or (self.enabled is None and noisy):
+        if result is None or not self.wanted(module.noise_std):
             return
         if not isinstance(module.operator, LinearOperator):
             if self.enabled is None:

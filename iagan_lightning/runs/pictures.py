@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from iagan_lightning.callbacks import BackProjection
 from iagan_lightning.runs.reconstructor import Job
 
 OF_EVERY_IMAGE = ("measurement", "mask", "truth", "naive")
@@ -29,8 +30,7 @@ def pictures_of(job: Job) -> list[str]:
     options, model = job.options, job.model
     fits = model.plan(job.noise_std, None, options.views)
     results = [fit.result for fit in fits if fit.result is not None]
-    projects = options.back_projection is not False and (options.back_projection is not None or job.noise_std == 0)
-    results += [f"{name}_bp" for name in results] * projects
+    results += [f"{name}_bp" for name in results] * BackProjection(options.back_projection).wanted(job.noise_std)
     if len(model.views) > 1:
         results += [f"{fits[len(fits) // len(model.views) - 1].result}_mean", "uncertainty"]
     results += ["dip"] * (options.baseline is not None)
