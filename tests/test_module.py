@@ -16,12 +16,24 @@ from iagan_lightning import CSGM, DIP, IAGAN, ILO, DIPSettings, Stage, adapt, re
 from iagan_lightning.generators import BEGAN, PGGAN, ModuleGenerator, Pyramid, full_resolution_weights
 from iagan_lightning.generators.pggan import Layer
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
-from iagan_lightning.operators import BicubicDownsampling, Identity, LinearOperator
+from iagan_lightning.operators import BicubicDownsampling, GaussianSensing, Identity, Inpainting, LinearOperator
 
 
 @pytest.fixture
 def A():
     return BicubicDownsampling((3, 16, 16), scale=4, padding="zero")
+
+
+def test_a_pyramid_ends_sooner_where_y_is_a_smaller_picture(A):
+    """Each number of y tells of many pixels there; a setting of the user's goes before it, the paper's has no end."""
+    pyramid, shape = Pyramid((8, 4), 6, 4), (3, 16, 16)
+    factor = {operator: IAGAN(pyramid).plan(0.0, operator)[-1].settings.decrease for operator in (
+        A, Inpainting(shape, ratio=0.5), GaussianSensing(shape, ratio=0.2), Identity(shape),
+    )}  # fmt: skip
+    assert list(factor.values()) == [20, 40, 40, 40]
+    assert IAGAN(pyramid, joint=Stage(decrease=7)).plan(0.0, A)[-1].settings.decrease == 7
+    assert IAGAN(BEGAN(16, 4, 8)).plan(0.0, A)[-1].settings.decrease == 40
+    assert IAGAN(pyramid, "paper").plan(0.0, A)[-1].settings.stop == "never"
 
 
 @pytest.fixture

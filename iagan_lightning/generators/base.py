@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from iagan_lightning.generators.calibration import Calibration
 
-Schedule = Literal["began", "pggan", "style", "style-equalised"]
+Schedule = Literal["began", "pyramid", "pggan", "style", "style-equalised"]
 LatentDistribution = Literal["uniform", "normal"]
 Framing = Literal["tight", "ffhq"]
 
@@ -119,8 +119,8 @@ class Generator(nn.Module):
         image_shape: ``(C, H, W)``.
         latent_distribution: ``"uniform"`` on [-1, 1] or ``"normal"``, what z was drawn from in training.
         schedule: the generator of the AAAI 2020 paper whose numbers of steps and learning rates suit this one, or
-            ``style`` for those that are found in w, ``style-equalised`` where their weights are stored with deviation 1
-            and scaled when used.
+            ``pyramid`` for BEGAN's where ``fast`` may end sooner, as with ``Pyramid``; ``style`` for those that are
+            found in w, ``style-equalised`` where their weights are stored with deviation 1 and scaled when used.
         checkpointing: whether features are computed again for the gradient to save memory; None where that cannot be.
         framing: how its faces are cut out: ``tight``, filling the picture, ``ffhq``, with hair and shoulders as in
             FFHQ; None where it makes no faces, or nobody said.

@@ -65,6 +65,8 @@ class Pyramid(Generator):
         (2, 3, 32, 32)
     """
 
+    schedule = "pyramid"
+
     def __init__(self, widths: Sequence[int] = (192, 192, 128, 64, 32), latent: int = 256, start: int = 64) -> None:
         super().__init__()
         self.widths, self.latent, self.start = tuple(as_list("widths", widths)), latent, start

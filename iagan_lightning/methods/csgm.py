@@ -64,4 +64,13 @@ class CSGM(TestTimeModule):
         """Return the settings of a fit of this kind, nothing left open."""
         longer = self.operator is not None and self.operator.compressed_sensing
         G = self.generator
-        return resolve(kind, self.given[kind], self.preset, self.noise_std, longer, G.schedule, G.image_shape[1])
+        height = G.image_shape[1]
+        return resolve(
+            kind, self.given[kind], self.preset, self.noise_std, longer, G.schedule, height, self.measured_height
+        )
+
+    @property
+    def measured_height(self) -> int | None:
+        """Height of y where it is a picture; None where it is not, or not given yet."""
+        shape: tuple[int, ...] = () if self.operator is None else self.operator.measurement_shape
+        return int(shape[1]) if len(shape) == 3 else None

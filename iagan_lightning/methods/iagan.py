@@ -96,9 +96,8 @@ class IAGAN(CSGM):
 
     def _finest(self, frozen: Frozen) -> int:
         """Return the height of the finest features whose layers may adapt, which is the image's where all may."""
-        image = self.generator.image_shape[1]
-        measured: tuple[int, ...] = () if self.operator is None else self.operator.measurement_shape
-        return min(2 * int(measured[1]), image) if frozen == "finer" and len(measured) == 3 else image
+        image, measured = self.generator.image_shape[1], self.measured_height
+        return image if frozen != "finer" or measured is None else min(2 * measured, image)
 
     def _adapts(self, finest: int, name: str) -> bool:
         """Tell whether a weight is not among those that keep their values."""

@@ -23,12 +23,14 @@ PAPER: dict[Schedule, dict[Kind, Stage]] = {
         "joint": Stage("adam", 300, lr=1e-4, lr_weights=1e-3, stop="never"),
     },
 }
+PAPER["pyramid"] = PAPER["began"]
 # It has none for style generators, which came later: they take that of its other generator of megapixel faces. Its rate
 # of the weights is for equalised ones, whose deviation is 1; of others it made noise within a few steps.
 PAPER["style-equalised"] = PAPER["pggan"]
 PAPER["style"] = {**PAPER["pggan"], "joint": replace(PAPER["pggan"]["joint"], lr_weights=1e-4)}
 PAPER_COMPRESSED_SENSING_STEPS: dict[Schedule, int] = {
     "began": 600,
+    "pyramid": 600,
     "pggan": 500,
     "style": 500,
     "style-equalised": 500,
@@ -59,6 +61,10 @@ FAST_STYLE: dict[Kind, Stage] = {
     "latent": Stage(penalty="latent", weight=0.02),
     "joint": Stage(frozen="finer", decrease=25.0),
 }
+# A pyramid's pictures gain nothing from what is left of y after this where y is a smaller picture (.1 dB less after the
+# fortieth that all else goes on to). What each number tells of is broad there; of single pixels or of projections the
+# last of it tells details, and other generators' textures gain from it (benchmarks/decrease.py).
+FAST_PYRAMID_SMALLER = Stage(decrease=20.0)
 # ``best`` is ``fast`` in so many views (methods.views), averaged.
 BEST_VIEWS = 2
 # The paper has no fit of features: its presets differ in nothing there.
@@ -85,11 +91,12 @@ def resolve(
     compressed_sensing: bool = False,
     schedule: Schedule = "began",
     height: int = 64,
+    measured: int | None = None,
 ) -> FitSettings:
     """Return the settings of a fit with nothing left open, the rule behind ``auto`` included.
 
     A ``noise_std`` of None stands for noise of unknown level, ``schedule`` for the generator's in the paper, ``height``
-    for that of its pictures.
+    for that of its pictures, ``measured`` for that of y where y is a picture.
 
     Raises:
         ValueError: for a preset that does not exist, and for settings that do not fit the kind or the noise.
@@ -103,6 +110,8 @@ def resolve(
         0.001
         >>> [resolve("joint", Stage(), "fast", schedule="style", height=height).optimizer for height in (512, 1024)]
         ['adam', 'lbfgs']
+        >>> [resolve("joint", Stage(), "fast", schedule="pyramid", measured=height).decrease for height in (16, None)]
+        [20.0, 40.0]
     """
     if preset not in get_args(Preset):
         raise ValueError(f"preset is {', '.join(get_args(Preset))}; {preset!r} was given")
@@ -112,7 +121,7 @@ def resolve(
         raise ValueError(
             f"stop: held-out is a rule of the joint stage, where noise is fitted; {kind}.stop cannot be it"
         )
-    settled: dict[str, Any] = stated(_base(kind, preset, noise_std, compressed_sensing, schedule, height))
+    settled: dict[str, Any] = stated(_base(kind, preset, noise_std, compressed_sensing, schedule, height, measured))
     settled |= stated(given)
     if settled.get("stop") == "auto":
         settled["stop"] = _rule(kind, noise_std)
@@ -122,7 +131,13 @@ def resolve(
 
 
 def _base(
-    kind: Kind, preset: Preset, noise_std: float | None, compressed_sensing: bool, schedule: Schedule, height: int
+    kind: Kind,
+    preset: Preset,
+    noise_std: float | None,
+    compressed_sensing: bool,
+    schedule: Schedule,
+    height: int,
+    measured: int | None,
 ) -> Stage:
     if kind == "features":
         return FEATURES
@@ -134,6 +149,8 @@ def _base(
             fast = replace(fast, **stated(FAST_STYLE[kind]))
             if kind == "joint" and height >= LARGE:
                 fast = replace(fast, **stated(FAST_LARGE))
+        if schedule == "pyramid" and kind == "joint" and measured is not None and measured < height:
+            fast = replace(fast, **stated(FAST_PYRAMID_SMALLER))
         return fast
     if kind == "latent":
         return published
