@@ -23,7 +23,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from iagan_lightning.generators import began, mobile_stylegan, pggan_layouts, pyramid, stylegan2_layouts
+from iagan_lightning.generators import (
+    began,
+    mobile_stylegan,
+    pggan_layouts,
+    pyramid,
+    stylegan2_nvidia,
+    stylegan2_rosinality,
+    stylegan2_tensorflow,
+)
 from iagan_lightning.generators.base import Framing, Generator, WeightsError, as_numbers, fingerprint
 from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.calibration import Calibration
@@ -337,8 +345,8 @@ def _load(path: Path, wanted: Collection[str] = ()) -> tuple[Found, Any]:
                 raise WeightsError(f"cannot be used, {key}: {error}") from error
         if wanted or header:
             return found, header
-        if stylegan2_layouts.is_rosinality(found.state):
-            state, arguments = stylegan2_layouts.from_rosinality(found.state)
+        if stylegan2_rosinality.is_rosinality(found.state):
+            state, arguments = stylegan2_rosinality.from_rosinality(found.state)
             if arguments["noise"] == "dropped":
                 print(f"iagan: {path} holds no maps of noise: its images are made without", file=sys.stderr)
             return found._replace(state=state), _header_of(arguments)
@@ -381,11 +389,11 @@ def _read(path: Path) -> tuple[Any, Any]:
 def _read_pickle(path: Path) -> tuple[Any, str | None]:
     """Return the content of a pickle of NVIDIA's networks, and a header where names and shapes do not say all."""
     content = read_pickle(path)
-    if (modules := stylegan2_layouts.modules_of(content)) is not None:
-        state, arguments = stylegan2_layouts.from_nvidia(modules)
+    if (modules := stylegan2_nvidia.modules_of(content)) is not None:
+        state, arguments = stylegan2_nvidia.from_nvidia(modules)
         return Found(state, "G_ema", averaged=True), _header_of(arguments)
-    if (network := stylegan2_layouts.components_of(content)) is not None:
-        state, arguments = stylegan2_layouts.from_tensorflow(network)
+    if (network := stylegan2_tensorflow.components_of(content)) is not None:
+        state, arguments = stylegan2_tensorflow.from_tensorflow(network)
         averaged = isinstance(content, tuple | list) and len(content) == 3
         return Found(state, "Gs" if averaged else "G", averaged), _header_of(arguments)
     return variables_of(content), None
