@@ -25,6 +25,7 @@ def is_rosinality(state: Mapping[str, Tensor]) -> bool:
     """Tell whether a state dict is in rosinality's layout.
 
     Example:
+        >>> import torch
         >>> is_rosinality({"l0.weight": torch.zeros(1)})
         False
     """
