@@ -1,4 +1,4 @@
-"""What users hand over: arrays and tensors on the scale of this package, and seeds. Pure torch and NumPy."""
+"""What users hand over: arrays and tensors on the scale of this package, and seeds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from iagan_lightning.operators import Operator
+from iagan_lightning.operators.measurements import join_parts, likely_matter, wrong_kind
 
 
 def tensor_of(name: str, given: Any) -> Tensor:
@@ -47,6 +50,48 @@ def tensor_of(name: str, given: Any) -> Tensor:
     if not bool(full.isfinite().all()):
         raise ValueError(f"{name} has values that are infinite or not a number")
     return full
+
+
+def measurements_of(y: Any, A: Operator) -> Tensor:
+    """Return measurements of several images, ``(B, *measurement_shape)``, as A makes them.
+
+    Raises:
+        ValueError: for what is none, saying what is expected and what looks to be the matter.
+
+    Example:
+        >>> from iagan_lightning.operators import Identity
+        >>> measurements_of(torch.zeros(3, 4, 4), Identity((3, 4, 4)))
+        Traceback (most recent call last):
+        ...
+        ValueError: y must have shape (batch, 3, 4, 4); (3, 4, 4) was given (for one image add a batch axis: y[None])
+    """
+    y = join_parts(tensor_of("y", y), A, axis=1)
+    if tuple(y.shape[1:]) != A.measurement_shape or len(y) == 0:
+        alone = "for one image add a batch axis: y[None]"
+        single = not len(y) or tuple(y.shape) == A.measurement_shape
+        matter = "" if single else likely_matter(tuple(y.shape[1:]), A.measurement_shape, axis=1)
+        raise ValueError(
+            f"y must have shape (batch, {', '.join(map(str, A.measurement_shape))}); {tuple(y.shape)} was given "
+            f"({matter or alone})"
+        )
+    if reason := wrong_kind(y.is_complex(), A):
+        raise ValueError(f"y: {reason}")
+    return y
+
+
+def truths_of(truth: Any, count: int, A: Operator) -> Tensor:
+    """Return true images, ``(count, C, H, W)``, one for each measurement.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    truth = tensor_of("truth", truth)
+    if truth.shape != (count, *A.image_shape):
+        raise ValueError(
+            f"truth must have shape ({count}, {', '.join(map(str, A.image_shape))}), an image for each of y; "
+            f"{tuple(truth.shape)} was given"
+        )
+    return truth
 
 
 def seeds_of(given: Any, count: int) -> list[int]:

@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.methods.checkpoints import make_room, restore, store
 from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, Iterate, check_plan
-from iagan_lightning.methods.inputs import seeds_of, tensor_of
+from iagan_lightning.methods.inputs import measurements_of, seeds_of, truths_of
 from iagan_lightning.methods.precision import check_dtypes
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.seeds import derived_seed
@@ -33,7 +33,6 @@ from iagan_lightning.methods.stacking import call_stacked
 from iagan_lightning.methods.units import power
 from iagan_lightning.methods.views import IDENTITY, VIEWS, seen, views_of
 from iagan_lightning.operators import Operator
-from iagan_lightning.operators.measurements import join_parts, likely_matter, wrong_kind
 from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.optim import BatchedLBFGS
 
@@ -217,33 +216,16 @@ class TestTimeModule(pl.LightningModule):
             ValueError: when shapes, counts or the generator's image shape do not fit together, and for values that are
                 no measurements or images.
         """
-        y = tensor_of("y", y)
         if self.image_shape not in (None, operator.image_shape):
             raise ValueError(
                 f"the generator makes images of shape {self.image_shape}, the operator takes "
                 f"{operator.image_shape}: give both the same image_shape"
             )
-        y = join_parts(y, operator, axis=1)
-        if tuple(y.shape[1:]) != operator.measurement_shape or len(y) == 0:
-            alone = "for one image add a batch axis: y[None]"
-            single = not len(y) or tuple(y.shape) == operator.measurement_shape
-            matter = "" if single else likely_matter(tuple(y.shape[1:]), operator.measurement_shape, axis=1)
-            raise ValueError(
-                f"y must have shape (batch, {', '.join(map(str, operator.measurement_shape))}); "
-                f"{tuple(y.shape)} was given ({matter or alone})"
-            )
-        if reason := wrong_kind(y.is_complex(), operator):
-            raise ValueError(f"y: {reason}")
+        y = measurements_of(y, operator)
         for level in (noise_std, quantisation):
             if level is not None:
                 check_noise_std(level)
-        if truth is not None:
-            truth = tensor_of("truth", truth)
-            if truth.shape != (len(y), *operator.image_shape):
-                raise ValueError(
-                    f"truth must have shape ({len(y)}, {', '.join(map(str, operator.image_shape))}), an image for each "
-                    f"of y; {tuple(truth.shape)} was given"
-                )
+        truth = None if truth is None else truths_of(truth, len(y), operator)
         self.seeds = seeds_of(seeds, len(y))
         self.names = [f"image-{i}" for i in range(len(y))] if names is None else list(names)
         if not len(self.seeds) == len(self.names) == len(y):
