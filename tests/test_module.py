@@ -24,6 +24,16 @@ def A():
     return BicubicDownsampling((3, 16, 16), scale=4, padding="zero")
 
 
+class EverySecondRow(LinearOperator):
+    """Of pixels and not of a smaller picture, although y has three axes and fewer rows."""
+
+    def forward(self, x):
+        return x[:, :, ::2]
+
+    def pinv(self, y, regularization=0.0):
+        return torch.stack([y, torch.zeros_like(y)], 3).flatten(2, 3)
+
+
 def test_a_pyramid_ends_sooner_where_y_is_a_smaller_picture(A):
     """Each number of y tells of many pixels there; a setting of the user's goes before it, the paper's has no end."""
     pyramid, shape = Pyramid((8, 4), 6, 4), (3, 16, 16)
@@ -31,6 +41,7 @@ def test_a_pyramid_ends_sooner_where_y_is_a_smaller_picture(A):
         A, Inpainting(shape, ratio=0.5), GaussianSensing(shape, ratio=0.2), Identity(shape),
     )}  # fmt: skip
     assert list(factor.values()) == [20, 40, 40, 40]
+    assert IAGAN(pyramid).plan(0.0, EverySecondRow(shape))[-1].settings.decrease == 40
     assert IAGAN(pyramid, joint=Stage(decrease=7)).plan(0.0, A)[-1].settings.decrease == 7
     assert IAGAN(BEGAN(16, 4, 8)).plan(0.0, A)[-1].settings.decrease == 40
     assert IAGAN(pyramid, "paper").plan(0.0, A)[-1].settings.stop == "never"

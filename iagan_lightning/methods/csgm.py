@@ -71,6 +71,10 @@ class CSGM(TestTimeModule):
 
     @property
     def measured_height(self) -> int | None:
-        """Height of y where it is a picture; None where it is not, or not given yet."""
+        """Height of y where it is the whole picture at some size; None where it is not, or not given yet.
+
+        Some rows of a picture, say, are no smaller one: their proportions are others.
+        """
         shape: tuple[int, ...] = () if self.operator is None else self.operator.measurement_shape
-        return int(shape[1]) if len(shape) == 3 else None
+        _, height, width = self.generator.image_shape
+        return int(shape[1]) if len(shape) == 3 and shape[1] * width == shape[2] * height else None
