@@ -10,7 +10,7 @@ for the pictures would be wrong and nobody would see why.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -78,7 +78,22 @@ def checked(state: State, arguments: Arguments) -> tuple[State, Arguments]:
     return state | {f"whitening.{name}": value for name, value in whitening.items()}, arguments
 
 
-def filter_of() -> Tensor:
+def levels_of(sizes: Collection[int]) -> int:
+    """Return how many levels blocks of these sizes make; refuse others than 4, 8, 16 ... pixels."""
+    levels = len(sizes)
+    if not sizes or set(sizes) != {4 << level for level in range(levels)}:
+        raise WeightsError(
+            f"holds no StyleGAN2: its blocks would be of 4, 8, 16 ... pixels, and are of {sorted(sizes) or 'none'}"
+        )
+    return levels
+
+
+def variant_of(colours: bool, shortcuts: bool) -> Variant:
+    """Return the variant of a network whose blocks all make colours, or one of which has a shortcut."""
+    return "resnet" if shortcuts else "skip" if colours else "orig"
+
+
+def blur_filter() -> Tensor:
     """Return the filter of the network, ``(4, 4)``, whose sum is 1."""
     taps = torch.tensor(FILTER)
     return taps[:, None] * taps / taps.sum() ** 2
@@ -86,7 +101,7 @@ def filter_of() -> Tensor:
 
 def check_filter(kernel: Tensor, total: float) -> None:
     """Refuse another filter than the network's, of which the file holds ``total`` times."""
-    if kernel.shape != (4, 4) or not torch.allclose(kernel, total * filter_of(), atol=1e-5):
+    if kernel.shape != (4, 4) or not torch.allclose(kernel, total * blur_filter(), atol=1e-5):
         raise WeightsError(f"holds a network with another filter than {[int(tap) for tap in FILTER]}")
 
 

@@ -18,12 +18,14 @@ from iagan_lightning.generators.stylegan2_layouts import (
     State,
     Tensors,
     arguments_of,
+    blur_filter,
     check_filter,
     checked,
     convolution,
-    filter_of,
+    levels_of,
     number_of,
     to_image,
+    variant_of,
 )
 
 DEEPEST = 8  # modules within modules
@@ -63,7 +65,7 @@ def from_nvidia(generator: Record) -> tuple[State, Arguments]:
     modules = dict(_walk(generator, ""))
     tensors = Tensors(dict(_tensors_of(modules)))
     options = _options(modules[""])
-    levels = _levels(tensors)
+    levels = levels_of({int(m[1]) for name in tensors.left if (m := re.match(r"synthesis\.b(\d+)\.", name))})
     sizes = [4 << level for level in range(levels)]
     for name, module in modules.items():
         _check_module(name, module)
@@ -76,7 +78,7 @@ def from_nvidia(generator: Record) -> tuple[State, Arguments]:
     if len(clamps) > 1:
         raise WeightsError(f"holds a network whose layers are clamped differently ({clamps}), which is not supported")
 
-    state: State = {"filter": filter_of(), "const": tensors.take("synthesis.b4.const")}
+    state: State = {"filter": blur_filter(), "const": tensors.take("synthesis.b4.const")}
     for name in [name for name in tensors.left if name.endswith(".resample_filter")]:
         check_filter(tensors.take(name), 1)
     layers = tensors.count("mapping.fc{}.weight")
@@ -174,20 +176,10 @@ def _options(generator: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _levels(tensors: Tensors) -> int:
-    found = {int(m[1]) for name in tensors.left if (m := re.match(r"synthesis\.b(\d+)\.", name))}
-    levels = len(found)
-    if not found or found != {4 << level for level in range(levels)}:
-        raise WeightsError(
-            f"holds no StyleGAN2: its blocks would be of 4, 8, 16 ... pixels, and are of {sorted(found) or 'none'}"
-        )
-    return levels
-
-
 def _variant(tensors: Tensors, modules: Mapping[str, Mapping[str, Any]], sizes: Sequence[int]) -> Variant:
     skip = all(f"synthesis.b{size}.torgb.weight" in tensors for size in sizes)
     resnet = any(f"synthesis.b{size}.skip.weight" in tensors for size in sizes)
-    variant: Variant = "resnet" if resnet else "skip" if skip else "orig"
+    variant = variant_of(skip, resnet)
     if len(sizes) > 1:  # of one block all three are the same
         for size in sizes:
             _check(modules, f"synthesis.b{size}", "architecture", variant)

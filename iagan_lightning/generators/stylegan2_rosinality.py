@@ -13,10 +13,10 @@ from iagan_lightning.generators.stylegan2_layouts import (
     State,
     Tensors,
     arguments_of,
+    blur_filter,
     check_filter,
     checked,
     convolution,
-    filter_of,
     to_image,
 )
 
@@ -46,7 +46,7 @@ def from_rosinality(given: Mapping[str, Tensor]) -> tuple[State, Arguments]:
     for name in [name for name in given if name.endswith((".conv.blur.kernel", ".upsample.kernel"))]:
         check_filter(tensors.take(name), 4)
     try:
-        state: State = {"filter": filter_of(), "const": tensors.take("input.input")[0]}
+        state: State = {"filter": blur_filter(), "const": tensors.take("input.input")[0]}
         layers = 0
         while f"style.{layers + 1}.weight" in tensors:
             weight, bias = tensors.take(f"style.{layers + 1}.weight"), tensors.take(f"style.{layers + 1}.bias")

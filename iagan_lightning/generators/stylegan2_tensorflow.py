@@ -17,11 +17,13 @@ from iagan_lightning.generators.stylegan2_layouts import (
     State,
     Tensors,
     arguments_of,
+    blur_filter,
     checked,
     convolution,
-    filter_of,
+    levels_of,
     number_of,
     to_image,
+    variant_of,
 )
 
 # What changes the arithmetic, and the only value that is computed here.
@@ -55,14 +57,11 @@ def from_tensorflow(network: Record) -> tuple[State, Arguments]:
     """
     settings, variables = _variables(network)
     tensors = Tensors(variables)
-    found = {int(m[1]) for name in variables if (m := re.match(r"synthesis/(\d+)x\1/", name))}
-    levels = len(found)
-    if not found or found != {4 << level for level in range(levels)}:
-        raise WeightsError(f"holds no StyleGAN2: its blocks would be of 4, 8, 16 ... pixels, and are of {found}")
+    levels = levels_of({int(m[1]) for name in variables if (m := re.match(r"synthesis/(\d+)x\1/", name))})
     last = 4 << (levels - 1)
     skip = all(f"synthesis/{4 << level}x{4 << level}/ToRGB/weight" in tensors for level in range(levels))
     resnet = any(name.endswith("/Skip/weight") for name in variables)
-    variant: Variant = "resnet" if resnet else "skip" if skip else "orig"
+    variant = variant_of(skip, resnet)
     if settings.get("architecture", variant) != variant and levels > 1:
         raise WeightsError(f"holds the tensors of a {variant} network and says {settings['architecture']}")
     # Older names count from the last resolution; what ends at lower ones served growing.
@@ -72,7 +71,7 @@ def from_tensorflow(network: Record) -> tuple[State, Arguments]:
     layers = tensors.count("mapping/Dense{}/weight")
     noisy = settings.get("use_noise", True) is not False
     try:
-        state: State = {"filter": filter_of(), "const": tensors.take("synthesis/4x4/Const/const")[0]}
+        state: State = {"filter": blur_filter(), "const": tensors.take("synthesis/4x4/Const/const")[0]}
         for number in range(layers):
             weight = tensors.take(f"mapping/Dense{number}/weight").T.contiguous()
             state[f"mapping.{number}.weight"] = weight * (rate * weight.shape[1] ** -0.5)

@@ -63,18 +63,16 @@ class CSGM(TestTimeModule):
     def resolve(self, kind: Kind) -> FitSettings:
         """Return the settings of a fit of this kind, nothing left open."""
         longer = self.operator is not None and self.operator.compressed_sensing
-        G = self.generator
-        height = G.image_shape[1]
-        return resolve(
-            kind, self.given[kind], self.preset, self.noise_std, longer, G.schedule, height, self.measured_height
-        )
+        schedule, height = self.generator.schedule, self.generator.image_shape[1]
+        smaller = self.measured_height < height
+        return resolve(kind, self.given[kind], self.preset, self.noise_std, longer, schedule, height, smaller)
 
     @property
-    def measured_height(self) -> int | None:
-        """Height of y where it is the whole picture at some size; None where it is not, or not given yet.
+    def measured_height(self) -> int:
+        """Height of y where it is the whole picture at some size; the image's where it is not, or not given yet.
 
         Some rows of a picture, say, are no smaller one: their proportions are others.
         """
         shape: tuple[int, ...] = () if self.operator is None else self.operator.measurement_shape
         _, height, width = self.generator.image_shape
-        return int(shape[1]) if len(shape) == 3 and shape[1] * width == shape[2] * height else None
+        return int(shape[1]) if len(shape) == 3 and shape[1] * width == shape[2] * height else height

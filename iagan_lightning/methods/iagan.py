@@ -96,8 +96,8 @@ class IAGAN(CSGM):
 
     def _finest(self, frozen: Frozen) -> int:
         """Return the height of the finest features whose layers may adapt, which is the image's where all may."""
-        image, measured = self.generator.image_shape[1], self.measured_height
-        return image if frozen != "finer" or measured is None else min(2 * measured, image)
+        image = self.generator.image_shape[1]
+        return min(2 * self.measured_height, image) if frozen == "finer" else image
 
     def _adapts(self, finest: int, name: str) -> bool:
         """Tell whether a weight is not among those that keep their values."""

@@ -91,12 +91,12 @@ def resolve(
     compressed_sensing: bool = False,
     schedule: Schedule = "began",
     height: int = 64,
-    measured: int | None = None,
+    smaller: bool = False,
 ) -> FitSettings:
     """Return the settings of a fit with nothing left open, the rule behind ``auto`` included.
 
     A ``noise_std`` of None stands for noise of unknown level, ``schedule`` for the generator's in the paper, ``height``
-    for that of its pictures, ``measured`` for that of y where y is a picture.
+    for that of its pictures, ``smaller`` says that y is a smaller picture.
 
     Raises:
         ValueError: for a preset that does not exist, and for settings that do not fit the kind or the noise.
@@ -110,7 +110,7 @@ def resolve(
         0.001
         >>> [resolve("joint", Stage(), "fast", schedule="style", height=height).optimizer for height in (512, 1024)]
         ['adam', 'lbfgs']
-        >>> [resolve("joint", Stage(), "fast", schedule="pyramid", measured=height).decrease for height in (16, None)]
+        >>> [resolve("joint", Stage(), "fast", schedule="pyramid", smaller=y).decrease for y in (True, False)]
         [20.0, 40.0]
     """
     if preset not in get_args(Preset):
@@ -121,7 +121,7 @@ def resolve(
         raise ValueError(
             f"stop: held-out is a rule of the joint stage, where noise is fitted; {kind}.stop cannot be it"
         )
-    settled: dict[str, Any] = stated(_base(kind, preset, noise_std, compressed_sensing, schedule, height, measured))
+    settled: dict[str, Any] = stated(_base(kind, preset, noise_std, compressed_sensing, schedule, height, smaller))
     settled |= stated(given)
     if settled.get("stop") == "auto":
         settled["stop"] = _rule(kind, noise_std)
@@ -137,7 +137,7 @@ def _base(
     compressed_sensing: bool,
     schedule: Schedule,
     height: int,
-    measured: int | None,
+    smaller: bool,
 ) -> Stage:
     if kind == "features":
         return FEATURES
@@ -149,7 +149,7 @@ def _base(
             fast = replace(fast, **stated(FAST_STYLE[kind]))
             if kind == "joint" and height >= LARGE:
                 fast = replace(fast, **stated(FAST_LARGE))
-        if schedule == "pyramid" and kind == "joint" and measured is not None and measured < height:
+        if schedule == "pyramid" and kind == "joint" and smaller:
             fast = replace(fast, **stated(FAST_PYRAMID_SMALLER))
         return fast
     if kind == "latent":
