@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from safetensors.torch import save as to_safetensors
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.data.images import to_pillow
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule
@@ -43,6 +44,7 @@ class ResultWriter(pl.Callback):
         notes: Mapping[str, Mapping[str, Any]] | None = None,
         pictures: Collection[str] | None = None,
     ) -> None:
+        check_choice("save", save, ("images", "pictures", "weights"))
         self.out = out if isinstance(out, OutputFolder) else OutputFolder(out)
         self.save, self.notes, self.pictures = save, notes or {}, pictures
 

@@ -53,6 +53,7 @@ def _loops():
             gc.collect()
 
 
+ENDLESS = Stage(optimizer="adam", steps=100_000, stop="never")  # L-BFGS ends where it cannot move
 SHORT = {"latent": Stage(steps=4), "joint": Stage(steps=4)}
 PORTRAIT = EXAMPLES / "astronaut.png"
 
@@ -290,7 +291,7 @@ def test_too_many_are_sent_away(job):
 def test_work_ends_in_the_middle_and_makes_room(job, how):
     """By the button, by a page that is gone, and at the end of all; the next job is done as if nothing had been."""
     desk = Desk()
-    long = replace(job, noise=25.0, settings={"latent": Stage(steps=100_000, stop="none"), "joint": Stage(steps=4)})
+    long = replace(job, noise=25.0, settings={"latent": ENDLESS, "joint": Stage(steps=4)})
     work = desk.work("a", long)
     while (news := next(work)).image is None:
         assert isinstance(news, News)
@@ -399,7 +400,7 @@ def test_help_and_imports_do_without_gradio():
 @pytest.fixture(scope="module")
 def desk():
     """A desk that cuts work short unless its name says that it is to last."""
-    endless = {"latent": Stage(steps=100_000, stop="none"), "joint": Stage(steps=4)}
+    endless = {"latent": ENDLESS, "joint": Stage(steps=4)}
     return Desk(carry_out=lambda job, watch: do(replace(job, settings=endless if "long" in job.name else SHORT), watch))
 
 
@@ -523,7 +524,13 @@ def go(page):
 
 
 def said(page, text):
-    page.locator("#status, #taken").get_by_text(text).wait_for()
+    """Wait until the page says something; else tell what it says."""
+    told = page.locator("#status, #taken")
+    try:
+        told.get_by_text(text).wait_for()
+    except Exception as error:
+        error.add_note(f"The page says {told.all_inner_texts()}.")
+        raise
 
 
 def draw(page):

@@ -81,7 +81,7 @@ def test_latents_may_be_normal(tmp_path):
     save_generator(BEGAN(8, 1, 4, latent_distribution="normal"), tmp_path / "normal.safetensors")
     G = load_generator(tmp_path / "normal.safetensors")
     assert G.sample_latent(5000, seed=0).std().item() == pytest.approx(1, rel=0.05)
-    with pytest.raises(ValueError, match="latent_distribution is uniform or normal; 'cauchy' was given"):
+    with pytest.raises(ValueError, match="latent_distribution is one of uniform, normal; 'cauchy' was given"):
         BEGAN(8, 1, 4, latent_distribution="cauchy")
 
 
@@ -369,7 +369,7 @@ def test_a_class_as_plain_text(tmp_path, monkeypatch, capsys):
         ({"init_args": {"depth": 3}}, "cannot be built"),
         ({"latent_shape": None}, "declare latent_shape"),
         ({"latent_shape": [4]}, "does not take latents"),
-        ({"latent_distribution": "cauchy"}, "normal or uniform"),
+        ({"latent_distribution": "cauchy"}, "uniform, normal"),
         ({"value_range": [1, 0]}, "black and white"),
         ({"value_range": [0, 0.1]}, "far outside the declared range"),
         ({"latents": 3}, "latents was given"),

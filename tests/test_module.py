@@ -555,7 +555,7 @@ def test_stage_settings_are_checked(settings):
 
 
 def test_unknown_preset(y, A, tiny):
-    with pytest.raises(ValueError, match=r"preset is fast, paper, best; .quick. was given"):
+    with pytest.raises(ValueError, match=r"preset is one of fast, paper, best; .quick. was given"):
         IAGAN(tiny, "quick").begin(y, A)
     with pytest.raises(ValueError, match="only the latent stage has restarts"):
         IAGAN(tiny, joint=Stage(restarts=2)).begin(y, A)

@@ -161,7 +161,10 @@ def test_classes(tmp_path, capsys, layout):
         ({"weights": path, "label": 4}, "label is a number from 0 to 3; 4 was given"),
         ({"weights": path, "label": True}, "label is a number from 0 to 3; True was given"),
         ({"weights": path, "label": 1, "truncation": 0.7}, "has the settings label, noise, framing; truncation was"),
-        ({"weights": path, "label": 1, "noise": "random"}, "noise is kept, dropped, optimised; 'random' was given"),
+        (
+            {"weights": path, "label": 1, "noise": "random"},
+            "noise is one of kept, dropped, optimised; 'random' was given",
+        ),
     ):
         with pytest.raises(WeightsError, match=re.escape(message)) as error:
             load_generator(given)
@@ -196,7 +199,7 @@ def test_settings_need_weights_that_can_be_found():
         ({"weights": 3, "label": 1}, "weights is the name of a prior or a file; 3 was given"),
         ({"weights": "nowhere.pkl", "label": 1}, "no generator weights at nowhere.pkl"),
         ({"weights": "began64", "label": 1}, "BEGAN has the settings framing; label was given"),
-        ({"weights": "began64", "framing": "loose"}, "framing is tight, ffhq; 'loose' was given"),
+        ({"weights": "began64", "framing": "loose"}, "framing is one of tight, ffhq; 'loose' was given"),
     ):
         with pytest.raises(ValueError, match=message):
             load_generator(given)
@@ -620,12 +623,12 @@ def test_noise_is_optimised_by_choice(prior, tmp_path):
         ({"latent": 0}, "mapping has 1 to 64 layers"),
         ({"mapping": []}, "mapping has 1 to 64 layers"),
         ({"mapping": [10**9]}, "1 to 2048 wide"),
-        ({"variant": "unet"}, "variant is skip, orig, resnet"),
+        ({"variant": "unet"}, "variant is one of skip, orig, resnet"),
         ({"image_channels": 4}, "images have 1 or 3 channels"),
         ({"classes": -1}, "classes are at least 0"),
         ({"clamp": 0}, "clamp is above 0"),
         ({"label": 1}, "the network has no classes"),
-        ({"noise": "random"}, "noise is kept, dropped, optimised"),
+        ({"noise": "random"}, "noise is one of kept, dropped, optimised"),
     ],
 )
 def test_impossible_settings_are_refused(arguments, message):

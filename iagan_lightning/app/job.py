@@ -12,6 +12,7 @@ from torch import Tensor
 from iagan_lightning.app.choices import CHOICES, Job, finds_faces, prior_named
 from iagan_lightning.app.framed import framed
 from iagan_lightning.app.watch import Watch
+from iagan_lightning.choices import check_choice
 from iagan_lightning.data.images import quantisation, to_pillow
 from iagan_lightning.data.measured import from_picture
 from iagan_lightning.operators import (
@@ -58,9 +59,8 @@ class Outcome:
 
 def check(job: Job) -> None:
     """Raise ValueError for what cannot be meant."""
-    choice = CHOICES.get(job.task)
-    if choice is None:
-        raise ValueError(f"task is one of {', '.join(CHOICES)}; {job.task!r} was given")
+    check_choice("task", job.task, CHOICES)
+    choice = CHOICES[job.task]
     if job.known and not choice.known:
         raise ValueError(f"{choice.label} takes a picture as it is")
     if not job.known and not choice.own:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, get_args
 
 import torch
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.commands.messages import for_people
 from iagan_lightning.commands.tasks import run_task
 from iagan_lightning.data.samples import ImageData
@@ -78,14 +79,14 @@ def run_reproduce(args: Sequence[str]) -> int:
     """
     given, others = parser().parse_known_args(list(args))
     table = _choice("table", given.table, list(EXPERIMENTS))
-    preset = _choice("preset", given.preset, get_args(Preset))
+    preset = _choice("preset", given.preset, Preset)
     with_dip = _choice("dip", given.dip, ["true", "false"]) == "true"
     ratios = _ratios(given.ratios)
     if given.limit is not None and given.limit < 1:
         raise ValueError(f"limit is at least 1; {given.limit} was given")
     image_shape = load_generator(given.generator).image_shape
     dataset: Any = given.dataset or ("CelebA-HQ" if image_shape[1] >= 512 else "CelebA")
-    _choice("dataset", dataset, get_args(Dataset))
+    check_choice("dataset", dataset, Dataset)
     ImageData(given.root).samples(0, image_shape, check=False)  # a folder without pictures fails here, not in every row
 
     experiment = EXPERIMENTS[table]
@@ -243,9 +244,8 @@ def device_name(device: str) -> str:
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else device
 
 
-def _choice(name: str, value: str, allowed: Sequence[str]) -> Any:
-    if value not in allowed:
-        raise ValueError(f"{name} is one of {', '.join(allowed)}; {value!r} was given")
+def _choice(name: str, value: str, allowed: Any) -> Any:
+    check_choice(name, value, allowed)
     return value
 
 

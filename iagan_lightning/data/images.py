@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.safety import PictureFile, open_picture, picture_size, read_pixels, white_of
 
 __all__ = [
@@ -72,8 +73,7 @@ def fit_image(x: Tensor, size: tuple[int, int], how: Fit = "crop") -> Tensor:
         >>> fit_image(torch.tensor([[[0.0, 1.0, 0.5], [0.0, 1.0, 0.5]]]), (1, 1))
         tensor([[[0.5000]]])
     """
-    if how not in get_args(Fit):
-        raise ValueError(f"fit is one of {', '.join(get_args(Fit))}; {how!r} was given")
+    check_choice("fit", how, Fit)
     height, width = x.shape[-2:]
     if how == "crop":
         check_large_enough((height, width), size)

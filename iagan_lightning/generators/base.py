@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.generators.calibration import Calibration
 
 Schedule = Literal["began", "pyramid", "pggan", "style", "style-equalised"]
@@ -212,8 +213,8 @@ class Generator(nn.Module):
             >>> G.framing
             'tight'
         """
-        if (framing := settings.pop("framing", self.framing)) not in (None, *get_args(Framing)):
-            raise ValueError(f"framing is {', '.join(get_args(Framing))}; {framing!r} was given")
+        if (framing := settings.pop("framing", self.framing)) is not None:
+            check_choice("framing", framing, Framing)
         if settings:
             known = ", ".join([*self.chosen(), "framing"])
             raise ValueError(f"{type(self).__name__} has the settings {known}; {', '.join(settings)} was given")

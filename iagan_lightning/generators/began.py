@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.generators.base import LARGEST, Generator, LatentDistribution, WeightsError, are_sizes
 from iagan_lightning.generators.elu import elu
 
@@ -50,8 +50,7 @@ class BEGAN(Generator):
         latent_distribution: LatentDistribution = "uniform",
     ) -> None:
         super().__init__()
-        if latent_distribution not in get_args(LatentDistribution):
-            raise ValueError(f"latent_distribution is uniform or normal; {latent_distribution!r} was given")
+        check_choice("latent_distribution", latent_distribution, LatentDistribution)
         self.blocks = blocks_of(resolution)
         for name, value in (("channels", channels), ("latent", latent)):
             if not are_sizes(value):

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from iagan_lightning.choices import in_words
 from iagan_lightning.generators import (
     began,
     mobile_stylegan,
@@ -109,7 +110,7 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any], classes: 
 def _named(source: str | os.PathLike[str], settings: Mapping[str, Any], classes: bool) -> Generator:
     """Return the generator of a name or a path with some settings changed."""
     if not isinstance(source, str | os.PathLike):
-        raise ValueError(f"weights is the name of a prior or a file; {source!r} was given")
+        raise ValueError(f"weights is the name of a prior or a file; {in_words(source)} was given")
     if str(source) in registered("generators") and str(source) not in {*CATALOGUE, *bundled_priors()}:
         generator = _registered(str(source))
         if settings:

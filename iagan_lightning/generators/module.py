@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.generators.base import Generator, LatentDistribution
 
 
@@ -39,8 +40,7 @@ class ModuleGenerator(Generator):
         value_range: Sequence[float] = (-1.0, 1.0),
     ) -> None:
         super().__init__()
-        if latent_distribution not in get_args(LatentDistribution):
-            raise ValueError(f"latent_distribution is normal or uniform; {latent_distribution!r} was given")
+        check_choice("latent_distribution", latent_distribution, LatentDistribution)
         if len(value_range) != 2 or not value_range[0] < value_range[1]:
             raise ValueError(f"value_range is two numbers, black and white, such as [0, 1]; {value_range} was given")
         self.module = module.eval()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.generators.base import LARGEST, are_sizes, as_list
 from iagan_lightning.generators.style import DEEPEST, DRAWS, SLOPE, WIDEST, StyleGenerator, normalise, whitening_of
 
@@ -107,8 +108,7 @@ class StyleGAN2(StyleGenerator):
                 f"mapping has 1 to {DEEPEST} layers, they and latent are 1 to {WIDEST} wide, whole numbers; {layers} "
                 f"and {latent!r} were given"
             )
-        if variant not in get_args(Variant):
-            raise ValueError(f"variant is {', '.join(get_args(Variant))}; {variant!r} was given")
+        check_choice("variant", variant, Variant)
         if not are_sizes(image_channels) or image_channels not in (1, 3):
             raise ValueError(f"images have 1 or 3 channels; {image_channels!r} were given")
         if not (are_sizes(classes) or classes == 0) or not (embedding is None or are_sizes(embedding)):
@@ -187,8 +187,7 @@ class StyleGAN2(StyleGenerator):
         return label
 
     def _checked_noise(self, noise: Any) -> Noise:
-        if noise not in get_args(Noise):
-            raise ValueError(f"noise is {', '.join(get_args(Noise))}; {noise!r} was given")
+        check_choice("noise", noise, Noise)
         checked: Noise = noise
         return checked
 

@@ -6,11 +6,12 @@ Several images lie side by side with weights, noise and statistics of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from iagan_lightning.choices import check_choice, check_choices
 from iagan_lightning.methods.fit import Fit, Iterate, everything
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.seeds import derived_seed, the_same_everywhere
@@ -77,6 +78,7 @@ class ResolvedDIP:
 
 
 def _check(settings: Any) -> None:
+    check_choices(settings, "of DIP")
     given = stated(settings)
     for name, lowest in (("steps", 1), ("skip", 1), ("window", 2), ("patience", 1), ("lr", 0), ("jitter", 0)):
         if name in given and not given[name] >= lowest:
@@ -141,8 +143,7 @@ def resolve_dip(
         >>> resolve_dip(DIPSettings(stop="auto"), "fast", noise_std=10 / 255).stop
         'noise'
     """
-    if preset not in get_args(Preset):
-        raise ValueError(f"preset is {', '.join(get_args(Preset))}; {preset!r} was given")
+    check_choice("preset", preset, Preset)
     settings: dict[str, Any] = stated(OFFICIAL[official(operator)])
     if preset == "paper":
         settings["steps"] = official_steps(operator, noise_std)

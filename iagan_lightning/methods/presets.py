@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.generators.base import Schedule
 from iagan_lightning.methods.fit import ENCODER, MEAN
 from iagan_lightning.methods.settings import FitSettings, Stage, stated
@@ -113,8 +114,7 @@ def resolve(
         >>> [resolve("joint", Stage(), "fast", schedule="pyramid", smaller=y).decrease for y in (True, False)]
         [20.0, 40.0]
     """
-    if preset not in get_args(Preset):
-        raise ValueError(f"preset is {', '.join(get_args(Preset))}; {preset!r} was given")
+    check_choice("preset", preset, Preset)
     if kind != "latent" and (given.restarts or 1) != 1:
         raise ValueError(f"only the latent stage has restarts; {given.restarts} were given for the {kind} stage")
     if given.stop == "held-out" and kind != "joint":

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from iagan_lightning.choices import check_choices
+
 Solver = Literal["adam", "lbfgs"]
 Frozen = Literal["none", "full-resolution", "finer"]
 Rule = Literal["noise", "plateau", "decrease", "held-out", "own", "never"]
@@ -20,7 +22,7 @@ class FitSettings:
     ``stop`` is not ``auto``, but may be ``own``: the fit ends by the method's own rule alone, ``TestTimeModule.ended``.
 
     Raises:
-        ValueError: for numbers that are not allowed.
+        ValueError: for numbers and names that are not allowed.
     """
 
     optimizer: Solver = "adam"
@@ -85,7 +87,7 @@ class Stage:
         weight: of the penalty.
 
     Raises:
-        ValueError: for numbers that are not allowed.
+        ValueError: for numbers and names that are not allowed.
     """
 
     optimizer: Solver | None = None
@@ -127,7 +129,8 @@ LOWEST = {"steps": 1, "restarts": 1, "halve": 0, "history": 1, "patience": 1, "l
 
 
 def check(settings: Any) -> None:
-    """Raise ValueError for a number that is not allowed; None, what is left open, always is."""
+    """Raise ValueError for a number or a name that is not allowed; None, what is left open, always is."""
+    check_choices(settings, "of a stage")
     given = stated(settings)
     for name, lowest in LOWEST.items():
         if name in given and not lowest <= given[name] < math.inf:

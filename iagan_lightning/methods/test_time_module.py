@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.methods.checkpoints import make_room, restore, store
 from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, Iterate, check_plan
@@ -36,6 +37,7 @@ from iagan_lightning.operators import Operator
 from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.optim import BatchedLBFGS
 
+MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 HELD_OUT = 0.05  # share of the measurements that a probe is not shown
 
 # Negated, because jsonargparse reads blocks for type checkers too: for a class type it would read weights as YAML.
@@ -122,12 +124,13 @@ class TestTimeModule(pl.LightningModule):
         logged: bool = False,
     ) -> None:
         super().__init__()
+        check_choice("memory_format", memory_format, MEMORY_FORMATS)
         if generator is not None:
             given = generator if isinstance(generator, Generator) else load_generator(generator)
             # Weights that came frozen stay frozen; the copy's own flags serve the fits.
             self.trainable = frozenset(name for name, p in given.named_parameters() if p.requires_grad)
             own = copy.deepcopy(given).requires_grad_(False).eval()
-            self.generator = own.to(memory_format=getattr(torch, f"{memory_format}_format", torch.channels_last))
+            self.generator = own.to(memory_format=MEMORY_FORMATS[memory_format])
         # What a checkpoint builds the module with again; how the generator is built it says itself.
         self.save_hyperparameters(ignore=["generator"], logger=False)
         self.operator: Any = None

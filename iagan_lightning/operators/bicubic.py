@@ -7,11 +7,12 @@ products, exact, instead of an iterative solver on the whole image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.operators.linear import LinearOperator, bicubic_upsampling
 from iagan_lightning.operators.modes import on_the_cpu
 
@@ -61,8 +62,7 @@ class BicubicDownsampling(LinearOperator):
         padding: Padding = "renormalise",
     ) -> None:
         super().__init__(image_shape)
-        if padding not in get_args(Padding):
-            raise ValueError(f"padding is one of {', '.join(get_args(Padding))}; {padding!r} was given")
+        check_choice("padding", padding, Padding)
         height, width = self.image_shape[1:]
         self.size = small_size((height, width), scale, size)
         self.scale, self.padding = scale, padding

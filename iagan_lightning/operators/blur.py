@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.operators.bicubic import _fold
 from iagan_lightning.operators.files import Array, fingerprint, read_kernel
 from iagan_lightning.operators.linear import LinearOperator
@@ -91,8 +92,7 @@ class Blur(LinearOperator):
         truncation: float = 1e-2,
     ) -> None:
         super().__init__(image_shape)
-        if padding not in get_args(Padding):
-            raise ValueError(f"padding is one of {', '.join(get_args(Padding))}; {padding!r} was given")
+        check_choice("padding", padding, Padding)
         if not 0 <= truncation < 1:
             raise ValueError(f"truncation lies in [0, 1); {truncation} was given")
         self.padding, self.truncation = padding, truncation

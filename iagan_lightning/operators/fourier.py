@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.operators.files import Array, fingerprint, read_picture
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.modes import on_the_cpu
@@ -63,8 +64,7 @@ class FourierSensing(LinearOperator):
         design: Design = "hermitian",
     ) -> None:
         super().__init__(image_shape)
-        if design not in get_args(Design):
-            raise ValueError(f"design is one of {', '.join(get_args(Design))}; {design!r} was given")
+        check_choice("design", design, Design)
         height, width = self.image_shape[1:]
         self.ratio, self.seed, self.design = ratio, seed, design
         self.given: str | None = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.operators.files import Array, fingerprint, read_tensor
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.memory import require_memory
@@ -65,8 +66,7 @@ class GaussianSensing(LinearOperator):
         design: Design = "auto",
     ) -> GaussianSensing:
         """Return an operator of the class that the design names."""
-        if design not in get_args(Design):
-            raise ValueError(f"design is one of {', '.join(get_args(Design))}; {design!r} was given")
+        check_choice("design", design, Design)
         n = math.prod(image_shape)
         large = matrix is None and ratio is not None and 4 * ratio * n * n > LARGEST
         return super().__new__(StructuredSensing if design == "dct" or (design == "auto" and large) else cls)

@@ -10,7 +10,7 @@ import io
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image, JpegImagePlugin
 from torch import Tensor
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.operators.modes import on_the_cpu
 from iagan_lightning.operators.operator import Operator
 from iagan_lightning.safety import open_picture
@@ -80,8 +81,7 @@ class JPEG(Operator):
         channels, height, width = self.image_shape
         if channels not in (1, 3):
             raise ValueError(f"JPEG has pictures of 1 or 3 channels; {channels} were given")
-        if sampling not in get_args(Sampling):
-            raise ValueError(f"sampling is one of {', '.join(get_args(Sampling))}; {sampling!r} was given")
+        check_choice("sampling", sampling, Sampling)
         if not 0 <= inside < math.inf:
             raise ValueError(f"inside is a number of levels of 255, 0 or more; {inside} was given")
         self.quality, self.sampling, self.inside = quality if tables is None else None, sampling, float(inside)

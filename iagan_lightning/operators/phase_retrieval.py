@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.operators.fourier import FourierSensing
 from iagan_lightning.operators.gaussian import number_of_measurements
 from iagan_lightning.operators.memory import require_memory
@@ -52,8 +53,7 @@ class PhaseRetrieval(Operator):
 
     def __init__(self, image_shape: Sequence[int], ratio: float = 0.5, seed: int = 0, kind: Kind = "gaussian") -> None:
         super().__init__(image_shape)
-        if kind not in get_args(Kind):
-            raise ValueError(f"kind is one of {', '.join(get_args(Kind))}; {kind!r} was given")
+        check_choice("kind", kind, Kind)
         self.ratio, self.seed, self.kind = ratio, seed, kind
         n = math.prod(self.image_shape)
         if kind == "fourier":

@@ -6,10 +6,12 @@ import functools
 import socket
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from iagan_lightning.choices import check_choice
 
 SMALLEST = 32  # pixels of which the backbones have something left after their pooling
 
@@ -37,8 +39,7 @@ def load_lpips(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor] | None:
     """
     if backbone == "none":
         return None
-    if backbone not in get_args(Backbone):
-        raise ValueError(f"lpips is one of {', '.join(get_args(Backbone))}; {backbone!r} was given")
+    check_choice("lpips", backbone, Backbone)
     try:
         network = lpips_network(backbone)
     except Exception as error:  # no network, a damaged cache, torchvision that does not fit torch ...

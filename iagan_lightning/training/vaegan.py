@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from iagan_lightning.choices import check_choice
 from iagan_lightning.generators import BEGAN, Pyramid
 from iagan_lightning.generators.began import blocks_of
 from iagan_lightning.generators.codes import root_of_covariance, take_standard_normal
@@ -148,8 +149,7 @@ class VAEGANTraining(PriorTraining):
         average: float = 0.999,
         start: str | None = None,
     ) -> None:
-        if architecture not in get_args(Architecture):
-            raise ValueError(f"model.architecture is {' or '.join(get_args(Architecture))}; {architecture!r} was given")
+        check_choice("model.architecture", architecture, Architecture)
         if architecture == "pyramid" and skip:
             raise ValueError("model.skip is a BEGAN's; a pyramid has shortcuts of its own")
         if encoded < 8 or encoded.bit_count() != 1:
