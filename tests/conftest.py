@@ -1,8 +1,12 @@
 """Fixtures shared by all tests: a tiny generator for plumbing, the public weights and real faces for claims."""
 
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
+
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # they share the cores, and PyTorch asks on import
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // workers, 1)))
 
 import numpy as np
 import pytest
