@@ -8,7 +8,7 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.operators import LinearOperator
 

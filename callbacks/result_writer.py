@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from safetensors.torch import save as to_safetensors
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.data.images import to_pillow
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the lowest room to the highest; each may import those before it.
 ROOMS = (
-    "choices", "safety", "urls", "replacing", "deferred", "signals", "terminal", "plugins", "operators", "generators",
+    "checks", "safety", "urls", "replacing", "deferred", "signals", "terminal", "plugins", "operators", "generators",
     "optim", "methods", "data", "results", "images", "metrics", "callbacks", "reconstruction", "prediction", "training",
     "runs", "photo", "app", "commands", "cli", "__main__",
 )  # fmt: skip

@@ -12,7 +12,7 @@ from torch import Tensor
 from iagan_lightning.app.choices import CHOICES, Job, finds_faces, prior_named
 from iagan_lightning.app.framed import framed
 from iagan_lightning.app.watch import Watch
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.data.images import quantisation, to_pillow
 from iagan_lightning.data.measured import from_picture
 from iagan_lightning.operators import (

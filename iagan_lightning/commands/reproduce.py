@@ -15,7 +15,7 @@ from typing import Any, NoReturn, get_args
 
 import torch
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.commands.messages import for_people
 from iagan_lightning.commands.tasks import run_task
 from iagan_lightning.data.samples import ImageData

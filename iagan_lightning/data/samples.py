@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.data.faces import require_detector
 from iagan_lightning.data.folders import ARRAYS, Listing, list_pictures
 from iagan_lightning.data.framing import Sight, cut_face

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.generators.calibration import Calibration
 
 Schedule = Literal["began", "pyramid", "pggan", "style", "style-equalised"]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.generators.base import LARGEST, Generator, LatentDistribution, WeightsError, are_sizes
 from iagan_lightning.generators.elu import elu
 

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from iagan_lightning.choices import in_words
+from iagan_lightning.checks import in_words
 from iagan_lightning.generators import (
     began,
     mobile_stylegan,

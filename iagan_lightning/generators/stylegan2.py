@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.generators.base import LARGEST, are_sizes, as_list
 from iagan_lightning.generators.style import DEEPEST, DRAWS, SLOPE, WIDEST, StyleGenerator, normalise, whitening_of
 

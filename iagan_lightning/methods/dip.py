@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from iagan_lightning.choices import check_choice, check_choices
+from iagan_lightning.checks import check_choice, check_fields
 from iagan_lightning.methods.fit import Fit, Iterate, everything
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.seeds import derived_seed, the_same_everywhere
@@ -78,7 +78,7 @@ class ResolvedDIP:
 
 
 def _check(settings: Any) -> None:
-    check_choices(settings, "of DIP")
+    check_fields(settings, "of DIP")
     given = stated(settings)
     for name, lowest in (("steps", 1), ("skip", 1), ("window", 2), ("patience", 1), ("lr", 0), ("jitter", 0)):
         if name in given and not given[name] >= lowest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.generators.base import Schedule
 from iagan_lightning.methods.fit import ENCODER, MEAN
 from iagan_lightning.methods.settings import FitSettings, Stage, stated

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from iagan_lightning.choices import check_choices
+from iagan_lightning.checks import check_fields
 
 Solver = Literal["adam", "lbfgs"]
 Frozen = Literal["none", "full-resolution", "finer"]
@@ -130,12 +130,12 @@ LOWEST = {"steps": 1, "restarts": 1, "halve": 0, "history": 1, "patience": 1, "l
 
 def check(settings: Any) -> None:
     """Raise ValueError for a number or a name that is not allowed; None, what is left open, always is."""
-    check_choices(settings, "of a stage")
+    check_fields(settings, "of a stage")
     given = stated(settings)
     for name, lowest in LOWEST.items():
         if name in given and not lowest <= given[name] < math.inf:
             raise ValueError(f"{name} of a stage is at least {lowest}; {given[name]} was given")
-    if "tau" in given and not given["tau"] > 0:
+    if "tau" in given and not 0 < given["tau"] < math.inf:
         raise ValueError(f"tau of a stage is above 0; {given['tau']} was given")
     for name in ("beta1", "beta2"):
         if name in given and not 0 <= given[name] < 1:

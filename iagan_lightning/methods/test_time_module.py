@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.methods.checkpoints import make_room, restore, store
 from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, Iterate, check_plan

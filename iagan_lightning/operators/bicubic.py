@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.operators.linear import LinearOperator, bicubic_upsampling
 from iagan_lightning.operators.modes import on_the_cpu
 

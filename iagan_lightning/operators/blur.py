@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.operators.bicubic import _fold
 from iagan_lightning.operators.files import Array, fingerprint, read_kernel
 from iagan_lightning.operators.linear import LinearOperator

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.operators.files import Array, fingerprint, read_picture
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.modes import on_the_cpu

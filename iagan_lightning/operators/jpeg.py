@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from PIL import Image, JpegImagePlugin
 from torch import Tensor
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.operators.modes import on_the_cpu
 from iagan_lightning.operators.operator import Operator
 from iagan_lightning.safety import open_picture

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.operators.fourier import FourierSensing
 from iagan_lightning.operators.gaussian import number_of_measurements
 from iagan_lightning.operators.memory import require_memory

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 
 SMALLEST = 32  # pixels of which the backbones have something left after their pooling
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from iagan_lightning.callbacks import TimeLimit
-from iagan_lightning.choices import check_choices
+from iagan_lightning.checks import check_fields
 from iagan_lightning.methods import DIPSettings
 from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.results.lpips import Backbone
@@ -61,7 +61,7 @@ class RunOptions:
     json: bool = False
 
     def __post_init__(self) -> None:
-        check_choices(self, "of a run")
+        check_fields(self, "of a run")
         if self.tensorboard < 0:
             raise ValueError(f"tensorboard is a number of images, 0 or more; {self.tensorboard} was given")
         if self.save == "pictures" and (self.engine, self.out_format) != ("local", "folders"):

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.generators import BEGAN, Pyramid
 from iagan_lightning.generators.began import blocks_of
 from iagan_lightning.generators.codes import root_of_covariance, take_standard_normal

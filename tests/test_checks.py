@@ -1,25 +1,36 @@
-"""Choices by name are checked where Python gives them, as the command line checks its options."""
+"""Settings are checked where Python gives them, as the command line checks its options."""
 
+import math
 import re
 
+import numpy as np
 import pytest
 from iagan_lightning.callbacks import BackProjection, ResultWriter
 
 from iagan_lightning import CSGM, IAGAN, DIPSettings, Stage, reconstruct
-from iagan_lightning.choices import check_choice
+from iagan_lightning.checks import check_choice
 from iagan_lightning.data import ImageData
 from iagan_lightning.methods import FitSettings
 from iagan_lightning.operators import BicubicDownsampling, Blur, FourierSensing
 from iagan_lightning.runs.options import RunOptions
 
 SHAPE = (3, 16, 16)
-CHOICES = {
+WRONG = {
     "optimizer of a stage is one of adam, lbfgs": lambda: Stage(optimizer="sgd"),
     "stop of a stage is one of auto, noise, plateau, decrease, held-out, never": lambda: Stage(stop="none"),
     "frozen of a stage is one of none, full-resolution, finer": lambda: Stage(frozen="all"),
     "keep of a stage is one of best, last": lambda: Stage(keep="first"),
     "penalty of a stage is one of none, latent": lambda: Stage(penalty="l1"),
     "stop of a stage is one of noise, plateau, decrease, held-out, own, never": lambda: FitSettings(stop="auto"),
+    "steps of a stage is a whole number; 1.5 was given": lambda: Stage(steps=1.5),
+    "steps of a stage is a whole number; True was given": lambda: Stage(steps=True),
+    "restarts of a stage is a whole number; '3' was given": lambda: Stage(restarts="3"),
+    "lr of a stage is a number; a list was given": lambda: Stage(lr=[0.1]),
+    "tau of a stage is above 0; inf was given": lambda: Stage(tau=math.inf),
+    "steps of DIP is a whole number; 1.5 was given": lambda: DIPSettings(steps=1.5),
+    "average of DIP is a number; '.9' was given": lambda: DIPSettings(average=".9"),
+    "quiet of a run is True or False; 'no' was given": lambda: RunOptions(quiet="no"),
+    "tensorboard of a run is a whole number; 2.5 was given": lambda: RunOptions(tensorboard=2.5),
     "upsampling of DIP is one of bilinear, nearest": lambda: DIPSettings(upsampling="bicubic"),
     "stop of DIP is one of auto, noise, variance, never": lambda: DIPSettings(stop="plateau"),
     "engine of a run is one of local, ray": lambda: RunOptions(engine="dask"),
@@ -35,10 +46,15 @@ CHOICES = {
 }
 
 
-@pytest.mark.parametrize("message", CHOICES)
-def test_a_name_that_is_none_of_them(message):
+@pytest.mark.parametrize("message", WRONG)
+def test_settings_of_another_kind(message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        CHOICES[message]()
+        WRONG[message]()
+
+
+def test_numbers_of_other_libraries():
+    stage = Stage(steps=np.int64(3), lr=np.float64(0.1), tolerance=0)
+    assert (stage.steps, stage.lr, stage.tolerance) == (3, 0.1, 0)
 
 
 @pytest.mark.parametrize("method", [CSGM, IAGAN])
