@@ -6,6 +6,7 @@ Lowest of all modules.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -32,6 +33,33 @@ def check_choice(name: str, value: object, allowed: Any) -> None:
     values = get_args(allowed) if get_origin(allowed) is Literal else tuple(allowed)
     if value not in values:
         raise ValueError(f"{name} is one of {', '.join(map(str, values))}; {in_words(value)} was given")
+
+
+def check_number(name: str, value: object, kind: type = float) -> None:
+    """Raise ValueError for a value that is no number of a kind: ``float`` (any real one), ``int`` or ``bool``.
+
+    Example:
+        >>> check_number("size", 1.5, int)
+        Traceback (most recent call last):
+        ValueError: size is a whole number; 1.5 was given
+    """
+    allowed, words = NUMBERS[kind]
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name} is {words}; {in_words(value)} was given")
+
+
+def check_integers(name: str, values: Any, parts: Sequence[str], lowest: int = 1) -> None:
+    """Raise ValueError unless whole numbers are given, one for each of the parts.
+
+    Example:
+        >>> check_integers("size", (1.5, 3), ["height", "width"])
+        Traceback (most recent call last):
+        ValueError: size is (height, width), whole numbers from 1; (1.5, 3) was given
+    """
+    given = tuple(values) if isinstance(values, Iterable) else ()
+    whole = all(isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= lowest for value in given)
+    if len(given) != len(parts) or not whole:
+        raise ValueError(f"{name} is ({', '.join(parts)}), whole numbers from {lowest}; {values} was given")
 
 
 def in_words(value: object) -> str:
@@ -62,6 +90,4 @@ def check_fields(settings: Any, of: str) -> None:
         if all(get_origin(kind) is Literal for kind in kinds):
             check_choice(f"{name} {of}", value, [choice for kind in kinds for choice in get_args(kind)])
         elif len(kinds) == 1 and kinds[0] in NUMBERS:
-            kind, words = NUMBERS[kinds[0]]
-            if not isinstance(value, kind) or (isinstance(value, bool) and kinds[0] is not bool):
-                raise ValueError(f"{name} {of} is {words}; {in_words(value)} was given")
+            check_number(f"{name} {of}", value, kinds[0])

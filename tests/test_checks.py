@@ -5,13 +5,22 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from iagan_lightning.callbacks import BackProjection, ResultWriter
 
 from iagan_lightning import CSGM, IAGAN, DIPSettings, Stage, reconstruct
 from iagan_lightning.checks import check_choice
 from iagan_lightning.data import ImageData
 from iagan_lightning.methods import FitSettings
-from iagan_lightning.operators import BicubicDownsampling, Blur, FourierSensing
+from iagan_lightning.operators import (
+    BicubicDownsampling,
+    Blur,
+    FourierSensing,
+    Grayscale,
+    Identity,
+    Inpainting,
+    Similarity,
+)
 from iagan_lightning.runs.options import RunOptions
 
 SHAPE = (3, 16, 16)
@@ -40,6 +49,17 @@ WRONG = {
     "data.fit is one of crop, resize, pad": lambda: ImageData(fit="stretch"),
     "data.alpha is one of white, mask": lambda: ImageData(alpha="black"),
     "data.images_per_fit is at least 1": lambda: ImageData(images_per_fit="many"),
+    "image_shape is (channels, height, width), whole numbers from 1; (3, 1.5, 16)": lambda: Identity((3, 1.5, 16)),
+    "size is (height, width), whole numbers from 1; (1.5, 3) was": lambda: BicubicDownsampling(SHAPE, size=(1.5, 3)),
+    "size is (height, width), whole numbers from 1; (8,) was": lambda: Similarity(SHAPE, size=(8,)),
+    "box is (top, left, height, width), whole numbers from 0; 3 was given": lambda: Inpainting(SHAPE, box=3),
+    "scale is a whole number; True was given": lambda: BicubicDownsampling(SHAPE, True),
+    "ratio is a number; 'half' was given": lambda: FourierSensing(SHAPE, ratio="half"),
+    "Grayscale needs 3 finite weights, not all 0": lambda: Grayscale(SHAPE, weights=(math.nan, 1, 1)),
+    "std belongs to kernel gaussian; 2.0 was given with 'uniform'": lambda: Blur(SHAPE, std=2.0),
+    "angle belongs to kernel motion; 30 was given with a Tensor": lambda: Blur(SHAPE, torch.ones(3, 3), angle=30),
+    "std, in pixels, above 0; nan was given": lambda: Blur(SHAPE, "gaussian", std=math.nan),
+    "size of a kernel is a whole number; 2.5 was given": lambda: Blur(SHAPE, size=2.5),
     "padding is one of circular, zero, reflect, replicate": lambda: Blur(SHAPE, padding="mirror"),
     "padding is one of renormalise, zero, reflect, replicate": lambda: BicubicDownsampling(SHAPE, 2, padding="mirror"),
     "design is one of hermitian, quadrant, published-difficulty": lambda: FourierSensing(SHAPE, 0.3, design="radial"),

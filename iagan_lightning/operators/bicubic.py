@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from iagan_lightning.checks import check_choice
+from iagan_lightning.checks import check_choice, check_integers, check_number
 from iagan_lightning.operators.linear import LinearOperator, bicubic_upsampling
 from iagan_lightning.operators.modes import on_the_cpu
 
@@ -103,7 +103,8 @@ class BicubicDownsampling(LinearOperator):
 def small_size(large: tuple[int, int], scale: int | None, size: Sequence[int] | None) -> tuple[int, int]:
     """Return the size of the small image for a scale or a size, or say what is wrong with them."""
     if size is not None:
-        height, width = (int(n) for n in size)
+        check_integers("size", size, ("height", "width"))
+        height, width = size
         if not (1 <= height <= large[0] and 1 <= width <= large[1]):
             raise ValueError(f"size {height} x {width} must lie between 1 x 1 and the image's {large[0]} x {large[1]}")
         if scale is not None and (height * scale, width * scale) != large:
@@ -114,6 +115,7 @@ def small_size(large: tuple[int, int], scale: int | None, size: Sequence[int] | 
         return height, width
     if scale is None:
         raise ValueError("BicubicDownsampling needs a scale, for example scale=4, or a size")
+    check_number("scale", scale, int)
     if scale < 1:
         raise ValueError(f"scale is at least 1; {scale} was given")
     for side, length in zip(("height", "width"), large, strict=True):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iagan_lightning.checks import check_choice
+from iagan_lightning.checks import check_choice, check_number, in_words
 from iagan_lightning.operators.bicubic import _fold
 from iagan_lightning.operators.files import Array, fingerprint, read_kernel
 from iagan_lightning.operators.linear import LinearOperator
@@ -282,6 +282,10 @@ def kernel_of(kernel: Array, size: int = 9, std: float | None = None, angle: flo
         >>> kernel_of("uniform", size=2)[1].tolist()
         [[0.25, 0.25], [0.25, 0.25]]
     """
+    named = kernel if isinstance(kernel, str) else None
+    for name, value, of in (("std", std, "gaussian"), ("angle", angle or None, "motion")):
+        if value is not None and named != of:
+            raise ValueError(f"{name} belongs to kernel {of}; {value} was given with {in_words(kernel)}")
     if not isinstance(kernel, str) or kernel not in KERNELS:
         if isinstance(kernel, str) and "." not in kernel:
             raise ValueError(f"kernel is one of {', '.join(KERNELS)}, a tensor or a file; {kernel!r} was given")
@@ -289,17 +293,20 @@ def kernel_of(kernel: Array, size: int = 9, std: float | None = None, angle: flo
         if weights.ndim != 2 or not weights.numel() or not bool(torch.isfinite(weights).all()):
             raise ValueError(f"a kernel is a finite array (kh, kw); shape {tuple(weights.shape)} was given")
         return f"kernel={fingerprint(weights)}", weights
+    check_number("size of a kernel", size, int)
     if size < 1:
         raise ValueError(f"size of a kernel is at least 1; {size} was given")
     if kernel == "uniform":
         return f"kernel='uniform', size={size}", torch.full((size, size), 1 / size**2, dtype=torch.float64)
     if kernel == "gaussian":
-        if std is None or not std > 0:
+        if std is None or not 0 < std < math.inf:
             raise ValueError(f"a Gaussian kernel needs std, in pixels, above 0; {std} was given")
         t = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
         line = torch.exp(-(t**2) / (2 * std**2))
         weights = torch.outer(line, line)
         return f"kernel='gaussian', size={size}, std={std}", weights / weights.sum()
+    if not math.isfinite(angle):
+        raise ValueError(f"angle is a finite number of degrees; {angle} was given")
     return f"kernel='motion', size={size}, angle={angle}", motion_kernel(size, angle)
 
 

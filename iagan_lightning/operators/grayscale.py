@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -35,8 +36,8 @@ class Grayscale(LinearOperator):
         channels, height, width = self.image_shape
         if weights is None:
             weights = WEIGHTS if channels == 3 else [1 / channels] * channels
-        if len(weights) != channels or not any(weights):
-            raise ValueError(f"Grayscale needs {channels} weights, not all 0; {list(weights)} was given")
+        if len(weights) != channels or not any(weights) or not all(map(math.isfinite, weights)):
+            raise ValueError(f"Grayscale needs {channels} finite weights, not all 0; {list(weights)} was given")
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64, device="cpu"))
         self._measurement_shape = (1, height, width)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from iagan_lightning.checks import check_integers, check_number
 from iagan_lightning.operators.files import Array, fingerprint, read_picture
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.modes import on_the_cpu
@@ -49,7 +50,8 @@ class Inpainting(LinearOperator):
     ) -> None:
         super().__init__(image_shape)
         channels, height, width = self.image_shape
-        self.ratio, self.seed, self.box = ratio, seed, None if box is None else tuple(box)
+        self.ratio, self.seed = ratio, seed
+        self.box: tuple[int, int, int, int] | None = None
         self.given: str | None = None
         if sum(value is not None for value in (ratio, box, mask)) != 1:
             raise ValueError("Inpainting takes exactly one of ratio, box and mask")
@@ -63,15 +65,17 @@ class Inpainting(LinearOperator):
             mask = mask > 0.5 if mask.is_floating_point() else mask.bool()
             self.given = fingerprint(mask)
         elif box is not None:
-            top, left, rows, columns = box
+            check_integers("box", box, ("top", "left", "height", "width"), lowest=0)
+            top, left, rows, columns = self.box = (box[0], box[1], box[2], box[3])
             if min(top, left) < 0 or min(rows, columns) < 1 or top + rows > height or left + columns > width:
                 raise ValueError(
-                    f"box is (top, left, height, width) inside the image of {height} x {width}; {tuple(box)} was given"
+                    f"box is (top, left, height, width) inside the image of {height} x {width}; {self.box} was given"
                 )
             mask = torch.ones(height, width, dtype=torch.bool, device="cpu")
             mask[top : top + rows, left : left + columns] = False
         else:
             assert ratio is not None
+            check_number("ratio", ratio)
             if not 0 < ratio <= 1:
                 raise ValueError(f"ratio lies in (0, 1]: the part of the pixels that is measured; {ratio} was given")
             mask = random_pixels(height, width, ratio, seed)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from PIL import Image, JpegImagePlugin
 from torch import Tensor
 
-from iagan_lightning.checks import check_choice
+from iagan_lightning.checks import check_choice, check_number
 from iagan_lightning.operators.modes import on_the_cpu
 from iagan_lightning.operators.operator import Operator
 from iagan_lightning.safety import open_picture
@@ -207,6 +207,7 @@ def tables_of(quality: int) -> list[list[int]]:
         >>> [table[:4] for table in tables_of(50)]
         [[16, 11, 10, 16], [17, 18, 24, 47]]
     """
+    check_number("quality of JPEG", quality, int)
     if not 1 <= quality <= 100:
         raise ValueError(f"quality of JPEG is a number from 1 to 100; {quality} was given")
     buffer = io.BytesIO()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+from iagan_lightning.checks import check_integers
 from iagan_lightning.operators.modes import (
     UNCOUNTED,
     cast,
@@ -101,8 +102,7 @@ class Operator(nn.Module):
 
     def __init__(self, image_shape: Sequence[int]) -> None:
         super().__init__()
-        if len(image_shape) != 3 or min(image_shape) < 1:
-            raise ValueError(f"image_shape is (channels, height, width), all at least 1; {image_shape} was given")
+        check_integers("image_shape", image_shape, ("channels", "height", "width"))
         self.image_shape = (int(image_shape[0]), int(image_shape[1]), int(image_shape[2]))
         self._measurement_shape: tuple[int, ...] | None = None
         self._tried: tuple[tuple[int, ...], bool] | None = None  # shape of one measurement, and whether it is complex
