@@ -8,7 +8,7 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 
-from iagan_lightning.checks import check_choice
+from iagan_lightning.checks import check_kind
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.operators import LinearOperator
 
@@ -34,7 +34,7 @@ class BackProjection(pl.Callback):
     """
 
     def __init__(self, enabled: bool | Literal["discrepancy", "naive"] | None = None) -> None:
-        check_choice("back_projection", enabled, (True, False, None, "discrepancy", "naive"))
+        check_kind("back_projection", enabled, bool | Literal["discrepancy", "naive"] | None)
         self.enabled = enabled
 
     phase = "make"

@@ -6,8 +6,9 @@ Lowest of all modules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 NUMBERS: dict[Any, tuple[type, str]] = {
@@ -43,9 +44,8 @@ def check_number(name: str, value: object, kind: type = float) -> None:
         Traceback (most recent call last):
         ValueError: size is a whole number; 1.5 was given
     """
-    allowed, words = NUMBERS[kind]
-    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{name} is {words}; {in_words(value)} was given")
+    if not _is(value, kind):
+        raise ValueError(f"{name} is {NUMBERS[kind][1]}; {in_words(value)} was given")
 
 
 def check_integers(name: str, values: Any, parts: Sequence[str], lowest: int = 1) -> None:
@@ -75,19 +75,48 @@ def in_words(value: object) -> str:
 def check_fields(settings: Any, of: str) -> None:
     """Raise ValueError where a field of a dataclass holds no number of its kind, or none of its choices.
 
-    Fields of other kinds, and None where it is allowed, are left to others.
-
     Args:
         settings: the dataclass.
         of: what it is about, for the message: ``steps of a stage is a whole number``.
     """
     for name, hint in get_type_hints(type(settings)).items():
-        value = getattr(settings, name)
-        kinds = [hint] if get_origin(hint) is Literal else list(get_args(hint)) or [hint]
-        if value is None and type(None) in kinds:
-            continue
-        kinds = [kind for kind in kinds if kind is not type(None)]
-        if all(get_origin(kind) is Literal for kind in kinds):
-            check_choice(f"{name} {of}", value, [choice for kind in kinds for choice in get_args(kind)])
-        elif len(kinds) == 1 and kinds[0] in NUMBERS:
-            check_number(f"{name} {of}", value, kinds[0])
+        check_kind(f"{name} {of}", getattr(settings, name), hint)
+
+
+def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], prefix: str = "") -> None:
+    """Raise ValueError where an argument of a function is no number of its kind, or none of its choices.
+
+    Args:
+        function: whose annotations say what is allowed.
+        given: the arguments by their names, and whatever else (``locals()``).
+        prefix: of the names, for the message.
+    """
+    for name, hint in get_type_hints(function).items():
+        if name in given:
+            check_kind(f"{prefix}{name}", given[name], hint)
+
+
+def check_kind(name: str, value: object, hint: Any) -> None:
+    """Raise ValueError for a value that a hint of numbers, choices and None does not allow; others allow all.
+
+    Example:
+        >>> check_kind("images_per_fit", 2.5, int | Literal["auto"])
+        Traceback (most recent call last):
+        ValueError: images_per_fit is a whole number, or one of auto; 2.5 was given
+    """
+    parts = [hint] if get_origin(hint) is Literal else list(get_args(hint)) or [hint]
+    kinds = [part for part in parts if part in NUMBERS]
+    choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    free = [part for part in parts if part not in NUMBERS and get_origin(part) is not Literal and part is not NoneType]
+    if free or (value is None and NoneType in parts) or (isinstance(value, str) and value in choices):
+        return
+    if not kinds:
+        check_choice(name, value, choices)
+    elif not any(_is(value, kind) for kind in kinds):
+        words = " or ".join(NUMBERS[kind][1] for kind in kinds)
+        words += f", or one of {', '.join(map(str, choices))}" if choices else ""
+        raise ValueError(f"{name} is {words}; {in_words(value)} was given")
+
+
+def _is(value: object, kind: type) -> bool:
+    return isinstance(value, NUMBERS[kind][0]) and (kind is bool or not isinstance(value, bool))

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from iagan_lightning.checks import check_choice
+from iagan_lightning.checks import check_arguments
 from iagan_lightning.data.faces import require_detector
 from iagan_lightning.data.folders import ARRAYS, Listing, list_pictures
 from iagan_lightning.data.framing import Sight, cut_face
@@ -120,12 +120,10 @@ class ImageData(pl.LightningDataModule):
         images_per_fit: int | Literal["auto"] = 1,
     ) -> None:
         super().__init__()
-        side_by_side = None if images_per_fit == "auto" else images_per_fit
-        for name, value in (("limit", limit), ("images_per_fit", side_by_side), ("size", size)):
-            if isinstance(value, str) or (value is not None and value < 1):
+        check_arguments(ImageData.__init__, locals(), "data.")
+        for name, value in (("limit", limit), ("images_per_fit", images_per_fit), ("size", size)):
+            if isinstance(value, int) and value < 1:
                 raise ValueError(f"data.{name} is at least 1; {value} was given")
-        check_choice("data.fit", fit, Fit)
-        check_choice("data.alpha", alpha, ("white", "mask"))
         if root is None and measurements is None:
             root = str(EXAMPLES)
         self.root, self.measurements = root, measurements
