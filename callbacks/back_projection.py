@@ -12,6 +12,8 @@ from iagan_lightning.checks import check_kind
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.operators import LinearOperator
 
+Projection = bool | Literal["discrepancy", "naive"] | None  # whether, and how far, results are back-projected
+
 
 class BackProjection(pl.Callback):
     r"""Add :math:`\hat x_{bp} = \hat x + A^+ (y - A \hat x)` beside each fit's result: ``csgm_bp``, ``iagan_bp``.
@@ -33,8 +35,8 @@ class BackProjection(pl.Callback):
     Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eq. (10); ``"naive"`` is what their public code does.
     """
 
-    def __init__(self, enabled: bool | Literal["discrepancy", "naive"] | None = None) -> None:
-        check_kind("back_projection", enabled, bool | Literal["discrepancy", "naive"] | None)
+    def __init__(self, enabled: Projection = None) -> None:
+        check_kind("back_projection", enabled, Projection)
         self.enabled = enabled
 
     phase = "make"

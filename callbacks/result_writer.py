@@ -21,6 +21,8 @@ from iagan_lightning.results.finished import Finished
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.uncertainty import kind_of
 
+Save = Literal["images", "pictures", "weights"]  # what is kept of each image
+
 
 class ResultWriter(pl.Callback):
     """Write pictures, measurements and ``metrics.json`` of each image when its last fit has ended.
@@ -40,11 +42,11 @@ class ResultWriter(pl.Callback):
     def __init__(
         self,
         out: OutputFolder | str | os.PathLike[str],
-        save: Literal["images", "pictures", "weights"] = "images",
+        save: Save = "images",
         notes: Mapping[str, Mapping[str, Any]] | None = None,
         pictures: Collection[str] | None = None,
     ) -> None:
-        check_choice("save", save, ("images", "pictures", "weights"))
+        check_choice("save", save, Save)
         self.out = out if isinstance(out, OutputFolder) else OutputFolder(out)
         self.save, self.notes, self.pictures = save, notes or {}, pictures
 

@@ -7,6 +7,7 @@ Lowest of all modules.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -48,18 +49,20 @@ def check_number(name: str, value: object, kind: type = float) -> None:
         raise ValueError(f"{name} is {NUMBERS[kind][1]}; {in_words(value)} was given")
 
 
-def check_integers(name: str, values: Any, parts: Sequence[str], lowest: int = 1) -> None:
-    """Raise ValueError unless whole numbers are given, one for each of the parts.
+def check_integers(name: str, values: Any, parts: Sequence[str], lowest: int = 1) -> tuple[int, ...]:
+    """Return whole numbers as Python's, or raise ValueError unless one is given for each of the parts.
 
     Example:
+        >>> check_integers("size", [8, 3], ["height", "width"])
+        (8, 3)
         >>> check_integers("size", (1.5, 3), ["height", "width"])
         Traceback (most recent call last):
         ValueError: size is (height, width), whole numbers from 1; (1.5, 3) was given
     """
     given = tuple(values) if isinstance(values, Iterable) else ()
-    whole = all(isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= lowest for value in given)
-    if len(given) != len(parts) or not whole:
+    if len(given) != len(parts) or not all(_is(value, int) and value >= lowest for value in given):
         raise ValueError(f"{name} is ({', '.join(parts)}), whole numbers from {lowest}; {values} was given")
+    return tuple(map(int, given))
 
 
 def in_words(value: object) -> str:
@@ -79,11 +82,11 @@ def check_fields(settings: Any, of: str) -> None:
         settings: the dataclass.
         of: what it is about, for the message: ``steps of a stage is a whole number``.
     """
-    for name, hint in get_type_hints(type(settings)).items():
+    for name, hint in _hints(settings.__class__).items():
         check_kind(f"{name} {of}", getattr(settings, name), hint)
 
 
-def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], prefix: str = "") -> None:
+def check_given(function: Callable[..., Any], given: Mapping[str, Any], prefix: str = "") -> None:
     """Raise ValueError where an argument of a function is no number of its kind, or none of its choices.
 
     Args:
@@ -91,7 +94,7 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], pref
         given: the arguments by their names, and whatever else (``locals()``).
         prefix: of the names, for the message.
     """
-    for name, hint in get_type_hints(function).items():
+    for name, hint in _hints(function).items():
         if name in given:
             check_kind(f"{prefix}{name}", given[name], hint)
 
@@ -116,6 +119,9 @@ def check_kind(name: str, value: object, hint: Any) -> None:
         words = " or ".join(NUMBERS[kind][1] for kind in kinds)
         words += f", or one of {', '.join(map(str, choices))}" if choices else ""
         raise ValueError(f"{name} is {words}; {in_words(value)} was given")
+
+
+_hints = cache(get_type_hints)  # they are text until then, and presets are many
 
 
 def _is(value: object, kind: type) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from iagan_lightning.callbacks import BackProjection, BestObjective, StageStopping, TimeLimit, ViewMean
+from iagan_lightning.callbacks.back_projection import Projection
 from iagan_lightning.callbacks.notebook_progress import NotebookProgress, in_notebook
 from iagan_lightning.callbacks.result_writer import finished
 from iagan_lightning.data.measured import read_measurement
@@ -37,7 +38,7 @@ def reconstruct(
     method: str | type[TestTimeModule] = "iagan",
     latent: Stage | None = None,
     joint: Stage | None = None,
-    back_projection: bool | Literal["discrepancy", "naive"] | None = None,
+    back_projection: Projection = None,
     quantisation: float | None = None,
     views: int | Sequence[str] | None = None,
     time: float | None = None,

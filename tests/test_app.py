@@ -529,8 +529,7 @@ def said(page, text):
     try:
         told.get_by_text(text).wait_for()
     except Exception as error:
-        error.add_note(f"The page says {told.all_inner_texts()}.")
-        raise
+        raise AssertionError(f"{text!r} is not said; the page says {told.all_inner_texts()}") from error
 
 
 def draw(page):

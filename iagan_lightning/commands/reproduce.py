@@ -78,9 +78,10 @@ def run_reproduce(args: Sequence[str]) -> int:
         ValueError: for arguments that do not parse or do not fit, and where no row could be run at all.
     """
     given, others = parser().parse_known_args(list(args))
-    table = _choice("table", given.table, list(EXPERIMENTS))
-    preset = _choice("preset", given.preset, Preset)
-    with_dip = _choice("dip", given.dip, ["true", "false"]) == "true"
+    table, preset, with_dip = given.table, given.preset, given.dip == "true"
+    check_choice("table", table, EXPERIMENTS)
+    check_choice("preset", preset, Preset)
+    check_choice("dip", given.dip, ("true", "false"))
     ratios = _ratios(given.ratios)
     if given.limit is not None and given.limit < 1:
         raise ValueError(f"limit is at least 1; {given.limit} was given")
@@ -242,11 +243,6 @@ def device_name(device: str) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else device
-
-
-def _choice(name: str, value: str, allowed: Any) -> Any:
-    check_choice(name, value, allowed)
-    return value
 
 
 def _ratios(text: str | None) -> tuple[float, ...]:

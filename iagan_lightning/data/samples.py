@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from iagan_lightning.checks import check_arguments
+from iagan_lightning.checks import check_given
 from iagan_lightning.data.faces import require_detector
 from iagan_lightning.data.folders import ARRAYS, Listing, list_pictures
 from iagan_lightning.data.framing import Sight, cut_face
@@ -120,7 +120,7 @@ class ImageData(pl.LightningDataModule):
         images_per_fit: int | Literal["auto"] = 1,
     ) -> None:
         super().__init__()
-        check_arguments(ImageData.__init__, locals(), "data.")
+        check_given(ImageData.__init__, locals(), "data.")
         for name, value in (("limit", limit), ("images_per_fit", images_per_fit), ("size", size)):
             if isinstance(value, int) and value < 1:
                 raise ValueError(f"data.{name} is at least 1; {value} was given")

@@ -103,8 +103,7 @@ class BicubicDownsampling(LinearOperator):
 def small_size(large: tuple[int, int], scale: int | None, size: Sequence[int] | None) -> tuple[int, int]:
     """Return the size of the small image for a scale or a size, or say what is wrong with them."""
     if size is not None:
-        check_integers("size", size, ("height", "width"))
-        height, width = size
+        height, width = check_integers("size", size, ("height", "width"))
         if not (1 <= height <= large[0] and 1 <= width <= large[1]):
             raise ValueError(f"size {height} x {width} must lie between 1 x 1 and the image's {large[0]} x {large[1]}")
         if scale is not None and (height * scale, width * scale) != large:

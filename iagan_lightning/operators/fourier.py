@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from iagan_lightning.checks import check_choice, check_number
+from iagan_lightning.checks import check_choice, check_kind
 from iagan_lightning.operators.files import Array, fingerprint, read_picture
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.modes import on_the_cpu
@@ -75,8 +75,7 @@ class FourierSensing(LinearOperator):
             mask = mask > 0.5 if mask.is_floating_point() else mask.bool()
             self.given = fingerprint(mask)
         else:
-            if ratio is not None:
-                check_number("ratio", ratio)
+            check_kind("ratio", ratio, float | None)
             if ratio is None or not 0 < ratio <= 1:
                 raise ValueError(f"ratio lies in (0, 1]: measured coefficients per pixel; {ratio} was given")
             mask = random_mask(height, width, ratio, seed, design)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from iagan_lightning.checks import check_choice, check_number
+from iagan_lightning.checks import check_choice, check_kind
 from iagan_lightning.operators.files import Array, fingerprint, read_tensor
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.memory import require_memory
@@ -67,8 +67,7 @@ class GaussianSensing(LinearOperator):
     ) -> GaussianSensing:
         """Return an operator of the class that the design names."""
         check_choice("design", design, Design)
-        if ratio is not None:
-            check_number("ratio", ratio)
+        check_kind("ratio", ratio, float | None)
         n = math.prod(image_shape)
         large = matrix is None and ratio is not None and 4 * ratio * n * n > LARGEST
         return super().__new__(StructuredSensing if design == "dct" or (design == "auto" and large) else cls)
@@ -283,8 +282,7 @@ def number_of_measurements(ratio: float | None, n: int) -> int:
         >>> number_of_measurements(0.122, 1000)
         122
     """
-    if ratio is not None:
-        check_number("ratio", ratio)
+    check_kind("ratio", ratio, float | None)
     if ratio is None or not 0 < ratio <= 1:
         raise ValueError(f"ratio lies in (0, 1]: the part of the image that is measured; {ratio} was given")
     return max(round(ratio * n), 1)

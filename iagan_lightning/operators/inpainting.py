@@ -51,7 +51,7 @@ class Inpainting(LinearOperator):
         super().__init__(image_shape)
         channels, height, width = self.image_shape
         self.ratio, self.seed = ratio, seed
-        self.box: tuple[int, int, int, int] | None = None
+        self.box: tuple[int, ...] | None = None
         self.given: str | None = None
         if sum(value is not None for value in (ratio, box, mask)) != 1:
             raise ValueError("Inpainting takes exactly one of ratio, box and mask")
@@ -65,8 +65,8 @@ class Inpainting(LinearOperator):
             mask = mask > 0.5 if mask.is_floating_point() else mask.bool()
             self.given = fingerprint(mask)
         elif box is not None:
-            check_integers("box", box, ("top", "left", "height", "width"), lowest=0)
-            top, left, rows, columns = self.box = (box[0], box[1], box[2], box[3])
+            self.box = check_integers("box", box, ("top", "left", "height", "width"), lowest=0)
+            top, left, rows, columns = self.box
             if min(top, left) < 0 or min(rows, columns) < 1 or top + rows > height or left + columns > width:
                 raise ValueError(
                     f"box is (top, left, height, width) inside the image of {height} x {width}; {self.box} was given"

@@ -102,8 +102,8 @@ class Operator(nn.Module):
 
     def __init__(self, image_shape: Sequence[int]) -> None:
         super().__init__()
-        check_integers("image_shape", image_shape, ("channels", "height", "width"))
-        self.image_shape = (int(image_shape[0]), int(image_shape[1]), int(image_shape[2]))
+        channels, height, width = check_integers("image_shape", image_shape, ("channels", "height", "width"))
+        self.image_shape = channels, height, width
         self._measurement_shape: tuple[int, ...] | None = None
         self._tried: tuple[tuple[int, ...], bool] | None = None  # shape of one measurement, and whether it is complex
         self._kept: dict[str, tuple[torch.dtype, torch.device, Any, int, Any]] = {}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from iagan_lightning.callbacks import TimeLimit
+from iagan_lightning.callbacks.back_projection import Projection
+from iagan_lightning.callbacks.result_writer import Save
 from iagan_lightning.checks import check_fields
 from iagan_lightning.methods import DIPSettings
 from iagan_lightning.operators.noise import check_noise_std
@@ -45,14 +47,14 @@ class RunOptions:
     """
 
     noise_std: float | str = 0.0
-    back_projection: bool | Literal["discrepancy", "naive"] | None = None
+    back_projection: Projection = None
     views: int | None = None
     time: float | None = None
     dip: bool = False
     dip_settings: DIPSettings = DIPSettings()  # noqa: RUF009 - frozen dataclass
     lpips: Backbone = "alex"
     out: str | None = None
-    save: Literal["images", "pictures", "weights"] = "images"
+    save: Save = "images"
     pictures: list[str] | None = None
     out_format: Literal["folders", "parquet"] = "folders"
     engine: Literal["local", "ray"] = "local"
