@@ -15,6 +15,7 @@ from PIL import Image
 
 from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import BEGAN, load_generator, save_generator
+from iagan_lightning.results.lpips import lpips_network
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 EXAMPLES = Path(__file__).parent.parent / "iagan_lightning" / "examples"
@@ -58,6 +59,18 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("needs ../shared with the public weights and test faces")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def squeezenet():
+    """LPIPS of SqueezeNet, which torch fetches where its cache has no weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        if (SHARED / "torch_home").is_dir():
+            patch.setenv("TORCH_HOME", str(SHARED / "torch_home"))
+        try:
+            return lpips_network("squeeze")
+        except Exception as error:
+            pytest.skip(f"needs the weights of SqueezeNet in $TORCH_HOME/hub/checkpoints: {error}")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from iagan_lightning.generators import BEGAN, save_generator
@@ -9,6 +10,7 @@ from iagan_lightning.generators import BEGAN, save_generator
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.usefixtures("squeezenet")
 def test_a_larger_factor_takes_more_evaluations(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import decrease

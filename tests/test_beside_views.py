@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 TASKS = ["super-resolution x4", "denoising, noise 25/255"]
 
 
+@pytest.mark.usefixtures("squeezenet")
 def test_a_calibration_covers_what_it_was_measured_on(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import views

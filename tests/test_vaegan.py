@@ -27,9 +27,7 @@ def folder(tmp_path):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _needs_squeezenet(shared):
-    """The fixed network's weights are in ../shared."""
+pytestmark = pytest.mark.usefixtures("squeezenet")
 
 
 def arguments_of(folder, out, steps, *more, resolution=32):
@@ -278,6 +276,8 @@ def test_without_the_fixed_network(folder, tmp_path, capsys, monkeypatch):
     )
     assert train(folder, tmp_path / "out", 2) == 2
     assert "SqueezeNet weights cannot be loaded" in capsys.readouterr().err
+    without = ["--model.perceptual", "0", "--model.adversarial", "0"]
+    assert train(folder, tmp_path / "without", 2, *without) == 0
 
 
 @pytest.mark.slow  # what all trainings share with processes is tested with a BEGAN

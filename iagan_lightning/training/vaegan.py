@@ -108,8 +108,8 @@ class VAEGANTraining(PriorTraining):
         augment: also show pictures moved by up to two pixels and in a little more or less light (their [0, 1] values
             times e to the power of N(0, .06), and of N(0, .03) for each channel): neither needs resampling, which
             would teach blur.
-        perceptual: weight of LPIPS (SqueezeNet).
-        adversarial: weight of the discriminator; 0 trains without one, and faster.
+        perceptual: weight of LPIPS (SqueezeNet, whose weights are fetched unless this and ``adversarial`` are 0).
+        adversarial: weight of the discriminator, which sees SqueezeNet's features; 0 trains without one, and faster.
         beta: weight of the Kullback-Leibler divergence.
         clip: largest norm of the gradient of G and encoder together; 0 leaves all as they are.
         lr: learning rate of all Adams.
@@ -191,13 +191,16 @@ class VAEGANTraining(PriorTraining):
         self._similarity: list[nn.Module] = []  # in a list: no part of the state
 
     def on_fit_start(self) -> None:
-        """Load the network whose features are compared."""
+        """Load the network whose features are compared, where a term of the loss compares them."""
+        if not (self.hparams["perceptual"] or self.hparams["adversarial"]):
+            return
         try:
             network = lpips_network("squeeze")
         except Exception as error:
             raise ValueError(
                 "VAEGANTraining compares pictures with LPIPS, whose SqueezeNet weights cannot be loaded "
-                f"({type(error).__name__}: {error}): put them into $TORCH_HOME/hub/checkpoints, or train a BEGAN"
+                f"({type(error).__name__}: {error}): put them into $TORCH_HOME/hub/checkpoints, or train without: "
+                "--model.perceptual 0 --model.adversarial 0"
             ) from error
         self._similarity = [network.to(self.device)]
 
@@ -237,17 +240,18 @@ class VAEGANTraining(PriorTraining):
         drawn = self.code_mean + self.latents(random) @ self._root().to(mean).T
         made = self.generator(torch.cat([code, drawn]))
 
-        # The network looks at every second pixel: what it sees of fine patterns depends on where they lie.
-        top, left = torch.randint(2, (2,), generator=self.draw("shift")).tolist()
-        with torch.no_grad():
-            features = self.features(x[..., top:, left:])
-        features_made = self.features(made[..., top:, left:])
-
         squares = F.mse_loss(made[: len(x)], x)
-        perceptual = self.perceptual_distance([f[: len(x)] for f in features_made], features)
         kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean()
-        loss = 2 * squares + settings["perceptual"] * perceptual + settings["beta"] * kl
-        logged = {"MSE": squares, "LPIPS": perceptual, "KL": kl, "lr": torch.tensor(rate)}
+        loss = 2 * squares + settings["beta"] * kl
+        logged = {"MSE": squares, "KL": kl, "lr": torch.tensor(rate)}
+        if self._similarity:
+            # The network looks at every second pixel: what it sees of fine patterns depends on where they lie.
+            top, left = torch.randint(2, (2,), generator=self.draw("shift")).tolist()
+            with torch.no_grad():
+                features = self.features(x[..., top:, left:])
+            features_made = self.features(made[..., top:, left:])
+            logged["LPIPS"] = self.perceptual_distance([f[: len(x)] for f in features_made], features)
+            loss = loss + settings["perceptual"] * logged["LPIPS"]
         if settings["adversarial"]:
             self.critic.requires_grad_(False)
             logged["adversarial"] = -self.criticise(features_made).mean()
