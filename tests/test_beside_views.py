@@ -28,7 +28,7 @@ def test_a_calibration_covers_what_it_was_measured_on(tmp_path, monkeypatch, cap
     views.main()
     assert set(load_generator(prior).calibration.factors) == {"BicubicDownsampling", "Identity, noise"}
     stored = json.loads((tmp_path / "calibration/own.json").read_text())
-    assert stored["about"]["factors"]["views"] == 2
+    assert stored["about"]["factors"]["Identity, noise"]["views"] == 2
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     assert len(made) == 2
     monkeypatch.setattr("sys.argv", [*words, "--page", str(page), "--plot", str(tmp_path / "plot.png")])

@@ -115,7 +115,12 @@ def test_the_parts_of_a_calibration_do_not_displace_each_other(prior) -> None:
     save_calibration(G, prior, {"faces": 2}, factors={"Blur": 2.0})
     beside = save_calibration(G, prior, {"faces": 3}, unexplained={"Blur": {768: (-1.5, 0.25)}})
     assert load_generator(prior).calibration == Calibration({"Blur": 2.0}, {"Blur": {768: (-1.5, 0.25)}})
-    assert json.loads(beside.read_text())["about"] == {"factors": {"faces": 2}, "unexplained": {"faces": 3}}
+    told = {"factors": {"Blur": {"faces": 2}}, "unexplained": {"Blur": {"faces": 3}}}
+    assert json.loads(beside.read_text())["about"] == told
+    save_calibration(G, prior, {"faces": 4}, factors={"JPEG": 1.5})  # nor do its kinds of measurements
+    assert load_generator(prior).calibration.factors == {"Blur": 2.0, "JPEG": 1.5}
+    told["factors"] |= {"JPEG": {"faces": 4}}
+    assert json.loads(beside.read_text())["about"] == told
     torch.manual_seed(1)
     save_generator(BEGAN(16, 4, 8), prior)  # other weights: what was measured of the old ones goes
     save_calibration(load_generator(prior), prior, {}, factors={"Blur": 3.0})

@@ -47,12 +47,12 @@ def save_calibration(
     factors: Mapping[str, float] | None = None,
     unexplained: Mapping[str, Mapping[int, tuple[float, float]]] | None = None,
 ) -> Path:
-    """Write a part of a calibration beside the weights of its generator, and return where; the other part stays.
+    """Write figures of a calibration beside their generator's weights, and return where; those of other kinds stay.
 
     Args:
         generator: as ``load_generator`` returns it for the path.
         path: of the generator's weights.
-        about: what was measured.
+        about: what was measured, stored with each kind of measurements.
         factors, unexplained: as of ``Calibration``.
 
     Example:
@@ -69,13 +69,15 @@ def save_calibration(
     stored: dict[str, Any] = {"generator": fingerprint(generator), "about": {}}
     try:
         before = _stored(beside)
+        _checked(before)
         stored = before if before["generator"] == stored["generator"] else stored
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
         pass  # there is none, or that of other weights
     for name, part in (("factors", factors), ("unexplained", unexplained)):
         if part is not None:
-            stored[name] = {kind: dict(tried) if isinstance(tried, Mapping) else tried for kind, tried in part.items()}
-            stored["about"][name] = dict(about)
+            figures = {kind: dict(tried) if isinstance(tried, Mapping) else tried for kind, tried in part.items()}
+            stored[name] = stored.get(name, {}) | figures
+            stored["about"][name] = stored["about"].get(name, {}) | {kind: dict(about) for kind in part}
     with replacing(beside) as file:
         file.write((json.dumps(stored, indent=2) + "\n").encode())
     return beside
