@@ -615,6 +615,14 @@ def refused(capsys, status):
         (["--operator.scale", "3"], "scale 3 does not divide the image height 16: choose 2, 4, 8, 16"),
         (["--operator.scale", "x"], "--operator.scale is a whole number or null; 'x' was given"),
         (
+            ["--operator", "Blur", "--operator.size", "[1.5,3]"],
+            "--operator.size is a whole number; '[1.5, 3]' was given",
+        ),
+        (
+            ["--operator", "Inpainting", "--operator.box", "[1,2,3.5,4]"],
+            "each of --operator.box is a whole number; '3.5' was given",
+        ),
+        (
             ["--operator.padding", "wrap"],
             "padding is one of renormalise, zero, reflect, replicate, circular; 'wrap' was given",
         ),

@@ -109,7 +109,7 @@ def for_people(complaint: str, args: Sequence[str]) -> str | None:
     if found := re.search(r"does not accept option '(?:--)?([\w.]+)'", complaint):
         return unknown_option(command, found[1], words)
     keys = [key.removeprefix(f"{command}.") for key in re.findall(r'Parser key "([^"]+)":', complaint)]
-    key = keys[0] if keys else ""
+    key, option = keys[0] if keys else "", f"--{'.'.join(dict.fromkeys(keys))}"
     if found := re.search(r"Option '([\w.]+)' is not accepted", complaint):
         kind = re.search(r"class_path[ =]'([\w.]+)'", complaint)
         if kind and key:
@@ -131,13 +131,14 @@ def for_people(complaint: str, args: Sequence[str]) -> str | None:
     if found := re.search(r"Expected a tuple with (\d+) elements.*?[Vv]alue: (\[.*?\])", complaint, re.DOTALL):
         count = int(found[1])
         example = f"[{','.join(map(str, range(1, count + 1)))}]"
-        return f"--{'.'.join(dict.fromkeys(keys))} is a list of {count}, such as {example}; {found[2]!r} was given"
+        return f"{option} is a list of {count}, such as {example}; {found[2]!r} was given"
     if found := re.search(r"Unable to load config '(.*?)'\s+- Parser key", complaint):
         option, _ = _option_of(words, found[1].__eq__)
         return f"{option or '--' + key} is a file of settings or {{name: value}}; {found[1]!r} was given"
-    if found := re.search(r"Expected an? <class '(\w+)'>\. Got value: (.*)", complaint):
+    if found := re.search(r"(?m)Expected an? <class '(\w+)'>\. Got value: (.*?)(?:\. Got value: .*)?$", complaint):
         wanted = "true or false" if found[1] == "bool" else TYPES.get(found[1], found[1])
-        return f"--{key} is {wanted}; {found[2]!r} was given"
+        each = "each of " if re.search(r"Given value: \[", complaint) else ""
+        return f"{each}{option} is {wanted}; {found[2]!r} was given"
     if found := re.match(r"argument (--\S+): expected one argument", complaint):
         return f"{found[1]} needs a value"
     if found := re.match(r"argument (\w+): invalid choice: (\S+) \(choose from (.*)\)", complaint):
