@@ -9,6 +9,7 @@ from test_operators import OPERATORS, images, inner, matrix
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from iagan_lightning import Stage, reconstruct
 from iagan_lightning.operators import (
     JPEG,
     BicubicDownsampling,
@@ -19,7 +20,9 @@ from iagan_lightning.operators import (
     Inpainting,
     LinearOperator,
     PhaseRetrieval,
+    gaussian,
 )
+from iagan_lightning.operators.gaussian import factorise
 
 
 class EverySecondRow(LinearOperator):
@@ -325,10 +328,25 @@ def test_meta_images_pass_and_the_operator_stays(name):
     A(images(A))
 
 
+def test_a_matrix_is_factorised_once_for_all_fits(tiny, monkeypatch):
+    """Each fit of a Trainer moves the operator to where it is; the factors of a large matrix take minutes."""
+    counted = []
+    monkeypatch.setattr(gaussian, "factorise", lambda *given: counted.append(given) or factorise(*given))
+    A = GaussianSensing(tiny.image_shape, ratio=0.2)
+    stages = {"latent": Stage(steps=2), "joint": Stage(steps=2)}
+    for seed in range(2):
+        result = reconstruct(A.measure(images(A)[:1].float()), A, tiny, seed=seed, accelerator="cpu", **stages)
+        assert result.iagan_bp is not None
+    assert len(counted) == 1
+
+
 def test_what_is_kept_is_dropped_when_the_operator_moves_or_changes():
     A = GaussianSensing((1, 4, 4), ratio=0.5)
-    A.pseudo_inverse(A(images(A)))
-    A.to("cpu")
+    y = A(images(A))
+    before = A.pseudo_inverse(y)
+    A._apply(lambda tensor: tensor.mul_(2))  # in place
+    assert torch.allclose(A.pseudo_inverse(y), before / 2)
+    A._apply(torch.clone)  # as to another device
     assert not A._kept
     x = images(A := Inpainting((1, 4, 4), ratio=0.5))
     A(x)

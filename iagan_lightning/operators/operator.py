@@ -392,8 +392,11 @@ class Operator(nn.Module):
             return moved
 
         self._refresh()
-        self._kept.clear()
         super()._apply(move, recurse)
+        # A Trainer moves its module before every fit, mostly to where it is: factors of minutes are then still good.
+        here = [(buffer, version_of(buffer)) for buffer in self._buffers.values() if buffer is not None]
+        counted = [(id(buffer), version) for buffer, version in here if version != UNCOUNTED]
+        self._kept = {name: each for name, each in self._kept.items() if (id(each[2]), each[3]) in counted}
         self._look()
         return self
 
