@@ -11,6 +11,7 @@ import torch
 from iagan_lightning.checks import check_kind
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.operators import LinearOperator
+from iagan_lightning.terminal import Notice
 
 Projection = bool | Literal["discrepancy", "naive"] | None  # whether, and how far, results are back-projected
 
@@ -67,6 +68,7 @@ class BackProjection(pl.Callback):
         if noisy and self.enabled is True and module.is_first:
             warnings.warn(
                 f"back-projection of measurements with noise_std {_level(module.noise_std)} amplifies the noise",
+                Notice,
                 stacklevel=2,
             )
         level = (module.noise_std or 0.0) if self.enabled == "discrepancy" else 0.0
@@ -79,7 +81,7 @@ class BackProjection(pl.Callback):
             else:
                 back_projected = A.back_project(x, y, level)
         except RuntimeError as error:
-            warnings.warn(f"no {result}_bp: {error}", stacklevel=2)
+            warnings.warn(f"no {result}_bp: {error}", Notice, stacklevel=2)
         else:
             module.results[f"{result}_bp"] = back_projected
 

@@ -14,6 +14,7 @@ from iagan_lightning.methods.adaptation import adapt_alone
 from iagan_lightning.methods.dip import DIP, DIPSettings
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.trainers import place_of
+from iagan_lightning.terminal import Notice
 
 
 class DIPBaseline(pl.Callback):
@@ -52,7 +53,7 @@ class DIPBaseline(pl.Callback):
         except (RuntimeError, MemoryError) as error:
             if len(module.y) > 1:
                 raise
-            warnings.warn(f"no dip: {error}", stacklevel=2)
+            warnings.warn(f"no dip: {error}", Notice, stacklevel=2)
             return
         finally:
             module.operator.to(device)  # Lightning takes a module to the CPU when its fit has ended

@@ -11,9 +11,14 @@ import io
 import os
 import re
 import sys
+import warnings
 from typing import Any
 
 GONE = {errno.EPIPE, errno.ESHUTDOWN, *([errno.EINVAL] if os.name == "nt" else [])}  # said of a pipe without a reader
+
+
+class Notice(UserWarning):
+    """What there is to say beside results: a warning to programs, a line on standard error where a command runs."""
 
 
 def prepare_streams() -> None:
@@ -21,6 +26,15 @@ def prepare_streams() -> None:
 
     Only the process's own streams are touched, not what a program has put in their place.
     """
+    usual = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, Notice):  # who runs a command does not look for the line of code
+            print(f"iagan: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *where, **more)
+
+    warnings.showwarning = show
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # it was closed: the next file to be opened would lie in its place
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process

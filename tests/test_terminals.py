@@ -59,6 +59,13 @@ def task(tiny_weights, pictures, out):
     return ["super-resolution", *common, *STEPS]
 
 
+def test_what_there_is_to_say_comes_without_its_line_of_code(tiny_weights, pictures, tmp_path):
+    amplified = ["--noise_std", "0.1", "--back_projection", "true"]
+    said = iagan(*task(tiny_weights, pictures, tmp_path / "out"), *amplified, cwd=tmp_path).stderr.decode()
+    line = "iagan: back-projection of measurements with noise_std 0.1 amplifies the noise"
+    assert line in said.splitlines() and ".py:" not in said
+
+
 @pytest.mark.parametrize("closing", CLOSINGS)
 def test_help_whatever_is_closed(tmp_path, closing):
     done = iagan("--help", cwd=tmp_path, closing=CLOSINGS[closing])

@@ -27,6 +27,7 @@ from iagan_lightning.paper.experiments import CALIBRATED, RATIOS, Dataset, Exper
 from iagan_lightning.results.files import read_json, write_bytes, write_picture, write_text
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.sheet import stack_sheets
+from iagan_lightning.terminal import Notice
 
 EPILOG = """\
 All other options are handed to every run: --lpips squeeze, --seed_everything 1, --trainer.accelerator cpu,
@@ -214,7 +215,7 @@ class Report:
             try:
                 write_bytes(self.out / "figure2.png", figures.curve(cells, self.methods))
             except ImportError:
-                warnings.warn("no plot of Figure 2: pip install 'iagan-lightning[plot]'", stacklevel=2)
+                warnings.warn("no plot of Figure 2: pip install 'iagan-lightning[plot]'", Notice, stacklevel=2)
             return
         several = len(figure.rows) > 1
         groups = [figures.lines_of(figure, run, self.methods, title * several) for title, run in shown.items()]

@@ -20,6 +20,7 @@ from iagan_lightning.results.metrics import evaluate_all, outside
 from iagan_lightning.results.registry import about_own
 from iagan_lightning.results.sheet import sheet_of
 from iagan_lightning.results.uncertainty import coverage
+from iagan_lightning.terminal import Notice
 
 WHITE = 0.25  # uncertainty or difference that is drawn white, on the [0, 1] scale
 OUTSIDE = 0.02  # share of a back-projection's values that may lie far outside [-1, 1]; up to 0.011 do where A is exact
@@ -154,7 +155,9 @@ class Finished:
         pictures["uncertainty"] = self.uncertainty_picture
         names = [*pictures, "comparison"]
         if unknown := [name for name in wanted or () if name not in names]:
-            warnings.warn(f"pictures: there is no {', '.join(unknown)}; there are {', '.join(names)}", stacklevel=2)
+            warnings.warn(
+                f"pictures: there is no {', '.join(unknown)}; there are {', '.join(names)}", Notice, stacklevel=2
+            )
         for name, image in pictures.items():
             if image is not None and (wanted is None or name in wanted):
                 write_picture(folder / f"{name}.png", to_pillow(image))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.checks import check_choice
+from iagan_lightning.terminal import Notice
 
 SMALLEST = 32  # pixels of which the backbones have something left after their pooling
 
@@ -25,6 +26,7 @@ def large_enough_for_lpips(size: tuple[int, int]) -> bool:
         return True
     warnings.warn(
         f"LPIPS needs pictures of at least {SMALLEST} x {SMALLEST} pixels; {size[1]} x {size[0]} have none",
+        Notice,
         stacklevel=2,
     )
     return False
@@ -46,6 +48,7 @@ def load_lpips(backbone: Backbone) -> Callable[[Tensor, Tensor], Tensor] | None:
         warnings.warn(
             f"LPIPS ({backbone}) is left out, its weights cannot be loaded: {type(error).__name__}: {error}. "
             f"Put them into $TORCH_HOME/hub/checkpoints, choose another --lpips, or --lpips none.",
+            Notice,
             stacklevel=2,
         )
         return None
