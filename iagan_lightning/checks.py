@@ -6,6 +6,7 @@ Lowest of all modules.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from numbers import Integral, Real
@@ -63,6 +64,25 @@ def check_integers(name: str, values: Any, parts: Sequence[str], lowest: int = 1
     if len(given) != len(parts) or not all(_is(value, int) and value >= lowest for value in given):
         raise ValueError(f"{name} is ({', '.join(parts)}), whole numbers from {lowest}; {values} was given")
     return tuple(map(int, given))
+
+
+def check_seed(seed: Any) -> int:
+    """Return a seed, NumPy's whole numbers and PyTorch's too, as Python's, or raise ValueError.
+
+    Example:
+        >>> check_seed(3)
+        3
+        >>> check_seed(1.5)
+        Traceback (most recent call last):
+        ValueError: seed is a whole number of at most 64 bits; 1.5 was given
+    """
+    try:
+        number = None if isinstance(seed, bool) else operator.index(seed)
+    except TypeError:
+        number = None
+    if number is None or not -(2**63) <= number < 2**64:
+        raise ValueError(f"seed is a whole number of at most 64 bits; {in_words(seed)} was given")
+    return number
 
 
 def in_words(value: object) -> str:

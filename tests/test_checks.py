@@ -16,10 +16,13 @@ from iagan_lightning.operators import (
     BicubicDownsampling,
     Blur,
     FourierSensing,
+    GaussianSensing,
     Grayscale,
     Identity,
     Inpainting,
+    PhaseRetrieval,
     Similarity,
+    StructuredSensing,
 )
 from iagan_lightning.runs.options import RunOptions
 
@@ -93,3 +96,27 @@ def test_what_is_long_is_shown_by_its_kind(tiny):
         reconstruct(y, A, y)
     with pytest.raises(ValueError, match=r"size is one of 1, 2; a list was given$"):
         check_choice("size", [3], (1, 2))
+
+
+@pytest.mark.parametrize("seed", [1.5, "3", None, True, 2**64])
+def test_a_seed_is_a_whole_number(tiny, seed):
+    drawn = [
+        lambda: GaussianSensing(SHAPE, ratio=0.5, seed=seed),
+        lambda: StructuredSensing(SHAPE, ratio=0.5, seed=seed),
+        lambda: FourierSensing(SHAPE, ratio=0.5, seed=seed),
+        lambda: Inpainting(SHAPE, ratio=0.5, seed=seed),
+        lambda: PhaseRetrieval(SHAPE, seed=seed),
+        lambda: Identity(SHAPE).held_out(0.1, seed=seed),
+        lambda: tiny.sample_latent(1, seed=seed),
+        lambda: Identity(SHAPE).measure(torch.zeros(1, *SHAPE), 0.1, seed=[seed]),
+    ]
+    for draw in drawn:
+        with pytest.raises(ValueError, match=f"seed is a whole number of at most 64 bits; {seed!r} was given"):
+            draw()
+
+
+def test_seeds_of_numpy_and_pytorch_are_seeds():
+    x = torch.zeros(2, *SHAPE)
+    for seed in (np.int64(3), np.array([3, 4]), torch.tensor([3, 4])):
+        assert torch.equal(Identity(SHAPE).measure(x, 0.1, seed=seed), Identity(SHAPE).measure(x, 0.1, seed=3))
+    assert torch.equal(Inpainting(SHAPE, ratio=0.5, seed=np.int64(3)).mask, Inpainting(SHAPE, ratio=0.5, seed=3).mask)

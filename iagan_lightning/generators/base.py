@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from iagan_lightning.checks import check_choice
+from iagan_lightning.checks import check_choice, check_seed
 from iagan_lightning.generators.calibration import Calibration
 
 Schedule = Literal["began", "pyramid", "pggan", "style", "style-equalised"]
@@ -154,7 +154,7 @@ class Generator(nn.Module):
             >>> tuple(z.shape), bool((z.abs() <= 1).all())
             ((2, 8), True)
         """
-        draw = torch.Generator().manual_seed(seed)
+        draw = torch.Generator().manual_seed(check_seed(seed))
         shape, kind = (n, *self.latent_shape), torch.get_default_dtype()
         if self.latent_distribution == "uniform":
             return (torch.rand(shape, generator=draw, dtype=torch.float32, device="cpu") * 2 - 1).to(kind)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from iagan_lightning.checks import check_choice, check_kind
+from iagan_lightning.checks import check_choice, check_kind, check_seed
 from iagan_lightning.operators.files import Array, fingerprint, read_picture
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.modes import on_the_cpu
@@ -166,7 +166,7 @@ def random_mask(height: int, width: int, ratio: float, seed: int, design: Design
         >>> float(random_mask(64, 64, 0.3, seed=1).double().mean())
         0.300048828125
     """
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(check_seed(seed))
     half = (math.ceil(height / 2), math.ceil(width / 2))
     spread = spread_for(ratio, half)
     wanted = max(round(ratio * height * width), 1)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from iagan_lightning.checks import check_choice, check_kind
+from iagan_lightning.checks import check_choice, check_kind, check_seed
 from iagan_lightning.operators.files import Array, fingerprint, read_tensor
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.memory import require_memory
@@ -99,7 +99,7 @@ class GaussianSensing(LinearOperator):
             m = number_of_measurements(ratio, n)
             _check_memory(m, n, self.image_shape)
             # Drawn in float32: the same numbers in either precision, at half the memory.
-            draw = torch.Generator().manual_seed(seed)
+            draw = torch.Generator().manual_seed(check_seed(seed))
             entries = torch.randn(m, n, generator=draw, dtype=torch.float32, device="cpu")
             self.register_buffer("matrix", entries / math.sqrt(m))
         self._update()
@@ -207,7 +207,7 @@ class StructuredSensing(GaussianSensing):
         n = math.prod(self.image_shape)
         m = number_of_measurements(ratio, n)
         self.ratio, self.seed, self.design, self.given = ratio, seed, "dct", None
-        draw = torch.Generator().manual_seed(seed)
+        draw = torch.Generator().manual_seed(check_seed(seed))
         for name, length in zip(("channels", "rows", "columns"), self.image_shape, strict=True):
             self.register_buffer(name, dct_matrix(length))
         signs = torch.randint(0, 2, self.image_shape, generator=draw, device="cpu").double() * 2 - 1

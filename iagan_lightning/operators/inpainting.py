@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iagan_lightning.checks import check_integers, check_number
+from iagan_lightning.checks import check_integers, check_number, check_seed
 from iagan_lightning.operators.files import Array, fingerprint, read_picture
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.modes import on_the_cpu
@@ -132,7 +132,7 @@ def random_pixels(height: int, width: int, ratio: float, seed: int) -> Tensor:
         >>> int(random_pixels(4, 4, 0.5, seed=0).sum())
         8
     """
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(check_seed(seed))
     mask = torch.zeros(height * width, dtype=torch.bool)
     mask[torch.randperm(height * width, generator=draw)[: max(round(ratio * height * width), 1)]] = True
     return mask.reshape(height, width)

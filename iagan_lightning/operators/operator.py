@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
 from itertools import chain
 from types import FunctionType
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from iagan_lightning.checks import check_integers
+from iagan_lightning.checks import check_integers, check_seed
 from iagan_lightning.operators.modes import (
     UNCOUNTED,
     cast,
@@ -202,7 +202,7 @@ class Operator(nn.Module):
         y = self(x)
         if noise_std == 0 or not len(y):
             return y.clone()  # A(x) may be x itself, or a view of it; what is measured stays
-        seeds = [seed + i for i in range(len(y))] if isinstance(seed, int) else list(seed)
+        seeds = list(seed) if isinstance(seed, Iterable) else [check_seed(seed) + i for i in range(len(y))]
         if len(seeds) != len(y):
             raise ValueError(f"one seed per image is needed: {len(y)} images, {len(seeds)} seeds")
         real = _real(y.dtype)
@@ -232,7 +232,7 @@ class Operator(nn.Module):
             >>> int(Inpainting((3, 10, 10), ratio=0.5).held_out(0.1, seed=0).sum())
             15
         """
-        scores = self._scores(torch.Generator().manual_seed(seed))
+        scores = self._scores(torch.Generator().manual_seed(check_seed(seed)))
         device = next((b.device for b in self.buffers()), torch.device("cpu"))
         ones = torch.ones(1, *self.measurement_shape, dtype=torch.float32, device=device)
         scores = torch.where(self.measured(ones)[0].cpu() != 0, scores, torch.inf)
@@ -457,7 +457,7 @@ def _real(dtype: torch.dtype) -> torch.dtype:
 
 def _noise(shape: Sequence[int], is_complex: bool, seed: int) -> Tensor:
     """Unit normal noise (on both parts of a complex entry), always drawn on the CPU and in float32."""
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(check_seed(seed))
     parts = (*shape, 2) if is_complex else shape
     noise = torch.randn(*parts, generator=draw, dtype=torch.float32, device="cpu")
     return torch.view_as_complex(noise) if is_complex else noise

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from iagan_lightning.checks import check_choice
+from iagan_lightning.checks import check_choice, check_seed
 from iagan_lightning.operators.fourier import FourierSensing
 from iagan_lightning.operators.gaussian import number_of_measurements
 from iagan_lightning.operators.memory import require_memory
@@ -62,7 +62,7 @@ class PhaseRetrieval(Operator):
         m = number_of_measurements(ratio, n)
         what = f"a complex matrix of {m} x {n} for images of {self.image_shape} takes {16e-9 * m * n:.1f} GB"
         require_memory(16 * m * n, what, 'choose kind="fourier", a smaller ratio, or smaller images')
-        draw = torch.Generator().manual_seed(seed)
+        draw = torch.Generator().manual_seed(check_seed(seed))
         parts = torch.randn(m, n, 2, generator=draw, dtype=torch.float64, device="cpu") / math.sqrt(2 * m)
         # Real parts above imaginary ones: one product, and no copy of the matrix in each evaluation.
         self.register_buffer("matrix", parts.permute(2, 0, 1).reshape(2 * m, n))
