@@ -232,6 +232,16 @@ def test_figure_2(reproduce, tmp_path):
             assert len(np.unique(np.asarray(plot.convert("RGB")).reshape(-1, 3), axis=0)) > 20
 
 
+def test_what_stands_in_for_a_dense_matrix_is_said(reproduce, tmp_path):
+    page = tmp_path / "out" / "fig2" / "table.md"
+    assert reproduce("fig2", "--ratios", "0.122") == 0
+    assert "StructuredSensing" not in page.read_text()
+    options = ["--ratios", "0.122,0.61", "--operator.design", "dct", "--out", tmp_path / "structured"]
+    assert reproduce("fig2", *options) == 0
+    page = tmp_path / "structured" / "fig2" / "table.md"
+    assert "structured random projections (StructuredSensing): m/n 0.122, m/n 0.61." in page.read_text()
+
+
 def test_the_same_command_goes_on(reproduce, tmp_path, capsys):
     options = ["--dip", "false"]
     assert reproduce("4", *options, limit=1) == 0
