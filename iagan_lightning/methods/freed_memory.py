@@ -8,6 +8,7 @@ from functools import cache
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
 KEPT = 1 << 30  # bytes
+APART = 1 << 28  # bytes of one block that lies outside the heap, where it tears no hole: a history at 1024 pixels
 
 
 class _Usage(ctypes.Structure):
@@ -32,7 +33,7 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # not glibc
         return False
     # A threshold of our own ends glibc's own adjusting, so both are needed.
-    return bool(mallopt(MMAP_THRESHOLD, KEPT)) and bool(mallopt(TRIM_THRESHOLD, KEPT))
+    return bool(mallopt(MMAP_THRESHOLD, APART)) and bool(mallopt(TRIM_THRESHOLD, KEPT))
 
 
 def return_surplus() -> bool:
