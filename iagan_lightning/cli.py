@@ -13,7 +13,7 @@ from importlib import import_module
 
 from iagan_lightning import signals
 from iagan_lightning.deferred import import_torchmetrics
-from iagan_lightning.terminal import drop_output, prepare_streams, without_traceback
+from iagan_lightning.terminal import drop_output, prepare_streams, show_notices, without_traceback
 
 HELP = """\
 usage: iagan TASK [options]
@@ -69,6 +69,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if args is not None:
         return _run(list(args))
     prepare_streams()  # a process of its own: whatever reads its output
+    show_notices()
     signals.catch()
     try:
         status = _run(sys.argv[1:])

@@ -26,15 +26,6 @@ def prepare_streams() -> None:
 
     Only the process's own streams are touched, not what a program has put in their place.
     """
-    usual = warnings.showwarning
-
-    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, Notice):  # who runs a command does not look for the line of code
-            print(f"iagan: {message}", file=sys.stderr)
-        else:
-            usual(message, category, *where, **more)
-
-    warnings.showwarning = show
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # it was closed: the next file to be opened would lie in its place
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
@@ -42,6 +33,19 @@ def prepare_streams() -> None:
         sys.stdout = _patient(sys.stdout)
     if sys.stderr is sys.__stderr__:
         sys.stderr = _patient(sys.stderr)
+
+
+def show_notices() -> None:
+    """Let this process tell of each ``Notice`` in a line, without its place in the code."""
+    usual = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, Notice):
+            print(f"iagan: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *where, **more)
+
+    warnings.showwarning = show
 
 
 def drop_output() -> None:

@@ -199,12 +199,10 @@ class Report:
         )
         if self.table == "fig2":
             notes.append("MSE is that of images in [0, 1]; the paper shows it as a curve only.")
-        done = {row.title: next(self.folder(row).done(), {"operator": ""}) for row in self.rows}
-        if structured := [title for title, record in done.items() if "design='dct'" in record["operator"]]:
-            notes.append(
-                f"In place of a dense Gaussian matrix, structured random projections (StructuredSensing): "
-                f"{', '.join(structured)}."
-            )
+            done = {row.title: next(self.folder(row).done(), {"operator": ""}) for row in self.rows}
+            if structured := [title for title, record in done.items() if "design='dct'" in record["operator"]]:
+                standing_in = "In place of a dense Gaussian matrix, structured random projections (StructuredSensing)"
+                notes.append(f"{standing_in}: {', '.join(structured)}.")
         if any(cell.title == "DIP (short)" for cell in cells):
             notes.append("DIP (short) took fewer steps than the official schedule.")
         if "dip" in self.methods and self.table in ("1", CALIBRATED, "4"):

@@ -304,8 +304,8 @@ class Operator(nn.Module):
     def _keep(self, name: str, like: Tensor, make: Callable[[], Any], source: Any = None) -> Any:
         """Return what ``make`` makes for the precision and device of ``like``, made once where it may be kept.
 
-        It is made anew when the operator is moved, when it is loaded, and when ``source`` is another object or has been
-        changed in place.
+        It is made anew when the operator is moved to another device or loaded, and when ``source`` is another object or
+        has been changed in place.
         """
         if torch.compiler.is_compiling():
             return make()
@@ -394,9 +394,10 @@ class Operator(nn.Module):
         self._refresh()
         super()._apply(move, recurse)
         # A Trainer moves its module before every fit, mostly to where it is: factors of minutes are then still good.
-        here = [(buffer, version_of(buffer)) for buffer in self._buffers.values() if buffer is not None]
-        counted = [(id(buffer), version) for buffer, version in here if version != UNCOUNTED]
-        self._kept = {name: each for name, each in self._kept.items() if (id(each[2]), each[3]) in counted}
+        stayed = {(id(buffer), version_of(buffer)) for buffer in self._buffers.values()}
+        self._kept = {
+            name: each for name, each in self._kept.items() if each[3] != UNCOUNTED and (id(each[2]), each[3]) in stayed
+        }
         self._look()
         return self
 
