@@ -164,7 +164,7 @@ def test_a_fit(start, run, tmp_path, number):
     wait_for(lambda: any(map(at_work, [tmp_path / "out", *tmp_path.glob("runs/*")])), process)
     time.sleep(0.3)  # into the fit
     process.send_signal(number)
-    process.send_signal(signal.SIGTERM)  # `timeout` tells its child, and then its child's group
+    process.send_signal(number)  # `timeout` tells its child, and then the group of its child
     (out,) = [tmp_path / "out"] if given else tmp_path.glob("runs/*")
     again = "the same command" if given else f"the same command with --out {out.relative_to(tmp_path)}"
     assert f"0 of 3 images are done; {again} goes on" in ended(process, number)
