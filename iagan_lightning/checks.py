@@ -85,6 +85,31 @@ def check_seed(seed: Any) -> int:
     return number
 
 
+def check_seeds(seeds: Any, count: int) -> list[int]:
+    """Return a seed for each of several images as Python's integers, or raise ValueError.
+
+    Args:
+        seeds: a whole number s for s, s + 1, ..., or one for each image, NumPy's and PyTorch's among them.
+        count: number of images.
+
+    Example:
+        >>> check_seeds(3, 2), check_seeds([5, 7], 2)
+        ([3, 4], [5, 7])
+        >>> check_seeds([5], 2)
+        Traceback (most recent call last):
+        ValueError: one seed per image is needed; 2 images came with 1 seed
+    """
+    plain = seeds.tolist() if hasattr(seeds, "tolist") else seeds
+    if isinstance(plain, str) or not isinstance(plain, Iterable):
+        first = check_seed(plain)
+        return [first + i for i in range(count)]
+    checked = [check_seed(seed) for seed in plain]
+    if len(checked) != count:
+        plural = "s" * (len(checked) != 1)
+        raise ValueError(f"one seed per image is needed; {count} images came with {len(checked)} seed{plural}")
+    return checked
+
+
 def in_words(value: object) -> str:
     """Return a value as a message shows it: what is no number or text by its kind alone, a tensor is long.
 

@@ -485,7 +485,8 @@ def test_not_a_number_is_an_error(y, tiny):
         ({"noise_std": -1.0}, "at least 0"),
         ({"noise_std": float("nan")}, "at least 0"),
         ({"noise_std": 25}, "25/255 is meant?"),
-        ({"seeds": [1, 2, 3]}, "2 measurements came with 3 seeds"),
+        ({"seeds": [1, 2, 3]}, "2 images came with 3 seeds"),
+        ({"names": ["a"]}, "2 measurements came with 1 names"),
         ({"truth": torch.zeros(1, 3, 16, 16)}, r"truth must have shape \(2, 3, 16, 16\)"),
     ],
 )
@@ -508,7 +509,7 @@ def test_seeds_may_be_of_any_integer_type(y, A, tiny, kind):
 
 @pytest.mark.parametrize("seeds", [1.5, "ab", np.array([1.0, 2.0]), None])
 def test_seeds_that_are_none(y, A, tiny, seeds):
-    with pytest.raises(ValueError, match="seeds are whole numbers"):
+    with pytest.raises(ValueError, match="seed is a whole number of at most 64 bits"):
         IAGAN(tiny).begin(y, A, seeds=seeds)
 
 

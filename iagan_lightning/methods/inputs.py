@@ -1,9 +1,7 @@
-"""What users hand over: arrays and tensors on the scale of this package, and seeds."""
+"""What users hand over: arrays and tensors on the scale of this package."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -92,23 +90,3 @@ def truths_of(truth: Any, count: int, A: Operator) -> Tensor:
             f"{tuple(truth.shape)} was given"
         )
     return truth
-
-
-def seeds_of(given: Any, count: int) -> list[int]:
-    """Return a seed for each of several images as Python's integers.
-
-    Args:
-        given: a whole number s for s, s + 1, ..., or whole numbers, NumPy's and PyTorch's among them.
-        count: number of images.
-
-    Example:
-        >>> seeds_of(np.int64(3), 2), seeds_of(np.array([5, 7]), 2)
-        ([3, 4], [5, 7])
-    """
-    plain = given.tolist() if isinstance(given, np.ndarray | np.generic | Tensor) else given
-    try:
-        if isinstance(plain, Iterable):
-            return [operator.index(seed) for seed in plain]
-        return [operator.index(plain) + i for i in range(count)]
-    except TypeError:
-        raise ValueError(f"seeds are whole numbers, one or one per image; {given!r} was given") from None

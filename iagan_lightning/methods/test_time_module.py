@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from iagan_lightning.checks import check_choice
+from iagan_lightning.checks import check_choice, check_seeds
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.methods.checkpoints import make_room, restore, store
 from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, Iterate, check_plan
-from iagan_lightning.methods.inputs import measurements_of, seeds_of, truths_of
+from iagan_lightning.methods.inputs import measurements_of, truths_of
 from iagan_lightning.methods.precision import check_dtypes
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.seeds import derived_seed
@@ -229,10 +229,10 @@ class TestTimeModule(pl.LightningModule):
             if level is not None:
                 check_noise_std(level)
         truth = None if truth is None else truths_of(truth, len(y), operator)
-        self.seeds = seeds_of(seeds, len(y))
+        self.seeds = check_seeds(seeds, len(y))
         self.names = [f"image-{i}" for i in range(len(y))] if names is None else list(names)
-        if not len(self.seeds) == len(self.names) == len(y):
-            raise ValueError(f"{len(y)} measurements came with {len(self.seeds)} seeds and {len(self.names)} names")
+        if len(self.names) != len(y):
+            raise ValueError(f"{len(y)} measurements came with {len(self.names)} names; one for each is needed")
         self.register_buffer("y", y.clone(), persistent=False)
         energy, unit = power(y, operator.num_measurements)
         self.register_buffer("energy", energy, persistent=False)

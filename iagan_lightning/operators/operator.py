@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from itertools import chain
 from types import FunctionType
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from iagan_lightning.checks import check_integers, check_seed
+from iagan_lightning.checks import check_integers, check_seed, check_seeds
 from iagan_lightning.operators.modes import (
     UNCOUNTED,
     cast,
@@ -202,11 +202,8 @@ class Operator(nn.Module):
         y = self(x)
         if noise_std == 0 or not len(y):
             return y.clone()  # A(x) may be x itself, or a view of it; what is measured stays
-        seeds = list(seed) if isinstance(seed, Iterable) else [check_seed(seed) + i for i in range(len(y))]
-        if len(seeds) != len(y):
-            raise ValueError(f"one seed per image is needed: {len(y)} images, {len(seeds)} seeds")
         real = _real(y.dtype)
-        noise = torch.stack([_noise(y.shape[1:], y.is_complex(), s) for s in seeds]).to(y.device)
+        noise = torch.stack([_noise(y.shape[1:], y.is_complex(), s) for s in check_seeds(seed, len(y))]).to(y.device)
         noise = noise.to(y.dtype if y.is_complex() else real)
         return y + 2 * noise_std * self.measured(noise)
 
