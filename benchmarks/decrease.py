@@ -1,6 +1,6 @@
 """How far the joint stage of ``fast`` goes without noise: other factors of ``decrease`` on faces that are not judged.
 
-    python benchmarks/decrease.py --faces ../shared/data/faces128-test [--generators faces128 faces64 began64] \\
+    python benchmarks/decrease.py --faces FACES [--generators faces128 faces64 began64] \\
         [--tasks "super-resolution x4" ...] [--decrease 40 20 10] [--first 10] [--count 12] [--page docs/speed.md]
 """
 

@@ -1,6 +1,6 @@
 """What the methods make of held-out faces with a prior, as ``iagan super-resolution`` runs them: a table for the docs.
 
-    python benchmarks/faces.py --faces ../shared/data/faces128-ffhq --generator ffhq128 --out OUT \\
+    python benchmarks/faces.py --faces FFHQ_FACES --generator ffhq128 --out OUT \\
         [--first 50] [--count 50] [--scales 4 8] [--page docs/generators.md]
 
 Each scale is a run of the command itself in a folder under OUT, which goes on where it stopped.

@@ -1,7 +1,7 @@
 """Whether a prior is known to know a picture: of faces, of pictures that show none, and of faces that are out of place.
 
-    python benchmarks/familiarity.py --faces ../shared/data/faces128-test --out OUT --generators began64 --calibrate
-    python benchmarks/familiarity.py --faces ../shared/data/faces128-test --out OUT --generators began64 \\
+    python benchmarks/familiarity.py --faces FACES --out OUT --generators began64 --calibrate
+    python benchmarks/familiarity.py --faces FACES --out OUT --generators began64 \\
         [--page docs/priors.md]
 
 ``--calibrate`` writes mean and deviation of the first --count faces beside the prior's weights. Pictures that show no

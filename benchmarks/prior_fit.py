@@ -1,6 +1,6 @@
 """How well priors can show faces that they never saw: plain CSGM with the identity operator, best of some restarts.
 
-    python benchmarks/prior_fit.py ../shared/data/faces128-test began64 ../shared/weights/began64-celeba.pth
+    python benchmarks/prior_fit.py FACES began64 began64-celeba.pth
 
 Prints one line per prior and face, then the means; ``--out FILE.json`` keeps everything.
 """

@@ -1,6 +1,6 @@
 """What a picture is worth after so many seconds: ``reconstruct(time=...)`` with four views, from a second or less on.
 
-    python benchmarks/quality_against_time.py --faces ../shared/data/faces128-test [--generator faces128] \\
+    python benchmarks/quality_against_time.py --faces FACES [--generator faces128] \\
         [--seconds 0.5 1 2 4 8 16] [--first 50] [--count 8] [--page docs/views.md] [--plot docs/pictures/time.png]
 
 Nothing else should run on the machine. The plain reconstruction and CSGM of the longest run stand beside it.

@@ -1,7 +1,7 @@
 """Time and quality of the presets beside a plain loop written from the paper: same generator, same y, same machine.
 
-    python benchmarks/speed.py --faces ../shared/data/faces128-test --first 50 --count 8 \\
-        --generators began64 ../shared/weights/began64-celeba.pth --problems x4 x4-noisy --out docs/speed.md
+    python benchmarks/speed.py --faces FACES --first 50 --count 8 \\
+        --generators began64 began64-celeba.pth --problems x4 x4-noisy --out docs/speed.md
 
 For each image the methods take turns, so that a machine that slows down does so for all of them; each has a process of
 its own, so that what one does to its process (memory that is kept, for example) helps no other. ``--problems all``

@@ -1,6 +1,6 @@
 """Where the search for the latent begins: how many evaluations, of IAGAN's and in all, a better start saves.
 
-    python benchmarks/starts.py --faces ../shared/data/faces128-test --rows starts.jsonl --page docs/priors.md
+    python benchmarks/starts.py --faces FACES --rows starts.jsonl --page docs/priors.md
 
 A start is ``draw``, ``mean``, ``encoder``, or ``truth``, an oracle: the code that CSGM finds of the true picture itself
 in 50 evaluations. ``encoder:5`` searches for 5 evaluations at most; without a number the preset decides. Preset

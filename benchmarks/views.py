@@ -1,7 +1,7 @@
 """What views gain, what they cost, how well they know their errors: ``best`` beside ``fast``, tasks of docs/tasks.md.
 
-    python benchmarks/views.py --faces ../shared/data/faces128-test --out OUT \\
-        --generators began64 ../shared/weights/began64-celeba.pth [--views 2 4] [--first 50] [--count 24] \\
+    python benchmarks/views.py --faces FACES --out OUT \\
+        --generators began64 began64-celeba.pth [--views 2 4] [--first 50] [--count 24] \\
         [--page docs/views.md]
 
 ``fast`` is the first view, so one run tells both. Results stay in OUT, a file for each task, and are not made again.

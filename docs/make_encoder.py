@@ -1,6 +1,6 @@
 """Train the encoder of a prior: from plain reconstructions of pictures to the codes of the pictures themselves.
 
-    python docs/make_encoder.py faces128 --pictures ../shared/data/faces128-train.tar --training faces128/last.ckpt
+    python docs/make_encoder.py faces128 --pictures TRAINING_FACES.tar --training faces128/last.ckpt
 
 The encoder with which the prior was trained (of a VAEGANTraining's checkpoint) teaches: it sees whole pictures, ours
 sees them blurred, masked, noisy and coarse. Errors of codes are weighed as they show in pixels, through the mean of

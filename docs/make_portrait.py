@@ -1,6 +1,6 @@
 """Make the README's picture of a portrait of 1024 x 1024 pixels from the 64 x 64 that were measured of it.
 
-    python docs/make_portrait.py --portraits ../shared/data/portraits1024 --name ron_johnson --out OUT
+    python docs/make_portrait.py --portraits PORTRAITS --name ron_johnson --out OUT
 
 The run goes on where it stopped; the portraits are works of the government of the United States, in the public domain.
 """

@@ -1,6 +1,6 @@
 """Run the paper's experiments on test faces and store tables and curves, but no faces, in docs/reproduction/.
 
-    python docs/make_reproduction.py ../shared/data/faces128-test RUNS --preset fast --limit 10
+    python docs/make_reproduction.py FACES RUNS --preset fast --limit 10
 
 Of the bundled portraits it stores the pictures, and nothing else:
 

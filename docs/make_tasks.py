@@ -1,6 +1,6 @@
 """Run every task of the paper on a few faces with the bundled prior, and write the table of docs/tasks.md.
 
-python docs/make_tasks.py ../shared/data/faces128-test --limit 2
+python docs/make_tasks.py FACES --limit 2
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Measure where the eyes and mouths of faces lie that are framed already: the constants of the tight frame.
 
-pip install -e ".[align]" && python docs/measure_framing.py ../shared/data/faces128-{train.tar,test}
+pip install -e ".[align]" && python docs/measure_framing.py TRAINING_FACES.tar FACES
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def processes():
 def shared():
     """The folder with public weights and test faces."""
     if not SHARED.is_dir():
-        pytest.skip("needs ../shared with the public weights and test faces")
+        pytest.skip("needs the public weights and test faces, which are no part of the package")
     return SHARED
 
 

@@ -57,7 +57,7 @@ def test_every_block_is_of_a_kind_that_is_run():
         for token in tokens:
             assert token.type != "code_block", f"{name(page)}:{token.map[0] + 1}: a block without fences and language"
             if token.type == "fence":  # those in braces are Sphinx's, run by test_site.py
-                kinds = {"python", "bash", "yaml", "ini", "{toctree}", "{eval-rst}"}
+                kinds = {"python", "bash", "yaml", "ini", "bibtex", "{toctree}", "{eval-rst}"}
                 if page.name in ("examples.md", "first_hour.md"):  # written by scripts that ran what they show
                     kinds |= {"console", "{literalinclude} " + token.info.rpartition(" ")[2], "{code-block} python"}
                 assert token.info in kinds or token.content.startswith("OUT/"), f"{name(page)}: {token.content}"
@@ -187,16 +187,15 @@ def place(tmp_path, monkeypatch):
     """A checkout with what the pages speak of: folders of pictures, weights, modules of the reader's own."""
     for name, pixels in {
         "my-pictures": 128, "my-small-pictures": 16, "noisy": 16, "my-blurred-pictures": 128,
-        "my-noisy-pictures": 128, "faces": 128, "../shared/data/faces128-test": 128,
+        "my-noisy-pictures": 128, "faces": 128, "FACES": 128,
     }.items():  # fmt: skip
-        draw(tmp_path / "checkout" / name, pixels, {"faces": 2}.get(name, 52 if "test" in name else 1))
-    place, shared = tmp_path / "checkout", tmp_path / "shared"
-    with tarfile.open(shared / "data" / "faces128-train.tar", "w") as tar:
+        draw(tmp_path / "checkout" / name, pixels, {"faces": 2, "FACES": 52}.get(name, 1))
+    place = tmp_path / "checkout"
+    with tarfile.open(place / "TRAINING_FACES.tar", "w") as tar:
         draw(tmp_path / "train", 128, 2)
         tar.add(tmp_path / "train", "train")
-    (shared / "weights").mkdir()
     torch.manual_seed(0)
-    torch.save(BEGAN(32, 4, 8).state_dict(), shared / "weights" / "began64-celeba.pth")
+    torch.save(BEGAN(32, 4, 8).state_dict(), place / "began64-celeba.pth")
     torch.save(PGGAN(32, (8, 8, 8, 8), 8).state_dict(), place / "weights.pkl")
     write_pickle(place / "network-snapshot.pkl", snapshot(nvidia_module(random_tensors())))
     write_pickle(place / "cifar10.pkl", snapshot(nvidia_module(random_tensors(classes=10))))
@@ -279,7 +278,7 @@ def benchmark(words):
 @pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")  # Lightning's own
 def test_commands_run(block, place, monkeypatch, request):
     if "VAEGANTraining" in block or "speed.py" in block:
-        request.getfixturevalue("shared")  # the weights of SqueezeNet
+        request.getfixturevalue("squeezenet")
     for words in calls_of(block):
         program, *rest = words
         if " ".join(words).startswith(INSTALLED):

@@ -213,7 +213,7 @@ def test_settings_need_weights_that_can_be_found():
 def fixtures(shared):
     folder = shared / "fixtures"
     if not folder.is_dir():
-        pytest.skip("needs ../shared/fixtures with reference images")
+        pytest.skip("needs reference images, which are no part of the package")
     return folder
 
 
