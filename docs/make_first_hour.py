@@ -40,7 +40,7 @@ class Polished(IAGAN):
     """IAGAN, and then the layer that makes the image alone."""
 
     def configure_fits(self):
-        last = Fit("polish", FitSettings(steps=20, lr=0.0, lr_weights=1e-3), init="joint",
+        last = Fit("polish", FitSettings(steps=20, lr=0.0, lr_weights=1e-4), init="joint",
                    adapts=lambda name: name.startswith("l9"), result="polished")
         return [*super().configure_fits(), last]
 '''
