@@ -7,7 +7,8 @@ For each image the methods take turns, so that a machine that slows down does so
 its own, so that what one does to its process (memory that is kept, for example) helps no other. ``--problems all``
 adds every other task; ``--presets fast paper`` leaves the plain loop away, whose path ``paper`` follows. A preset with
 a precision, ``"paper bf16-mixed"``, runs the generator in half precision. The LPIPS column has the backbone in its
-name. Without noise the picture that is judged is iagan_bp, with noise iagan.
+name. Without noise the picture that is judged is iagan_bp, with noise iagan. How far the others are from the first
+method, in the mean over the faces, is printed with its standard error.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,16 @@ def write_block(page: Path, name: str, table: str) -> None:
     page.write_text(re.sub(rf"<!-- {name} -->.*?<!-- end -->", lambda _: block, text, flags=re.S), encoding="utf-8")
 
 
+def beside(rows: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> str:
+    """Return how PSNR and LPIPS of the same faces differ: mean and standard error over the faces."""
+    said = []
+    for column, form, unit in ((0, ".2f", " dB"), (1, ".4f", " LPIPS")):
+        differences = [row[column] - other[column] for row, other in zip(rows, others, strict=True)]
+        error = statistics.stdev(differences) / len(differences) ** 0.5
+        said.append(f"{statistics.fmean(differences):+{form}} +- {error:{form}}{unit}")
+    return ", ".join(said)
+
+
 def main() -> None:
     """Measure and print, or write the tables into a page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -165,6 +176,8 @@ def main() -> None:
                     f"{residual:.1e} | {evaluations[method]} | {seconds:.2f} | {ratio:.1f} |"
                 )
                 print(lines[-1], flush=True)
+                if method != first and len(faces) > 1:
+                    print(f"  beside {first}: {beside(measured, rows[first])}", flush=True)
     table = "\n".join(lines) + (
         f"\n\nMeans over faces {given.first + 1} to {given.first + given.count} of the folder at the prior's size; "
         f"the ratio is the median over the faces of the time of {first} over the method's. "
