@@ -112,6 +112,20 @@ def test_the_difference_grows_from_the_edge_of_the_interval():
     assert torch.equal(A.within(x + 11 / 127.5 * wave, y), softer.within(x + 11 / 127.5 * wave, y))
 
 
+def test_autocast_reaches_neither_coefficients_nor_what_is_made_of_them():
+    A = JPEG((3, 16, 16), 30)
+    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    y, z = A(x), (0.5 * x).requires_grad_()
+    asked = [A.coefficients, lambda z: A.difference(z, y), lambda z: A.within(z, y)]
+    expected = [ask(z) for ask in asked]
+    (slope,) = torch.autograd.grad(expected[1].square().sum(), z)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(torch.equal(ask(z), value) for ask, value in zip(asked, expected, strict=True))
+        assert torch.equal(A.coefficients(x.bfloat16()), A.coefficients(x.bfloat16().float()))
+        objective = A.difference(z, y).square().sum()
+    assert torch.equal(torch.autograd.grad(objective, z)[0], slope)
+
+
 def test_nothing_that_needs_linearity_takes_it(capsys):
     A = JPEG((3, 16, 16), 50)
     assert not isinstance(A, LinearOperator) and not hasattr(A, "adjoint") and not hasattr(A, "back_project")

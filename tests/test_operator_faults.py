@@ -33,7 +33,12 @@ def name(request):
 
 def methods(A, x, y):
     """All that A can be asked for, by name, of images x and measurements y."""
-    asked = {"forward": lambda: A(x), "vjp": lambda: A.vjp(x, y), "measure": lambda: A.measure(x, 0.1)}
+    asked = {
+        "forward": lambda: A(x),
+        "difference": lambda: A.difference(x.flip(0), y),
+        "vjp": lambda: A.vjp(x, y),
+        "measure": lambda: A.measure(x, 0.1),
+    }
     if isinstance(A, LinearOperator):
         asked |= {
             "adjoint": lambda: A.adjoint(y),
@@ -97,7 +102,7 @@ def test_only_real_images_of_floating_point(name, dtype):
     A = EVERY[name]()
     x, y = torch.ones(2, *A.image_shape).to(dtype), torch.ones(2, *A.measurement_shape).to(dtype)
     for key, ask in methods(A, x, y).items():
-        if dtype.is_complex and A.complex_valued and key not in ("forward", "measure", "vjp"):
+        if dtype.is_complex and A.complex_valued and key not in ("forward", "difference", "measure", "vjp"):
             continue
         with pytest.raises(ValueError, match=rf"of floating point[^\n]*; {dtype} was given$"):
             ask()
@@ -133,13 +138,16 @@ def test_autocast_does_not_reach_a_method_of_ones_own():
         def forward(self, x):
             return x @ x.new_full((4, 4), 0.3)
 
+        def difference(self, x, y):
+            return x @ x.new_full((4, 4), 0.3) - y
+
         def adjoint(self, y):
             """Return what the documentation says."""
             return y @ y.new_full((4, 4), 0.3)
 
     A, y = Product((1, 4, 4)), torch.rand(1, 1, 4, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert A.adjoint(y).dtype == torch.float32
+        assert A.adjoint(y).dtype == A.difference(y, y).dtype == torch.float32
     assert Product.adjoint.__doc__ == "Return what the documentation says."
 
 

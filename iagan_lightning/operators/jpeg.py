@@ -20,7 +20,7 @@ from torch import Tensor
 
 from iagan_lightning.checks import check_choice, check_number
 from iagan_lightning.operators.modes import on_the_cpu
-from iagan_lightning.operators.operator import Operator
+from iagan_lightning.operators.operator import Operator, exact
 from iagan_lightning.safety import open_picture
 
 Sampling = Literal["4:4:4", "4:2:2", "4:2:0"]
@@ -124,8 +124,10 @@ class JPEG(Operator):
         slacks = [slack.repeat(rows // BLOCK, columns // BLOCK).flatten() for rows, columns in self.planes]
         self.register_buffer("reach", self.get_buffer("steps") / 2 + LEVEL * torch.cat(slacks))
 
+    @exact
     def coefficients(self, x: Tensor) -> Tensor:
         """Return B x, the coefficients before they are rounded, ``(B, m)``."""
+        x = self._check_image(x)
         (rows, columns), (_, height, width) = self.filled, self.image_shape
         x = F.pad(x, (0, columns - width, 0, rows - height), mode="replicate")
         if x.shape[1] == 1:
@@ -153,6 +155,7 @@ class JPEG(Operator):
         inner = torch.maximum(torch.minimum(away, reach), -reach)
         return away - inner + (self.inside * LEVEL / reach).clamp(max=1) * inner
 
+    @exact
     def within(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the share of coefficients of x that lie within the intervals that y tells, ``(B,)``."""
         reach = self.constant("reach", x)

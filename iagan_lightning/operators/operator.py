@@ -28,14 +28,14 @@ from iagan_lightning.operators.noise import check_noise_std
 
 FULL = frozenset((torch.float32, torch.float64))
 FROM_MEASUREMENTS = ("adjoint", "pseudo_inverse", "naive")
-FROM_IMAGES = ("vjp", "back_project", "back_project_rounded")
+FROM_IMAGES = ("difference", "vjp", "back_project", "back_project_rounded")
 
 
 def exact(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Guard a method that makes images: out of autocast, with constants as they are now; nothing in, nothing out.
+    """Guard a method of images or measurements: out of autocast, with constants as they are now; no images of none.
 
     Subclasses need not ask for it: ``Operator`` does, for each method of theirs that is in ``FROM_MEASUREMENTS`` or
-    ``FROM_IMAGES``.
+    ``FROM_IMAGES``. ``forward`` is guarded by ``__call__``.
     """
     first = method.__name__ in FROM_MEASUREMENTS
 
