@@ -90,6 +90,37 @@ def test_averages_of_other_tools(tmp_path, content, where):
     assert G.weights.startswith(f"{where}, ")
 
 
+def listed(state):
+    return list(state.values())
+
+
+def undotted(state):
+    return renamed(state, lambda key: key.replace(".", ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("generator", lambda kept: {"optimizer": {"exp_avg": kept, "exp_avg_sq": kept}}),
+        ("generator", lambda kept: {"opt": {"exp_avg": kept}}),
+        ("netG", lambda kept: {"optG": {"exp_avg": kept}}),
+        ("netG", lambda kept: {"exp_avg": kept}),
+        ("netG", lambda kept: {"square_avg": kept, "grad_avg": kept}),
+        ("netG", lambda kept: {"adam": {"averaged": kept}}),
+        ("generator", lambda kept: {"disc_avg": {"w": kept}}),
+        ("generator", lambda kept: {"discriminator_ema": kept}),
+    ],
+)
+@pytest.mark.parametrize("stored", [listed, undotted, dict])
+def test_what_optimisers_average_is_no_averaged_generator(tmp_path, name, content, stored):
+    raw = state_of(seed=1)
+    moments = {key: torch.full_like(value, 1e-3) for key, value in raw.items()}
+    for kept in (content(stored(moments)) | {name: raw}, {name: raw} | content(stored(moments))):
+        G = loaded(tmp_path, kept)
+        assert same(G, raw)
+        assert G.weights == f"{name}, not averaged"
+
+
 def test_prefixes_of_wrapped_modules(tmp_path):
     """The wrappers themselves make the names; one of PyTorch's averages counts as averaged."""
     G = SMALL["pyramid"]()

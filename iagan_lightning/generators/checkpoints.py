@@ -24,7 +24,10 @@ WRAPPERS = {"_orig_mod", "module", "_forward_module", "_fsdp_wrapped_module", "_
 AVERAGED = {"averaged", "average", "averaging", "avg", "ema", "gs", "polyak", "running", "shadow", "smoothed", "swa"}
 GENERATOR = {"g", "gen", "generator"}
 CURRENT = {"current", "online", "student"}  # beside an average of another name
-OTHERS = {"critic", "d", "dis", "disc", "discriminator", "encoder", "optim", "optimizer"}
+OTHERS = {"critic", "d", "dis", "disc", "discriminator", "encoder"}
+OTHERS |= {"adam", "adamw", "moment", "moments", "opt", "optim", "optimiser", "optimizer", "optimizers"}
+# What optimisers average lies in the weights' own shapes, and under such names it is no average of weights.
+OF_GRADIENTS = re.compile(r"(exp|grad|square|sq)_?avg|avg_?sq", re.IGNORECASE)
 
 DEEPEST = 8  # mappings within mappings; a pickle can hold one that holds itself
 LONGEST = 32  # parts of a name
@@ -161,7 +164,7 @@ def _networks(names: Collection[str], known: Collection[str]) -> dict[str, str]:
         hits = {prefix: there for prefix, there in hits.items() if len(there) == most}
     else:
         hits = {prefix: there for prefix, there in hits.items() if any(anchor <= there for anchor in ANCHORS)}
-    return {prefix: prefix + min(there) for prefix, there in hits.items() if not _words(prefix) & OTHERS}
+    return {prefix: prefix + min(there) for prefix, there in hits.items() if not _is_another(prefix)}
 
 
 def _words(name: str) -> set[str]:
@@ -172,6 +175,16 @@ def _words(name: str) -> set[str]:
         (['avg', 'g', 'gema', 'net'], ['ema', 'model'])
     """
     return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+[A-Za-z]*", name)}
+
+
+def _is_another(name: str) -> bool:
+    """Return whether a name is that of another network than the generator, or of what an optimiser keeps.
+
+    Example:
+        >>> [_is_another(name) for name in ("netD", "optG.ema", "exp_avg", "exp.avgG", "g_ema")]
+        [True, True, True, False, False]
+    """
+    return bool(_words(name) & OTHERS or OF_GRADIENTS.search(name))
 
 
 def _rank(prefix: str, names: Collection[str]) -> tuple[bool, bool, bool]:
@@ -211,14 +224,18 @@ def _unnamed_average(
     state: Mapping[str, Tensor],
 ) -> tuple[str, dict[str, Tensor]] | None:
     """Return the average of a network that is stored as a list in its order, or by names without dots."""
+
+    def is_average(name: str) -> bool:
+        return bool(_words(name) & AVERAGED) and not _is_another(name)
+
     shapes = [value.shape for value in state.values()]
     for path, values in _walk(content, lists=True):
-        if _words(".".join(path)) & AVERAGED and [value.shape for value in values] == shapes:
+        if is_average(".".join(path)) and [value.shape for value in values] == shapes:
             return ".".join(path), dict(zip(state, values, strict=True))
     first = next(iter(state)).replace(".", "")
     for name in names:
         place = name[: -len(first)]
-        if name.endswith(f".{first}") and _words(place) & AVERAGED:
+        if name.endswith(f".{first}") and is_average(place):
             paths = [names.get(place + key.replace(".", "")) for key in state]
             if None not in paths and len(set(paths)) == len(paths):
                 averaged = [tensors[path] for path in paths if path is not None]
