@@ -2,6 +2,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 
 import pytest
@@ -16,6 +17,7 @@ from iagan_lightning.generators import (
     BEGAN,
     PGGAN,
     MobileStyleGAN,
+    ModuleGenerator,
     Pyramid,
     ReducedMobileStyleGAN,
     StyleGAN2,
@@ -26,6 +28,7 @@ from iagan_lightning.generators import (
 )
 from iagan_lightning.generators.elu import elu
 from iagan_lightning.operators import BicubicDownsampling
+from iagan_lightning.terminal import Notice
 
 
 def test_public_weights_load_by_their_path(public):
@@ -383,6 +386,78 @@ def test_a_class_as_plain_text(tmp_path, monkeypatch, capsys):
 def test_declarations_that_do_not_fit(change, message):
     with pytest.raises(ValueError, match=message):
         load_generator({**PLAIN, **change})
+
+
+def drawn(*layers):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 3 * 16 * 16), *layers, nn.Unflatten(1, (3, 16, 16)))
+
+
+class Times(nn.Module):
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+
+    def forward(self, x):
+        return self.factor * x
+
+
+@pytest.mark.parametrize(
+    ("layers", "value_range", "meant"),
+    [
+        ([nn.Tanh()], (0, 1), r"\[-0\.\d+, 0\.\d+\] where value_range is \[0, 1\]: declare value_range \[-1, 1\]"),
+        ([nn.Sigmoid(), Times(255.0)], (0, 1), r"declare value_range \[0, 255\]"),
+        ([nn.Sigmoid(), Times(255.0)], (-1, 1), r"declare value_range \[0, 255\]"),
+        ([nn.Tanh(), Times(100.0)], (-1, 1), "declare value_range its own black and white"),
+    ],
+)
+def test_a_range_that_is_not_the_networks_is_refused(layers, value_range, meant):
+    with pytest.raises(ValueError, match=rf"^Sequential gives values far outside the declared range, .*{meant}$"):
+        ModuleGenerator(drawn(*layers), [8], value_range=value_range)
+
+
+@pytest.mark.parametrize(
+    ("layers", "value_range", "said"),
+    [
+        ([nn.Sigmoid()], (-1, 1), r"mid-grey or brighter: is value_range \[0, 1\] meant\?"),
+        ([nn.Sigmoid()], (0, 255), r"all but black: is value_range \[0, 1\] meant\?"),
+        ([nn.Tanh()], (0, 255), r"all but black: is value_range \[-1, 1\] meant\?"),
+        ([nn.Tanh()], (-1, 1), None),
+        ([nn.Sigmoid()], (0, 1), None),
+        ([nn.Sigmoid(), Times(255.0)], (0, 255), None),
+        ([Times(0.7)], (-1, 1), None),  # without tanh, which some pixels overshoot
+    ],
+)
+def test_a_range_that_images_speak_against_is_told_of(recwarn, layers, value_range, said):
+    G = ModuleGenerator(drawn(*layers), [8], value_range=value_range)
+    assert G(G.sample_latent(2)).isfinite().all()
+    told = [str(warning.message) for warning in recwarn if warning.category is Notice]
+    assert len(told) == (said is not None) and all(re.search(said, each) for each in told)
+
+
+class Bright(nn.Module):
+    """Far too bright until its weights are read, as networks without tanh may be; or random from then on."""
+
+    def __init__(self, factor=1e3, noise=0.0):
+        super().__init__()
+        self.network = drawn(nn.Tanh(), Times(factor))
+        self.noise = nn.Parameter(torch.tensor(noise))
+
+    def forward(self, z):
+        return self.network(z) + self.noise * torch.rand(len(z), 1, 1, 1)
+
+
+def test_a_network_is_tried_with_the_weights_that_it_is_given(tmp_path):
+    described = {"class_path": f"{__name__}.Bright", "latent_shape": [8], "weights": str(tmp_path / "weights.pth")}
+    torch.save(Bright(1.0).state_dict(), tmp_path / "weights.pth")
+    G = load_generator(described)
+    assert G(G.sample_latent(2)).abs().max() <= 1
+    torch.save(Bright(1.0, noise=0.5).state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="another image each time"):
+        load_generator(described)
+    torch.save(Bright().state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="far outside the declared range"):
+        load_generator({**described, "init_args": {"factor": 1.0}})
 
 
 def test_weights_of_another_class_are_named(tmp_path):

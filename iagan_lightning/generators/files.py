@@ -44,7 +44,7 @@ from iagan_lightning.generators.encoder import encoder_beside
 from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
 from iagan_lightning.generators.mobile_stylegan_ir import holds_mobile_stylegan, read_mobile_stylegan
 from iagan_lightning.generators.mobile_stylegan_reduced import ReducedMobileStyleGAN, average, reduce
-from iagan_lightning.generators.module import ModuleGenerator, build_generator, names_module
+from iagan_lightning.generators.module import as_generator, build_network, names_module
 from iagan_lightning.generators.network_pickle import read_pickle
 from iagan_lightning.generators.pggan import PGGAN
 from iagan_lightning.generators.pyramid import Pyramid
@@ -84,7 +84,7 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any], classes: 
             PGGAN or StyleGAN2, or of a wheel or a folder with the OpenVINO networks of a MobileStyleGAN, whose
             architecture is recognised; or the class of a generator that needs no arguments, ``package.module.Class``;
             or one of these as ``weights`` beside settings (see ``Generator.adjust``), such
-            as the ``label`` of a StyleGAN2 with classes; or a class path with declarations (see ``build_generator``),
+            as the ``label`` of a StyleGAN2 with classes; or a class path with declarations (see ``build_network``),
             whose ``weights`` are such a file too.
         classes: import classes that the source names; False for a source that a stranger may have written.
 
@@ -299,16 +299,17 @@ def _reduced(prior: Prior) -> Generator:
 def _from_class(description: Mapping[str, Any]) -> Generator:
     """Return the generator of a class path, its weights read from a file where one is named."""
     weights = description.get("weights")
-    generator = build_generator({key: value for key, value in description.items() if key != "weights"})
-    if weights is not None:
-        network = generator.module if isinstance(generator, ModuleGenerator) else generator
-        found, header = _load(Path(weights), () if type(network) in ARCHITECTURES.values() else network.state_dict())
-        _fill(network, found.state, Path(weights))
-        generator.weights = str(found)
-        if not header:
-            _take_codes(generator, found, Path(weights))
-        if isinstance(generator, StyleGAN2):
-            generator.adjust()
+    network, declared = build_network({key: value for key, value in description.items() if key != "weights"})
+    if weights is None:
+        return as_generator(network, declared)
+    found, header = _load(Path(weights), () if type(network) in ARCHITECTURES.values() else network.state_dict())
+    _fill(network, found.state, Path(weights))
+    generator = as_generator(network, declared)  # tried with the weights that it will have
+    generator.weights = str(found)
+    if not header:
+        _take_codes(generator, found, Path(weights))
+    if isinstance(generator, StyleGAN2):
+        generator.adjust()
     return generator
 
 
