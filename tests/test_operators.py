@@ -19,6 +19,7 @@ from iagan_lightning.operators import (
     Identity,
     Inpainting,
     LinearOperator,
+    PhaseRetrieval,
     Similarity,
 )
 from iagan_lightning.operators.blur import motion_kernel
@@ -623,6 +624,17 @@ def test_held_out_entries_are_not_told_by_the_others(name):
     held = held.repeat_interleave(len(D) // len(held))
     assert (D[held] @ D[~held].T).abs().max() < 1e-12
     assert D[held].abs().max() > 0
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 9, 7)])
+def test_held_out_magnitudes_are_not_told_by_their_twins(shape):
+    A = PhaseRetrieval(shape, ratio=0.5, kind="fourier")
+    held = A.held_out(0.1, seed=0)
+    y = A(torch.rand(1, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1)[0]
+    for mine, theirs in zip(y[held].tolist(), held.nonzero()[:, 0].tolist(), strict=True):
+        assert ((y[theirs][~held[theirs]] - mine).abs() > 1e-9).all()
+    assert held.sum() == pytest.approx(0.1 * held.numel(), abs=2)
+    assert not held[:, (A.transform.index == 0).nonzero()].any(), "nothing else tells the mean"
 
 
 def test_nothing_to_hold_out():

@@ -82,6 +82,10 @@ class PhaseRetrieval(Operator):
             return self.transform.measurement_shape
         return (len(self.get_buffer("matrix")) // 2,)
 
+    def _scores(self, draw: torch.Generator) -> Tensor:
+        # |X(k)| is |X(-k)|: kept back alone, an entry would be told by its twin.
+        return self.transform._scores(draw) if self.kind == "fourier" else super()._scores(draw)
+
     def extra_repr(self) -> str:
         """Return the settings that ``repr`` shows."""
         return f"image_shape={self.image_shape}, ratio={self.ratio}, seed={self.seed}, kind={self.kind!r}"
