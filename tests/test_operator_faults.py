@@ -1,6 +1,7 @@
 """What users of a PyTorch module do to it, and every operator has to take: as it should be, or refused in one line."""
 
 import copy
+import math
 import pickle
 from functools import partial
 
@@ -106,6 +107,58 @@ def test_only_real_images_of_floating_point(name, dtype):
             continue
         with pytest.raises(ValueError, match=rf"of floating point[^\n]*; {dtype} was given$"):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [
+        (25, r"is on the \[0, 1\] scale, at least 0 and at most 1; 25 was given: 25/255 is meant\?"),
+        (-1, r"is on the \[0, 1\] scale, .*; -1 was given"),
+        (math.nan, r"is on the \[0, 1\] scale, .*; nan was given"),
+        ("0.1", "is a number; '0.1' was given"),
+        (None, "is a number; None was given"),
+    ],
+)
+def test_a_level_of_noise_is_refused_wherever_it_is_given(name, level, said):
+    A = EVERY[name]()
+    x = images(A)
+    y = A(x)
+    asked = [("noise_std", lambda: A.measure(x, level))]
+    if isinstance(A, LinearOperator):
+        asked += [
+            ("noise_std", lambda: A.pseudo_inverse(y, level)),
+            ("noise_std", lambda: A.pseudo_inverse(noise_std=level, y=y)),
+            ("noise_std", lambda: A.back_project(x, y, level)),
+            ("quantisation", lambda: A.back_project_rounded(x, y, quantisation=level)),
+        ]
+    for given, ask in asked:
+        with pytest.raises(ValueError, match=f"^{given} {said}$"):
+            ask()
+
+
+def test_a_pseudo_inverse_of_ones_own_need_not_know_of_noise():
+    class Twice(LinearOperator):
+        def forward(self, x):
+            return 2 * x
+
+        def pseudo_inverse(self, y, times=1):
+            return y / 2 * times
+
+    A, y = Twice((1, 2, 2)), torch.ones(1, 1, 2, 2)
+    assert torch.equal(A.pseudo_inverse(y, 10), 5 * y)
+
+
+@pytest.mark.parametrize("truncation", [1e-2, 0.0])
+@pytest.mark.parametrize("padding", ["circular", "reflect"])
+def test_measurements_that_were_hardly_rounded_are_back_projected(padding, truncation):
+    A = Blur((1, 12, 12), size=5, padding=padding, truncation=truncation)
+    x = images(A, dtype=torch.float32)
+    y = A(x)
+    assert torch.equal(A.back_project_rounded(0.5 * x, y, 0.0), A.back_project(0.5 * x, y)), "nothing was rounded"
+    for rounding in (0.0, 1e-25, 1e-200):
+        assert torch.equal(A.back_project_rounded(x, y, rounding), x), "there is nothing to mend"
+    with torch.device("meta"):
+        assert torch.equal(A.back_project_rounded(0.5 * x, y, 1e-3), A.back_project_rounded(0.5 * x, y, 1e-3))
 
 
 def test_pictures_of_8_bits_are_told_what_to_do():

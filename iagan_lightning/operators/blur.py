@@ -116,6 +116,14 @@ class Blur(LinearOperator):
         """Return the constants of the basis by their names, for weights on the CPU."""
         return {}
 
+    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
+        """Return A^+ y, truncated, or damped for the noise; see ``Blur``."""
+        return self._inverse(self._check_measurement(y), (2 * noise_std) ** 2 / SIGNAL_POWER)
+
+    def _inverse(self, y: Tensor, damping: float) -> Tensor:
+        """Return A^+ y with a damping, truncated where that is 0."""
+        raise NotImplementedError
+
     def naive(self, y: Tensor) -> Tensor:
         """Return a copy of the blurred image itself, the paper's comparison."""
         return self._check_measurement(y).clone()
@@ -142,17 +150,18 @@ class Blur(LinearOperator):
             >>> bool((rounded - x).norm() < (plain - x).norm())
             True
         """
-        if not self.regularised or not len(x_hat):
+        if not self.regularised or not quantisation or not len(x_hat):
             return self.back_project(x_hat, y)
         rounding, least = (2 * quantisation) ** 2, (self.truncation * float(self.get_buffer("weights").sum())) ** 2
         residual = self._check_measurement(y) - self(x_hat)
         draw = torch.Generator().manual_seed(0)
-        random = torch.randn(x_hat.shape[1:], generator=draw, dtype=x_hat.dtype).to(x_hat.device)[None]
+        random = torch.randn(x_hat.shape[1:], generator=draw, dtype=x_hat.dtype, device="cpu").to(x_hat.device)[None]
         passed = self(random).square().mean() / random.square().mean()
         power = (residual.square().flatten(1).mean(1) - rounding).clamp(min=rounding) / passed
-        # Each image has its own damping, so that none depends on its companions; A^+ takes the level that means it.
-        levels = [math.sqrt(max(rounding / float(p), least) * SIGNAL_POWER) / 2 for p in power]
-        steps = [self.pseudo_inverse(r[None], level) for r, level in zip(residual, levels, strict=True)]
+        # Each image has its own damping, so that none depends on its companions.
+        tiny = torch.finfo(torch.float64).tiny
+        dampings = [max(rounding / max(float(p), tiny), least) for p in power]
+        steps = [self._inverse(r[None], damping) for r, damping in zip(residual, dampings, strict=True)]
         return x_hat + torch.cat(steps)
 
     def extra_repr(self) -> str:
@@ -174,13 +183,10 @@ class Blur(LinearOperator):
         values = self._singular_values()
         return bool(values.min() <= self.truncation * values.max())
 
-    def _damping(self, noise_std: float) -> float:
-        return (2 * noise_std) ** 2 / SIGNAL_POWER
-
-    def _inverse_square(self, values: Tensor, noise_std: float) -> Tensor:
+    def _inverse_square(self, values: Tensor, damping: float) -> Tensor:
         """Return what takes s to its regularised inverse by multiplication: 1 / s^2, truncated or damped."""
-        if noise_std > 0:
-            return 1 / (values.square() + self._damping(noise_std))
+        if damping > 0:
+            return 1 / (values.square() + damping)
         kept = values > max(self.truncation, torch.finfo(values.dtype).eps * max(self.image_shape)) * values.max()
         return torch.where(kept, 1 / values.where(kept, 1).square(), 0)
 
@@ -205,11 +211,9 @@ class CircularBlur(Blur):
         y = self._check_measurement(y)
         return torch.fft.irfft2(torch.fft.rfft2(y) * self.constant("transfer", y).conj(), s=self.image_shape[1:])
 
-    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        """Return a regularised A^+ y; see ``Blur``."""
-        y = self._check_measurement(y)
+    def _inverse(self, y: Tensor, damping: float) -> Tensor:
         transfer = self.constant("transfer", y)
-        inverse = transfer.conj() * self._inverse_square(transfer.abs(), noise_std)
+        inverse = transfer.conj() * self._inverse_square(transfer.abs(), damping)
         return torch.fft.irfft2(torch.fft.rfft2(y) * inverse, s=self.image_shape[1:])
 
     def _singular_values(self) -> Tensor:
@@ -239,12 +243,10 @@ class SeparableBlur(Blur):
         y = self._check_measurement(y)
         return self.constant("rows", y).mT @ y @ self.constant("columns", y)
 
-    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        """Return a regularised A^+ y; see ``Blur``."""
-        y = self._check_measurement(y)
+    def _inverse(self, y: Tensor, damping: float) -> Tensor:
         values = torch.outer(self.constant("rows_values", y), self.constant("columns_values", y))
         y = self.constant("rows_left", y).mT @ y @ self.constant("columns_left", y)
-        y = y * (values * self._inverse_square(values, noise_std))
+        y = y * (values * self._inverse_square(values, damping))
         return self.constant("rows_right", y).mT @ y @ self.constant("columns_right", y)
 
     def _singular_values(self) -> Tensor:
@@ -268,10 +270,8 @@ class GeneralBlur(Blur):
         mode = "constant" if self.padding == "zero" else self.padding
         return F.conv2d(F.pad(x, around, mode=mode), kernel, groups=x.shape[1])
 
-    def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        """Return a damped A^+ y; see ``Blur``."""
-        y = self._check_measurement(y)
-        return self._solved(y, max(self._damping(noise_std), (self.truncation * self._largest) ** 2))
+    def _inverse(self, y: Tensor, damping: float) -> Tensor:
+        return self._solved(y, max(damping, (self.truncation * self._largest) ** 2))
 
 
 @on_the_cpu

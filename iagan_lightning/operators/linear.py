@@ -58,6 +58,7 @@ class LinearOperator(Operator):
                 is not.
 
         Raises:
+            ValueError: for a noise_std that is no number from 0 to 1.
             RuntimeError: where the iterations did not reach the accuracy of the precision in use, which means that
                 A is too ill-conditioned for an unregularised inverse, not linear, or has a wrong adjoint.
         """
@@ -118,6 +119,9 @@ class LinearOperator(Operator):
             y: measurements ``(B, *measurement_shape)``.
             noise_std: standard deviation of the noise in y on the [0, 1] scale.
 
+        Raises:
+            ValueError: for a noise_std that is no number from 0 to 1.
+
         Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eq. (10).
         """
         residual = self._check_measurement(y) - self(x_hat)
@@ -143,6 +147,9 @@ class LinearOperator(Operator):
             x_hat: images ``(B, C, H, W)``.
             y: measurements ``(B, *measurement_shape)``.
             quantisation: standard deviation of the rounding, on the [0, 1] scale: of 8 bits 1 / 255 / sqrt(12).
+
+        Raises:
+            ValueError: for a quantisation that is no number from 0 to 1.
         """
         del quantisation
         return self.back_project(x_hat, y)

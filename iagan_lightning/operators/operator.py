@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
+from inspect import signature
 from itertools import chain
 from types import FunctionType
 from typing import Any
@@ -34,13 +35,19 @@ FROM_IMAGES = ("difference", "vjp", "back_project", "back_project_rounded")
 def exact(method: Callable[..., Any]) -> Callable[..., Any]:
     """Guard a method of images or measurements: out of autocast, with constants as they are now; no images of none.
 
+    A level of noise or rounding that it takes is checked, whether the method uses it or not.
+
     Subclasses need not ask for it: ``Operator`` does, for each method of theirs that is in ``FROM_MEASUREMENTS`` or
     ``FROM_IMAGES``. ``forward`` is guarded by ``__call__``.
     """
     first = method.__name__ in FROM_MEASUREMENTS
+    taken = list(signature(method).parameters)[1:]
+    levels = [(taken.index(name), name) for name in ("noise_std", "quantisation") if name in taken]
 
     @wraps(method)
     def guarded(self: Operator, *args: Any, **kwargs: Any) -> Any:
+        for place, name in levels:
+            check_noise_std(args[place] if place < len(args) else kwargs.get(name, 0.0), name)
         given = args[0] if args else next((v for v in kwargs.values() if isinstance(v, Tensor)), None)
         if not isinstance(given, Tensor):
             return method(self, *args, **kwargs)
