@@ -1,6 +1,7 @@
 """Where a generator is searched, and which of its layers adapt."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from iagan_lightning import CSGM, IAGAN, ILO, Stage, reconstruct
 from iagan_lightning.cli import main
 from iagan_lightning.data.images import read_image
-from iagan_lightning.generators import BEGAN, PGGAN, MobileStyleGAN, StyleGAN2, save_generator
+from iagan_lightning.generators import BEGAN, PGGAN, MobileStyleGAN, Pyramid, StyleGAN2, save_generator
 from iagan_lightning.generators.layers import layer_outputs
 from iagan_lightning.operators import BicubicDownsampling, Identity, Inpainting
 
@@ -47,6 +48,33 @@ def test_the_generator_and_the_preset_say_which_space_is_searched(G):
     assert plan(ILO(BEGAN(16, 4, 8), init="mean", depth=8))[0] == ("z", "mean")
     with pytest.raises(ValueError, match=r"BEGAN has the latent spaces z, features-8; 'w' was given"):
         CSGM(BEGAN(16, 4, 8), space="w")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: BEGAN(32, 4, 8),
+        lambda: BEGAN(32, 4, 8, skip=True),
+        lambda: PGGAN(resolution=16, channels=(8, 8, 8), latent=8),
+        lambda: Pyramid([4, 3, 2], latent=3, start=2),
+        lambda: StyleGAN2(16, (8, 8, 4), 6, (6, 6)),
+        lambda: MobileStyleGAN(channels=(8, 8, 4), latent=6, mapping=2),
+    ],
+)
+@torch.no_grad()
+def test_a_generator_ends_where_it_is_told_or_refuses(make):
+    G = make()
+    spaces = [*G.spaces, "image"]
+    z = G.sample_latent(2, seed=0)
+    for number, space in enumerate(spaces[:-1]):
+        inner = G(z, to=space)
+        assert inner.shape == (2, *G.spaces[space])
+        for to in (*spaces[:number], "features-99", f"features-{G.image_shape[1]}", "x"):
+            said = rf"^from {re.escape(space)} one comes to .*, image; '{re.escape(to)}' was given$"
+            with pytest.raises(ValueError, match=said):
+                G(inner, space=space, to=to)
+        assert torch.equal(G(inner, space=space, to=space), inner)
+        assert G(inner, space=space).shape == (2, *G.image_shape)
 
 
 def test_the_search_in_w_is_short_where_the_weights_follow(G):

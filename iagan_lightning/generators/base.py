@@ -109,7 +109,7 @@ class Generator(nn.Module):
 
     A generator may have further latent spaces on the way from z to the image, such as ``w`` or ``features-16``, the
     features behind its first layers. It then overrides ``spaces``, and its forward takes ``space``, where its input
-    lies, and ``to``, where to end::
+    lies, and ``to``, where to end (``require_way`` refuses what leads nowhere)::
 
         G(z)                                # z to the image
         f = G(z, to="features-16")          # z to the features at 16 x 16
@@ -195,6 +195,22 @@ class Generator(nn.Module):
         if space not in self.spaces:
             known = ", ".join(self.spaces)
             raise ValueError(f"{type(self).__name__} has the latent spaces {known}; {space!r} was given")
+
+    def require_way(self, space: str, to: str) -> None:
+        """Raise ValueError where no way leads from a space to ``to``, a space behind it or the ``image``.
+
+        Example:
+            >>> from iagan_lightning.generators import BEGAN
+            >>> BEGAN(resolution=32, channels=4, latent=8).require_way("features-16", "features-8")
+            Traceback (most recent call last):
+            ...
+            ValueError: from features-16 one comes to features-16, image; 'features-8' was given
+        """
+        self.require_space(space)
+        spaces = [*self.spaces, "image"]
+        ahead = spaces[spaces.index(space) :]
+        if to not in ahead:
+            raise ValueError(f"from {space} one comes to {', '.join(ahead)}; {to!r} was given")
 
     def chosen(self) -> dict[str, object]:
         """Return the settings that decide about the images besides the weights, as ``adjust`` takes them."""

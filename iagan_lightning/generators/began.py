@@ -78,13 +78,15 @@ class BEGAN(Generator):
 
     def forward(self, latent: Tensor, space: str = "z", to: str = "image") -> Tensor:
         """Return G(z); or begin with a latent of another space, or end in one."""
+        self.require_way(space, to)
+        if to == space:
+            return latent
         layer = self._modules
-        done = 0
-        if space == "z":
+        done = list(self.spaces).index(space)
+        if not done:
             first = x = self.l0(latent).view(-1, self.channels, 8, 8)
         else:
-            self.require_space(space)
-            x, done = latent, list(self.spaces).index(space)
+            x = latent
         for block in range(done, self.blocks):
             if block:
                 x = F.interpolate(x, scale_factor=2.0, mode="nearest")

@@ -95,7 +95,9 @@ class PGGAN(Generator):
 
     def forward(self, latent: Tensor, space: str = "z", to: str = "image") -> Tensor:
         """Return G(z); or begin with a latent of another space, or end in one."""
-        self.require_space(space)
+        self.require_way(space, to)
+        if to == space:
+            return latent
         level = list(self.spaces).index(space)
         x = latent[:, :, None, None] if level == 0 else latent
         for number, layer in enumerate(self.features[2 * level :], start=2 * level):

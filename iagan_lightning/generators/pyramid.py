@@ -92,7 +92,9 @@ class Pyramid(Generator):
 
     def forward(self, latent: Tensor, space: str = "z", to: str = "image") -> Tensor:
         """Return G(z)."""
-        self.require_space(space)
+        self.require_way(space, to)
+        if to == space:
+            return latent
         x = self.linear(latent).view(-1, self.start, 8, 8)
         for block in self.blocks:
             x = block(x, latent)

@@ -63,10 +63,7 @@ class StyleGenerator(Generator):
 
     def forward(self, latent: Tensor, space: str = "z", to: str = "image") -> Tensor:
         """Return G(z); or begin with a latent of another space, or end in one that lies on the way."""
-        self.require_space(space)
-        ahead = [*self.spaces, "image"]
-        if to not in ahead[ahead.index(space) :]:
-            raise ValueError(f"from {space} one comes to {', '.join(ahead[ahead.index(space) :])}; {to!r} was given")
+        self.require_way(space, to)
         if to == space:
             return latent
         if to in ("w", "w+"):
