@@ -645,6 +645,22 @@ def test_nothing_to_hold_out():
 # An image in a photograph ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("way", ["loaded", "put in its place", "in place"])
+def test_the_measured_pixels_of_a_similarity_are_those_of_its_mask(way):
+    """Of another centre, say, which leaves fewer pixels inside: the objective divides by their number."""
+    A, B = (Similarity((1, 12, 12), size=(7, 8), side=6, centre=centre) for centre in ((3.5, 3), (1.5, 3)))
+    assert A.num_measurements > B.num_measurements
+    if way == "loaded":
+        A.load_state_dict(B.state_dict())
+    elif way == "in place":
+        A.mask.copy_(B.mask)
+    else:
+        A.mask = B.mask.clone()
+    assert A.num_measurements == B.num_measurements == int(A.measured(torch.ones(1, *A.measurement_shape)).sum())
+    with pytest.raises(ValueError, match="the mask measures nothing"):
+        A.mask = torch.zeros_like(B.mask)
+
+
 def test_a_similarity_without_turn_averages_blocks():
     """Where pixels of the photograph are blocks of the image's: means of blocks, but for the interpolation."""
     x = images(A := Similarity((3, 12, 16), size=(3, 4)))

@@ -52,6 +52,7 @@ class Similarity(LinearOperator):
         ((1, 3, 20, 24), 220, 1.0)
     """
 
+    sources = ("mask",)
     taps: Tensor
     weights: Tensor
     mask: Tensor
@@ -79,7 +80,13 @@ class Similarity(LinearOperator):
             raise ValueError(f"samples is at least 1; {samples} was given")
         self._measurement_shape = (channels, rows, columns)
         self._make()
-        self._count = channels * int(self.mask.sum())
+        self._update()
+
+    def _follow(self) -> None:
+        # Counted once: the objective divides by it in every evaluation, and a device would be waited for each time.
+        self._count = self.image_shape[0] * int(self.mask.sum())
+        if not self._count:
+            raise ValueError("the mask measures nothing: it is False everywhere")
 
     @on_the_cpu
     def _make(self) -> None:
@@ -167,6 +174,7 @@ class Similarity(LinearOperator):
     @property
     def num_measurements(self) -> int:
         """Number of measured pixels over all channels."""
+        self._refresh()
         return self._count
 
     def extra_repr(self) -> str:
