@@ -17,6 +17,7 @@ from iagan_lightning.generators import (
     load_generator,
     save_generator,
 )
+from iagan_lightning.generators.openvino_ir import Graph
 from iagan_lightning.methods.stacking import call_stacked
 from iagan_lightning.operators import BicubicDownsampling
 from iagan_lightning.runs.batching import bytes_per_image
@@ -64,6 +65,7 @@ def change(files, name, old, new):
 
 
 DTD = b"""<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>"""
+PRODUCTS = b"".join(b'<layer id="9%d" type="MatMul"/>' % i for i in range(64))
 XML, BIN = "SynthesisNetwork.xml", "SynthesisNetwork.bin"
 DAMAGES = {
     "cut numbers": (lambda f: {**f, BIN: f[BIN][:-8]}, "outside of the"),
@@ -92,6 +94,10 @@ DAMAGES = {
         "holds another network",
     ),
     "not finite": (lambda f: {**f, "MappingNetwork.bin": b"\xff" * len(f["MappingNetwork.bin"])}, "not finite"),
+    "deep mapping": (
+        lambda f: change(f, "MappingNetwork.xml", rb"</layers>", PRODUCTS + rb"</layers>"),
+        "; 64 are the most here",
+    ),
     "too large": (lambda f: {**f, XML: f[XML] + b" " * 8_000_000}, "more than the 8,000,000 that are read"),
     "a file missing": (lambda f: {name: f[name] for name in f if name != BIN}, "SynthesisNetwork.bin"),
 }  # fmt: skip
@@ -112,6 +118,14 @@ def test_damaged_networks_are_refused_in_one_line(published, tmp_path, capsys, d
     assert str(path) in error
     assert error.count("\n") == 1
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_constants_in_one_place_are_not_copied_without_end():
+    const = b"""<layer id="1" type="Const"><data element_type="f16" offset="0" shape="99" size="198"/></layer>"""
+    graph = Graph(b"<net><layers>" + const + b"</layers></net>", bytes(198))
+    assert graph.copied(graph.constant("1")).tolist() == 99 * [0]
+    with pytest.raises(WeightsError, match="asks for more numbers than it holds"):
+        [graph.copied(graph.constant("1")) for _ in range(2)]
 
 
 def test_damaged_and_foreign_wheels_are_refused(published, tmp_path):

@@ -3,6 +3,7 @@
 Each layout's network is written down here once more from its own arithmetic, in the names of that layout.
 """
 
+import codecs
 import pickle
 import sys
 import types
@@ -430,6 +431,41 @@ def test_a_pickle_cannot_ask_for_memory(tmp_path):
     path.write_bytes(b"\x80\x02cnumpy\nndarray\n(\x8a\x06\x00\x10\xa5\xd4\xe8\x00\x85tR.")
     with pytest.raises(WeightsError, match="damaged"):
         load_generator(path)
+
+
+class Again:
+    """An array of the very bytes that others are made of, as a pickle names them: a few bytes each."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def __reduce__(self):
+        read = np.zeros(1).__reduce_ex__(5)[0]
+        return read, (self.content, np.dtype("f2"), (len(self.content) // 2,), "C")
+
+
+class Encoded:
+    """Bytes of the very text that others are made of."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __reduce__(self):
+        return codecs.encode, (self.text, "latin1")
+
+
+@pytest.mark.parametrize(
+    ("shared", "message"),
+    [
+        (lambda: [np.zeros(500, np.float16)] * 50, "holds one array (500,) under several names"),
+        (lambda: map(Again, [bytes(20_000)] * 50), "asks for more numbers than it holds"),
+        (lambda: map(Encoded, ["a" * 20_000] * 50), "asks for more numbers than it holds"),
+    ],
+)
+def test_few_bytes_do_not_become_many_arrays(tmp_path, tfutil, capsys, shared, message):
+    variables, _ = tensorflow_layout(2)
+    content = tfutil.Network({**variables, **{f"more{i}": array for i, array in enumerate(shared())}})
+    refused(capsys, write_pickle(tmp_path / "shared.pkl", content), message)
 
 
 @pytest.mark.parametrize("layout", ["features", "zoo"])

@@ -418,18 +418,52 @@ def test_damaged_files(prior, tensors, tmp_path, capsys):
     refused(capsys, write_pickle(path, module), "is damaged or no weight file")
 
 
+class Forged:
+    """A tensor of a storage, which may be that of others."""
+
+    def __init__(self, storage, size, stride):
+        self.of = storage, 0, size, stride, False, None
+
+    def __reduce__(self):
+        return torch._utils._rebuild_tensor_v2, self.of
+
+
 @pytest.mark.parametrize(
     ("size", "stride", "message"),
     [((3,), (1,), "reaches beyond"), ((2**20,), (0,), "impossible shape"), ((-1,), (1,), "impossible shape")],
 )
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
 def test_tensors_that_claim_more_than_they_hold(tensors, tmp_path, capsys, size, stride, message):
-    class Forged:
-        def __reduce__(self):
-            return torch._utils._rebuild_tensor_v2, (torch.zeros(2).storage(), 0, size, stride, False, None)
-
     module = nvidia_module(tensors)
-    module.state["_parameters"]["forged"] = Forged()
+    module.state["_parameters"]["forged"] = Forged(torch.zeros(2).storage(), size, stride)
     refused(capsys, write_pickle(tmp_path / "spoiled.pkl", module), message)
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_few_bytes_do_not_become_many_tensors(tensors, tmp_path, capsys):
+    def refuse(spoil, message):
+        module = nvidia_module(tensors)
+        spoil(module.state["_parameters"], module.state["_modules"])
+        refused(capsys, write_pickle(tmp_path / "spoiled.pkl", snapshot(module)), message)
+
+    storage = torch.zeros(5000).storage()
+    steps = Forged(storage, (1000, 1000, 1000, 1000), (1, 1, 1, 1))  # 4 TB, were it made
+    refuse(lambda own, _: own.update(forged=steps), "holds a tensor (1000, 1000, 1000, 1000) of 5000 numbers")
+    views = {f"forged{i}": Forged(storage, (5000,), (1,)) for i in range(99)}
+    refuse(lambda own, _: own.update(views), "asks for more numbers than it holds")
+    again = dict.fromkeys(["a", "b"], torch.zeros(99))
+    refuse(lambda own, _: own.update(again), "holds one array (99,) under several names")
+    inner = Persistent("MappingNetwork")  # eight levels of ten names each would be a hundred million
+    refuse(lambda _, modules: modules.update(a=inner, b=inner), "a module b without attributes, within itself, or in")
+
+
+def test_one_array_for_both_parts_of_a_network(tensors, tmp_path, capsys):
+    parts = tensorflow_variables(tensors)
+    shared = np.zeros(99, np.float32)
+    with foreign_modules():
+        network = tensorflow_network({part: [*own, ("more", shared)] for part, own in parts.items()})
+        (tmp_path / "spoiled.pkl").write_bytes(pickle.dumps(network, protocol=3))
+    refused(capsys, tmp_path / "spoiled.pkl", "holds one array (99,) under several names")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from iagan_lightning.generators.base import WeightsError
 from iagan_lightning.generators.openvino_ir import MOST_NUMBERS, MOST_XML, Graph
-from iagan_lightning.generators.style import WIDEST, whitening_of
+from iagan_lightning.generators.style import DEEPEST, WIDEST, whitening_of
 
 NETWORKS = "MappingNetwork", "SynthesisNetwork"
 
@@ -79,10 +79,13 @@ def _of_archive(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 def _mapping(graph: Graph) -> list[tuple[Tensor, Tensor]]:
     """Return weight and bias of the layers from z to w."""
-    layers = []
-    for product in graph.of_kind("MatMul"):
+    layers: list[tuple[Tensor, Tensor]] = []
+    products = graph.of_kind("MatMul")
+    if len(products) > DEEPEST:
+        raise WeightsError(f"holds another network: {len(products)} layers from z to w; {DEEPEST} are the most here")
+    for product in products:
         weight, bias = graph.kernel(product), graph.operand(graph.user(product, "Add"), product)
-        layers.append((_tensor(weight), _tensor(bias).flatten()))
+        layers.append((_tensor(graph, weight), _tensor(graph, bias).flatten()))
     sizes = {size for weight, bias in layers for size in (*weight.shape, *bias.shape)}
     if len(sizes) != 1 or not 1 <= max(sizes) <= WIDEST or any(weight.ndim != 2 for weight, _ in layers):
         raise WeightsError(f"holds another network: layers from z to w of sizes {sorted(sizes)}")
@@ -106,19 +109,19 @@ def _synthesis(graph: Graph) -> dict[str, Tensor]:
             raise WeightsError(f"holds another network: {source} has a scale of {scale.size} numbers")
         factor = scale.reshape(())
         state[f"{target}.modulation.weight"] = _tensor(
-            graph.constant(graph.named(f"{source}.modulation.weight")) * factor
+            graph, graph.constant(graph.named(f"{source}.modulation.weight")) * factor
         )
-        state[f"{target}.modulation.bias"] = _tensor(graph.constant(bias) * factor).flatten()
+        state[f"{target}.modulation.bias"] = _tensor(graph, graph.constant(bias) * factor).flatten()
 
     def convolution(source: str, target: str, kernel: str, node: str) -> None:
         """A modulation, a convolution, the noise map and the bias behind it."""
         modulation(f"{source}.conv", target)
         add = graph.user(node, "Add")
-        state[f"{target}.{kernel}"] = _tensor(graph.kernel(node))
-        state[f"{target}.noise"] = _tensor(graph.operand(add, node))
-        state[f"{target}.bias"] = _tensor(graph.operand(graph.user(add, "Add"), add)).flatten()
+        state[f"{target}.{kernel}"] = _tensor(graph, graph.kernel(node))
+        state[f"{target}.noise"] = _tensor(graph, graph.operand(add, node))
+        state[f"{target}.bias"] = _tensor(graph, graph.operand(graph.user(add, "Add"), add)).flatten()
 
-    state["input"] = _tensor(graph.constant(graph.named("m.input.input")))
+    state["input"] = _tensor(graph, graph.constant(graph.named("m.input.input")))
     full = [node for node in graph.of_kind("Convolution") if graph.kernel(node).shape[2:] == (3, 3)]
     if len(full) != 1:
         raise WeightsError(f"holds another network: {len(full)} full 3 x 3 convolutions instead of one")
@@ -133,13 +136,13 @@ def _synthesis(graph: Graph) -> dict[str, Tensor]:
             if len(shape := graph.constant(depthwise).shape) != 5:
                 raise WeightsError(f"holds another network: {source}.conv.weight_dw has shape {shape}")
             convolution(source, target, "pointwise", node)
-            state[f"{target}.depthwise"] = _tensor(graph.constant(depthwise))[:, 0]  # groups, 1, 1, 3, 3
+            state[f"{target}.depthwise"] = _tensor(graph, graph.constant(depthwise))[:, 0]  # groups, 1, 1, 3, 3
     last = f"m.layers.{levels - 1}.to_img"
     modulation(f"{last}.conv", "to_img")
-    state["to_img.weight"] = _tensor(graph.constant(graph.named(f"{last}.conv.weight")))
-    state["to_img.bias"] = _tensor(graph.constant(graph.named(f"{last}.bias"))).flatten()
+    state["to_img.weight"] = _tensor(graph, graph.constant(graph.named(f"{last}.conv.weight")))
+    state["to_img.bias"] = _tensor(graph, graph.constant(graph.named(f"{last}.bias"))).flatten()
     return state
 
 
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(array, np.float32))  # a copy, in this machine's byte order
+def _tensor(graph: Graph, array: np.ndarray) -> Tensor:
+    return torch.from_numpy(graph.copied(array))

@@ -8,11 +8,13 @@ PyTorch's restricted unpickler, and source code is text.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import pickletools
 import re
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from iagan_lightning.generators.base import WeightsError
 from iagan_lightning.generators.pickled_source import check_source
 from iagan_lightning.safety import refused_name
 
+SHARED = 64  # numbers, such as a filter's, that several names may stand for
 VERSION = 6  # of NVIDIA's way to store modules of PyTorch, the only one in circulation
 
 
@@ -50,7 +53,7 @@ def read_pickle(path: Path) -> Any:
         with path.open("rb") as file:
             _check_memo(file)
             file.seek(0)
-            return _Unpickler(file, encoding="latin1").load()
+            return _Unpickler(file, _counter(2 * path.stat().st_size), encoding="latin1").load()
     except WeightsError:
         raise
     except Exception as error:  # pickle raises a different kind for each way in which a file can be broken
@@ -64,15 +67,44 @@ def _check_memo(file: Any) -> None:
             raise WeightsError("is damaged or no weight file: a pickle of networks is needed")
 
 
+def check_apart(arrays: Iterable[Any]) -> None:
+    """Refuse a network of which several names stand for one array: each would be copied, for a few bytes of file.
+
+    Raises:
+        WeightsError: where an array of more than a few numbers is there twice. The message does not name the file.
+    """
+    seen: set[int] = set()
+    for array in arrays:
+        if math.prod(array.shape) > SHARED:
+            if id(array) in seen:
+                raise WeightsError(f"holds one array {tuple(array.shape)} under several names")
+            seen.add(id(array))
+
+
+def _counter(most: int) -> Callable[[int], None]:
+    """Return what counts bytes before they are made, and refuses more: a file can name the same ones again and again.
+
+    Of an honest file each number is held twice at most, as the file stores it and as an array.
+    """
+
+    def take(size: int) -> None:
+        nonlocal most
+        most -= size
+        if most < 0:
+            raise WeightsError("is refused: it asks for more numbers than it holds")
+
+    return take
+
+
 class _Unpickler(pickle.Unpickler):
     """An unpickler that knows a handful of names and stands in for all of them: nothing of theirs is called.
 
     The stand-ins are made anew for each file, so that no file can leave anything behind in them.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.known = {**_arrays(), **_networks(), **_tensors()}
+    def __init__(self, file: Any, take: Callable[[int], None], **kwargs: Any) -> None:
+        super().__init__(file, **kwargs)
+        self.known = {**_arrays(take), **_networks(), **_tensors(take)}
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in of a name, or refuse it."""
@@ -84,7 +116,7 @@ class _Unpickler(pickle.Unpickler):
         return found
 
 
-def _arrays() -> dict[str, Any]:
+def _arrays(take: Callable[[int], None]) -> dict[str, Any]:
     class DType:
         """A type of plain numbers."""
 
@@ -106,10 +138,12 @@ def _arrays() -> dict[str, Any]:
     def filled(data: bytes | str, kind: DType, shape: Any = (), order: Any = "C") -> Array:
         array = Array()
         raw = encode(data) if isinstance(data, str) else data  # pickles of Python 2 have text for bytes
+        take(len(raw))
         array.value = np.frombuffer(raw, kind.code).reshape(shape, order=order)
         return array
 
     def encode(text: str, encoding: str = "latin1") -> bytes:
+        take(len(text))
         return text.encode("latin1")
 
     return {
@@ -158,7 +192,7 @@ def _networks() -> dict[str, Any]:
     }
 
 
-def _tensors() -> dict[str, Any]:
+def _tensors(take: Callable[[int], None]) -> dict[str, Any]:
     class Storage(Value):
         """The numbers of a tensor, one after another."""
 
@@ -168,6 +202,7 @@ def _tensors() -> dict[str, Any]:
     Numbers.__name__ = "Tensor"
 
     def storage(data: bytes) -> Storage:
+        take(len(data))
         made = Storage()
         made.value = _numbers(data)
         return made
@@ -181,11 +216,12 @@ def _tensors() -> dict[str, Any]:
             last += (count - 1) * step
         if offset < 0 or (0 not in size and last >= len(storage.value)):
             raise WeightsError(f"holds a tensor {size} that reaches beyond its {len(storage.value)} numbers")
+        if (count := math.prod(size)) > len(storage.value):  # steps that overlap
+            raise WeightsError(f"holds a tensor {size} of {len(storage.value)} numbers")
+        take(count * storage.value.element_size())
         made.value = storage.value.as_strided(tuple(size), tuple(stride), offset).clone(
             memory_format=torch.contiguous_format
         )
-        if made.value.numel() > len(storage.value):
-            raise WeightsError(f"holds a tensor {size} of {len(storage.value)} numbers")
         return made
 
     return {

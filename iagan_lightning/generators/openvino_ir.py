@@ -15,6 +15,7 @@ from iagan_lightning.generators.base import WeightsError
 
 NUMBERS = {"f32": "<f4", "f16": "<f2", "i64": "<i8", "i32": "<i4"}
 MOST_XML, MOST_NUMBERS = 8_000_000, 256_000_000  # bytes; the files of MobileStyleGAN have 0.4 and 32 million
+SHARING = 4  # times its size that a file may be copied; equal constants lie in one place
 
 
 class Graph:
@@ -49,6 +50,7 @@ class Graph:
         except (ElementTree.ParseError, KeyError, ValueError) as error:
             raise WeightsError(f"is damaged or no OpenVINO network: {error}") from error
         self.numbers = numbers
+        self.left = SHARING * len(numbers)
         self.by_name = {layer.get("name", ""): key for key, layer in self.layers.items()}
 
     def of_kind(self, kind: str, among: list[str] | None = None) -> list[str]:
@@ -99,6 +101,17 @@ class Graph:
         if math.prod(shape) * kind.itemsize != size:
             raise WeightsError(f"is damaged: the constant {name} of shape {shape} has {size} bytes")
         return np.frombuffer(self.numbers, kind, math.prod(shape), start).reshape(shape)
+
+    def copied(self, array: np.ndarray) -> np.ndarray:
+        """Return an array as a copy of its own, in float32 and this machine's byte order.
+
+        Raises:
+            WeightsError: where so much has been copied that many constants must lie in one place.
+        """
+        self.left -= 4 * array.size
+        if self.left < 0:
+            raise WeightsError("is refused: it asks for more numbers than it holds")
+        return np.array(array, np.float32)
 
     def _only(self, found: list[str], layer: str, complaint: str) -> str:
         if len(found) != 1:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from iagan_lightning.generators.base import WeightsError
-from iagan_lightning.generators.network_pickle import Record
+from iagan_lightning.generators.network_pickle import Record, check_apart
 from iagan_lightning.generators.stylegan2 import GAIN, Variant
 from iagan_lightning.generators.stylegan2_layouts import (
     RATE,
@@ -62,8 +62,10 @@ def from_nvidia(generator: Record) -> tuple[State, Arguments]:
     Raises:
         WeightsError: where it is no StyleGAN2, or one of a kind that is not known. The message does not name the file.
     """
-    modules = dict(_walk(generator, ""))
-    tensors = Tensors(dict(_tensors_of(modules)))
+    modules = dict(_walk(generator, "", set()))
+    held = dict(_tensors_of(modules))
+    check_apart(held.values())
+    tensors = Tensors(held)
     options = _options(modules[""])
     levels = levels_of({int(m[1]) for name in tensors.left if (m := re.match(r"synthesis\.b(\d+)\.", name))})
     sizes = [4 << level for level in range(levels)]
@@ -123,10 +125,11 @@ def from_nvidia(generator: Record) -> tuple[State, Arguments]:
     return checked(state, arguments)
 
 
-def _walk(module: Record, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the attributes of a module and of all within it, by their dotted names."""
-    if not isinstance(module.state, dict) or name.count(".") >= DEEPEST:
-        raise WeightsError(f"holds a module {name or 'G_ema'} without attributes, or within itself")
+def _walk(module: Record, name: str, seen: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the attributes of a module and of all within it, by their dotted names; none is there twice."""
+    if not isinstance(module.state, dict) or name.count(".") >= DEEPEST or id(module) in seen:
+        raise WeightsError(f"holds a module {name or 'G_ema'} without attributes, within itself, or in several places")
+    seen.add(id(module))
     if module.kind not in CLASSES:
         raise WeightsError(
             f"holds a {module.kind} ({name or 'G_ema'}), which no StyleGAN2 has: StyleGAN3 and others are not supported"
@@ -134,7 +137,7 @@ def _walk(module: Record, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     yield name, {**module.state, "kind": module.kind}
     for key, inner in _members(module.state, "_modules", name):
         if isinstance(inner, Record):
-            yield from _walk(inner, f"{name}.{key}".lstrip("."))
+            yield from _walk(inner, f"{name}.{key}".lstrip("."), seen)
         elif inner is not None:
             raise WeightsError(f"holds a {type(inner).__name__} in place of the module {name}.{key}")
 

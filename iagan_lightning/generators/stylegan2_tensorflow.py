@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.generators.base import WeightsError
-from iagan_lightning.generators.network_pickle import Record
+from iagan_lightning.generators.network_pickle import Record, check_apart
 from iagan_lightning.generators.stylegan2 import Variant
 from iagan_lightning.generators.stylegan2_layouts import (
     RATE,
@@ -111,7 +111,7 @@ def from_tensorflow(network: Record) -> tuple[State, Arguments]:
 def _variables(network: Record) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the settings of a network and its parts, and their variables by part and name."""
     settings: dict[str, Any] = {}
-    variables: dict[str, Tensor] = {}
+    arrays: dict[str, Any] = {}
     components = network.state["components"]
     for part, record in [("", network), *(components.items() if isinstance(components, dict) else ())]:
         state = record.state if isinstance(record, Record) else None
@@ -123,7 +123,9 @@ def _variables(network: Record) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 raise WeightsError("holds variables that are no pairs of a name and an array")
             if part:  # the whole holds averages and the progress of training
                 name = str(pair[0]).removeprefix(f"{part}/")
-                variables[f"{part}/{name}"] = torch.from_numpy(pair[1].value.astype("float32"))
+                arrays[f"{part}/{name}"] = pair[1].value
+    check_apart(arrays.values())
+    variables = {name: torch.from_numpy(array.astype("float32")) for name, array in arrays.items()}
     for key, value in settings.items():
         if key in TENSORFLOW:
             plain = list(value) if isinstance(value, tuple | list) else value

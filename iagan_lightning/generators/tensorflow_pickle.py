@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.generators.base import WeightsError
+from iagan_lightning.generators.network_pickle import check_apart
 from iagan_lightning.safety import printable
 
 # What a network must have been built with for its variables to mean what PGGAN computes; absent means just that.
@@ -44,7 +45,11 @@ def variables_of(content: Any) -> dict[str, dict[str, Tensor]]:
                 f"holds a network made with {name} {printable(str(settings[name])[:80])}; only {wanted} is supported"
             )
     try:
-        variables = {str(name): _tensor(variable.value) for name, variable in state["variables"]}
+        arrays = [(str(name), variable.value) for name, variable in state["variables"]]
+        check_apart(array for _, array in arrays)
+        variables = {name: _tensor(array) for name, array in arrays}
+    except WeightsError:
+        raise
     except (AttributeError, TypeError, ValueError) as error:
         raise WeightsError("holds variables that are no pairs of a name and an array") from error
     return {"Gs" if network is not content and len(content) == 3 else "G": variables}
