@@ -120,7 +120,7 @@ def metadata(path):
         return file.metadata()
 
 
-@pytest.mark.parametrize("what", ["other weights", "no encoder", "cut"])
+@pytest.mark.parametrize("what", ["other weights", "no encoder", "deep header", "cut"])
 def test_what_does_not_belong_to_the_weights_is_left_out(own, capsys, what):
     _, path = own
     beside = path.with_name("encoders") / path.name
@@ -128,6 +128,8 @@ def test_what_does_not_belong_to_the_weights_is_left_out(own, capsys, what):
         save_generator(BEGAN(resolution=16, channels=4, latent=8), path)
     elif what == "no encoder":
         save_file({"a": torch.zeros(1)}, beside)
+    elif what == "deep header":
+        save_file({"a": torch.zeros(1)}, beside, metadata=dict.fromkeys(metadata(beside), "[" * 100_000))
     else:
         beside.write_bytes(beside.read_bytes()[:100])
     again = load_generator(path)

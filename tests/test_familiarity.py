@@ -133,6 +133,15 @@ def test_figures_that_cannot_be_any_are_left_out(prior, figures, capsys) -> None
     assert load_generator(prior).calibration == Calibration() and "left out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"about": {}, "factors": {"Blur": 1' + 400 * "0" + "}}"])
+def test_a_file_that_is_no_calibration_is_left_out(prior, content, capsys) -> None:
+    beside = save_calibration(load_generator(prior), prior, {}, factors={"Blur": 2.0})
+    beside.write_text(content)
+    assert load_generator(prior).calibration == Calibration() and "left out" in capsys.readouterr().err
+    save_calibration(load_generator(prior), prior, {}, factors={"Blur": 3.0})
+    assert load_generator(prior).calibration == Calibration({"Blur": 3.0})
+
+
 def test_a_method_tells_it_of_each_picture_whatever_its_weights_do(prior) -> None:
     A = BicubicDownsampling(SHAPE, scale=4)
     G = load_generator(prior)

@@ -391,6 +391,8 @@ DAMAGES = {
     "other variant": (say("synthesis.b8", architecture="orig"), "synthesis.b8 made with architecture orig"),
     "unknown option": (say("", _init_kwargs={"magic": 1}), "made with magic, which is not known here"),
     "unknown inner option": (say("", _init_kwargs={"mapping_kwargs": {"pose": 1}}), "made with pose, which is not"),
+    "options no dictionary": (say("", _init_kwargs={"mapping_kwargs": [1]}), "is damaged, or holds another network"),
+    "settings no number": (say("", _init_kwargs={"mapping_kwargs": {"lr_multiplier": "x"}}), "is damaged, or holds"),
     "no number": (say("synthesis.b8.torgb", weight_gain="a"), "holds synthesis.b8.torgb with a str"),
     "another class": (lambda t: Persistent("SynthesisInput"), "holds a SynthesisInput (G_ema)"),
     "another version": (lambda t: Persistent("Generator", version=7), "holds a class of version 7"),
@@ -478,6 +480,26 @@ def test_one_array_for_both_parts_of_a_network(tensors, tmp_path, capsys):
 )
 def test_networks_of_tensorflow_that_mean_something_else(tensors, tmp_path, capsys, settings, message):
     refused(capsys, write_tensorflow(tmp_path / "other.pkl", tensors, **settings), message)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"static_kwargs": [1, 2]}, {"static_kwargs": 5}, {"mapping_lrmul": "x"}, {"mapping_lrmul": None}]
+)
+def test_settings_of_tensorflow_that_are_none(tensors, tmp_path, capsys, settings):
+    with foreign_modules():
+        network = tensorflow_network(tensorflow_variables(tensors), **settings)
+        network.state["static_kwargs"] = settings.get("static_kwargs", settings)
+        (tmp_path / "spoiled.pkl").write_bytes(pickle.dumps(network, protocol=3))
+    refused(capsys, tmp_path / "spoiled.pkl", "is damaged, or holds another network")
+
+
+def test_variables_of_tensorflow_that_are_none(tensors, tmp_path, capsys):
+    parts = tensorflow_variables(tensors)
+    for value in (None, Persistent("Generator"), np.zeros(3).sum):
+        spoiled = {part: [*own, ("more", value)] for part, own in parts.items()}
+        with foreign_modules():
+            (tmp_path / "spoiled.pkl").write_bytes(pickle.dumps(tensorflow_network(spoiled), protocol=3))
+        refused(capsys, tmp_path / "spoiled.pkl")
 
 
 def test_damaged_files_of_rosinality(tensors, tmp_path, capsys):

@@ -19,6 +19,7 @@ from iagan_lightning.replacing import replacing
 
 FOLDER = "calibration"  # beside the weights
 LARGEST = 1 << 20  # bytes of a file that may be one
+NONE = (OSError, AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)  # where a file is none
 
 
 def calibration_beside(path: Path, generator: Generator) -> Calibration:
@@ -34,7 +35,7 @@ def calibration_beside(path: Path, generator: Generator) -> Calibration:
         calibration = _checked(stored)
         if stored["generator"] == fingerprint(generator):
             return calibration
-    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+    except NONE:
         pass
     print(f"iagan: {beside} is no calibration of {path.name}, or of other weights: it is left out", file=sys.stderr)
     return Calibration()
@@ -71,7 +72,7 @@ def save_calibration(
         before = _stored(beside)
         _checked(before)
         stored = before if before["generator"] == stored["generator"] else stored
-    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+    except NONE:
         pass  # there is none, or that of other weights
     for name, part in (("factors", factors), ("unexplained", unexplained)):
         if part is not None:
@@ -87,7 +88,7 @@ def _stored(beside: Path) -> dict[str, Any]:
     """Return what a file holds.
 
     Raises:
-        OSError, ValueError: where it is no calibration.
+        OSError, RecursionError, ValueError: where it is no calibration.
     """
     if beside.stat().st_size > LARGEST:
         raise ValueError("too large")
@@ -101,7 +102,7 @@ def _checked(stored: Mapping[str, Any]) -> Calibration:
     """Return the figures of a file.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: where they cannot be any.
+        AttributeError, KeyError, OverflowError, TypeError, ValueError: where they cannot be any.
     """
     factors = {str(kind): float(factor) for kind, factor in stored.get("factors", {}).items()}
     unexplained = {

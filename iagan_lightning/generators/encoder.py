@@ -168,7 +168,7 @@ def encoder_beside(path: Path, generator: Generator) -> Encoder | None:
     try:
         with safe_open(beside, framework="pt") as stored:
             belongs = json.loads((stored.metadata() or {})[HEADER])["generator"] == fingerprint(generator)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except (SafetensorError, OSError, KeyError, RecursionError, TypeError, ValueError):
         belongs = False
     if not belongs:
         print(f"iagan: {beside} is no encoder of {path.name}, or of other weights: it is left out", file=sys.stderr)

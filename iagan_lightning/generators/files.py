@@ -410,11 +410,14 @@ def _of_another_network(content: Any) -> dict[str, Tensor]:
 
 @contextmanager
 def _about(path: Path) -> Iterator[None]:
-    """Put the file's name before what is wrong with it."""
+    """Put the file's name before what is wrong with it, whatever it breaks: its names, kinds and shapes can be any."""
     try:
         yield
     except WeightsError as error:
-        raise WeightsError(f"{path} {printable(str(error))}") from error  # names in a file may be anything
+        raise WeightsError(f"{path} {printable(str(error))}") from error
+    except Exception as error:
+        reason = " ".join(printable(f"{type(error).__name__}: {error}"[:300]).split())
+        raise WeightsError(f"{path} is damaged, or holds another network ({reason})") from error
 
 
 def _summary(content: Any) -> str:
