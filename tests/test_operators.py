@@ -1,5 +1,8 @@
 """One set of properties for all operators; a new operator joins by one line in OPERATORS."""
 
+import copy
+import inspect
+import pickle
 from functools import partial
 from typing import get_args
 
@@ -21,6 +24,7 @@ from iagan_lightning.operators import (
     LinearOperator,
     PhaseRetrieval,
     Similarity,
+    StructuredSensing,
 )
 from iagan_lightning.operators.blur import motion_kernel
 from iagan_lightning.operators.checks import check_operator
@@ -659,6 +663,69 @@ def test_the_measured_pixels_of_a_similarity_are_those_of_its_mask(way):
     assert A.num_measurements == B.num_measurements == int(A.measured(torch.ones(1, *A.measurement_shape)).sum())
     with pytest.raises(ValueError, match="the mask measures nothing"):
         A.mask = torch.zeros_like(B.mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.float32])
+def test_a_matrix_of_whole_numbers_measures(dtype):
+    given = matrix(5, 12) > 0
+    A, B = (GaussianSensing((3, 2, 2), matrix=given.to(kind)) for kind in (dtype, torch.float64))
+    for kind in (torch.float32, torch.float64):
+        x = images(A, dtype=kind)
+        assert torch.equal(A(x), B(x)) and torch.equal(A.pseudo_inverse(A(x)), B.pseudo_inverse(B(x)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda M: M[:0], r"measures nothing: \(0, 12\) was given"),
+        (lambda M: M.clone().fill_(torch.nan), "not finite"),
+        (lambda M: torch.cat([M, torch.full((1, 12), torch.inf)]), "not finite"),
+    ],
+)
+def test_a_matrix_that_measures_nothing_is_refused(spoil, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianSensing((3, 2, 2), matrix=spoil(matrix(5, 12)))
+
+
+@pytest.mark.parametrize("make", [GaussianSensing, Blur, partial(Blur, padding="zero"), Identity])
+def test_a_shape_that_is_none_is_refused(make):
+    for shape in (5, (8, 8), (3, 8, 8.5), "abc", None):
+        with pytest.raises(ValueError, match="image_shape is"):
+            make(shape)
+
+
+class Weighted(GaussianSensing):
+    def __init__(self, level, image_shape=(1, 4, 4), **settings):
+        super().__init__(image_shape, **settings)
+        self.level = level
+
+
+class Softened(Blur):
+    def __init__(self, level, image_shape=(1, 4, 4), **settings):
+        super().__init__(image_shape, size=3, **settings)
+        self.level = level
+
+    def forward(self, x):
+        return self.level * x
+
+
+@pytest.mark.parametrize("make", [partial(Weighted, ratio=0.5), Softened])
+def test_a_class_of_ones_own_is_itself(make):
+    A = make(2.0)
+    for each in (A, make(level=2.0, image_shape=(1, 4, 4)), copy.deepcopy(A), pickle.loads(pickle.dumps(A))):  # noqa: S301
+        assert (type(each), each.level) == (type(A), 2.0)
+        assert torch.equal(each(x := images(A)), A(x))
+    assert list(inspect.signature(type(A)).parameters) == ["level", "image_shape", "settings"]
+
+
+def test_a_large_class_of_ones_own_is_not_exchanged(monkeypatch):
+    monkeypatch.setattr("iagan_lightning.operators.gaussian.LARGEST", 0)
+    assert type(Weighted(2.0, ratio=0.5)) is Weighted
+    assert type(GaussianSensing((1, 4, 4), ratio=0.5)) is StructuredSensing
+    with pytest.raises(ValueError, match='design "dct" is a StructuredSensing: derive from that'):
+        Weighted(2.0, ratio=0.5, design="dct")
+    with pytest.raises(ValueError, match="design of a StructuredSensing is one of dct, auto; 'dense' was given"):
+        StructuredSensing((1, 4, 4), ratio=0.5, design="dense")
 
 
 def test_a_similarity_without_turn_averages_blocks():

@@ -20,6 +20,7 @@ from iagan_lightning.operators.bicubic import _fold
 from iagan_lightning.operators.files import Array, fingerprint, read_kernel
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.modes import on_the_cpu
+from iagan_lightning.operators.operator import check_image_shape
 
 Padding = Literal["circular", "zero", "reflect", "replicate"]
 KERNELS = ("uniform", "gaussian", "motion")
@@ -76,6 +77,8 @@ class Blur(LinearOperator):
         """Return an operator of the class in whose basis the convolution is diagonal."""
         if cls is not Blur:
             return super().__new__(cls)
+        check_image_shape(image_shape)
+        check_choice("padding", padding, Padding)
         if padding == "circular":
             return super().__new__(CircularBlur)
         _, weights = kernel_of(kernel, size, std, angle)

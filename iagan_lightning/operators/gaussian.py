@@ -14,6 +14,7 @@ from iagan_lightning.operators.files import Array, fingerprint, read_tensor
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.memory import require_memory
 from iagan_lightning.operators.modes import cast, has_float64, has_values, on_the_cpu
+from iagan_lightning.operators.operator import check_image_shape
 
 Design = Literal["auto", "dense", "dct"]
 LARGEST = 2**30  # bytes of a matrix that "auto" draws
@@ -35,13 +36,14 @@ class GaussianSensing(LinearOperator):
         image_shape: ``(C, H, W)``; n = C H W.
         ratio: m / n, in (0, 1].
         seed: of the matrix, drawn on the CPU.
-        matrix: a matrix ``(m, n)`` of one's own, or its .pt or .npy file, instead of ratio and seed.
+        matrix: a matrix ``(m, n)`` of one's own, whole numbers too, or its .pt or .npy file, instead of ratio and seed.
         design: ``"dense"``, ``"dct"`` or ``"auto"``.
 
     Shapes: x ``(B, C, H, W)`` in [-1, 1] -> y ``(B, m)``.
 
     Raises:
-        ValueError: for a ratio outside (0, 1], a matrix that does not fit the image, or one that does not fit memory.
+        ValueError: for a ratio outside (0, 1], a matrix that does not fit the image, is empty or not finite, or one
+            that does not fit memory.
 
     Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Section 4.1 (m/n = 0.122 and 0.61).
 
@@ -66,9 +68,11 @@ class GaussianSensing(LinearOperator):
         design: Design = "auto",
     ) -> GaussianSensing:
         """Return an operator of the class that the design names."""
+        if cls is not GaussianSensing or image_shape == ():  # a copy is made of nothing
+            return super().__new__(cls)
         check_choice("design", design, Design)
         check_kind("ratio", ratio, float | None)
-        n = math.prod(image_shape)
+        n = math.prod(check_image_shape(image_shape))
         large = matrix is None and ratio is not None and 4 * ratio * n * n > LARGEST
         return super().__new__(StructuredSensing if design == "dct" or (design == "auto" and large) else cls)
 
@@ -81,6 +85,9 @@ class GaussianSensing(LinearOperator):
         design: Design = "auto",
     ) -> None:
         super().__init__(image_shape)
+        check_choice("design", design, Design)
+        if design == "dct":  # a class of one's own: this one has made a StructuredSensing
+            raise ValueError('design "dct" is a StructuredSensing: derive from that')
         n = math.prod(self.image_shape)
         self.ratio, self.seed, self.design = ratio, seed, "dense"
         self.given: str | None = None
@@ -93,6 +100,11 @@ class GaussianSensing(LinearOperator):
                     f"the matrix is real, of shape (m, {n}) for images of {self.image_shape}; "
                     f"{tuple(matrix.shape)} ({matrix.dtype}) was given"
                 )
+            if not len(matrix):
+                raise ValueError(f"the matrix measures nothing: {tuple(matrix.shape)} was given")
+            matrix = matrix if matrix.is_floating_point() else matrix.double()  # of 0 and 1, or of signs
+            if not bool(matrix.isfinite().all()):
+                raise ValueError("the matrix holds numbers that are not finite")
             self.register_buffer("matrix", matrix)
             self.given = fingerprint(matrix)
         else:
@@ -202,6 +214,7 @@ class StructuredSensing(GaussianSensing):
         design: Design = "dct",
     ) -> None:
         LinearOperator.__init__(self, image_shape)  # its parent's draws a matrix
+        check_choice("design of a StructuredSensing", design, ("dct", "auto"))
         if matrix is not None:
             raise ValueError("GaussianSensing takes a matrix, or a ratio with a design, not both")
         n = math.prod(self.image_shape)

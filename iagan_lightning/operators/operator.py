@@ -106,11 +106,12 @@ class Operator(nn.Module):
         init = cls.__dict__.get("__init__")  # the command line asks for the type
         if isinstance(init, FunctionType) and init.__code__.co_argcount > 1:
             init.__annotations__.setdefault(init.__code__.co_varnames[1], Sequence[int])
+        if cls.__new__ is not object.__new__ and "__new__" not in cls.__dict__:
+            _make_plainly(cls)
 
     def __init__(self, image_shape: Sequence[int]) -> None:
         super().__init__()
-        channels, height, width = check_integers("image_shape", image_shape, ("channels", "height", "width"))
-        self.image_shape = channels, height, width
+        self.image_shape = check_image_shape(image_shape)
         self._measurement_shape: tuple[int, ...] | None = None
         self._tried: tuple[tuple[int, ...], bool] | None = None  # shape of one measurement, and whether it is complex
         self._kept: dict[str, tuple[torch.dtype, torch.device, Any, int, Any]] = {}
@@ -441,6 +442,22 @@ class Operator(nn.Module):
                 "was given"
             )
         return _full_precision(y)
+
+
+def _make_plainly(kind: type) -> None:
+    """Let a class be made as itself, of whatever it takes, though the one it derives from chooses among classes."""
+
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+        return object.__new__(cls)
+
+    new.__signature__ = signature(kind.__init__)  # type: ignore[attr-defined, misc]
+    kind.__new__ = new  # type: ignore[assignment, method-assign]
+
+
+def check_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return a shape of images as three whole numbers, or raise ValueError."""
+    channels, height, width = check_integers("image_shape", image_shape, ("channels", "height", "width"))
+    return channels, height, width
 
 
 def _full_precision(x: Tensor) -> Tensor:
