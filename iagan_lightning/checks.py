@@ -6,6 +6,7 @@ Lowest of all modules.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -64,6 +65,22 @@ def check_integers(name: str, values: Any, parts: Sequence[str], lowest: int = 1
     if len(given) != len(parts) or not all(_is(value, int) and value >= lowest for value in given):
         raise ValueError(f"{name} is ({', '.join(parts)}), whole numbers from {lowest}; {values} was given")
     return tuple(map(int, given))
+
+
+def check_numbers(name: str, values: Any, parts: Sequence[str]) -> tuple[float, ...]:
+    """Return finite numbers as Python's, or raise ValueError unless one is given for each of the parts.
+
+    Example:
+        >>> check_numbers("centre", [8, 3.5], ["x", "y"])
+        (8.0, 3.5)
+        >>> check_numbers("centre", 5, ["x", "y"])
+        Traceback (most recent call last):
+        ValueError: centre is (x, y), finite numbers; 5 was given
+    """
+    given = tuple(values) if isinstance(values, Iterable) else ()
+    if len(given) != len(parts) or not all(_is(value, float) and math.isfinite(value) for value in given):
+        raise ValueError(f"{name} is ({', '.join(parts)}), finite numbers; {values} was given")
+    return tuple(map(float, given))
 
 
 def check_seed(seed: Any) -> int:

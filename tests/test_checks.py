@@ -11,10 +11,13 @@ from iagan_lightning.callbacks import BackProjection, ResultWriter
 from iagan_lightning import CSGM, IAGAN, DIPSettings, Stage, reconstruct
 from iagan_lightning.checks import check_choice
 from iagan_lightning.data import ImageData
+from iagan_lightning.generators import ModuleGenerator, load_generator
 from iagan_lightning.methods import FitSettings
 from iagan_lightning.operators import (
+    JPEG,
     BicubicDownsampling,
     Blur,
+    Composition,
     FourierSensing,
     GaussianSensing,
     Grayscale,
@@ -24,9 +27,13 @@ from iagan_lightning.operators import (
     Similarity,
     StructuredSensing,
 )
+from iagan_lightning.optim import BatchedLBFGS
 from iagan_lightning.runs.options import RunOptions
 
 SHAPE = (3, 16, 16)
+NETWORK = torch.nn.Sequential(torch.nn.Linear(8, 768), torch.nn.Tanh(), torch.nn.Unflatten(1, SHAPE))
+LINEAR = {"init_args": {"in_features": 2, "out_features": 2}, "latent_shape": [2]}
+PARAMETERS = [torch.nn.Parameter(torch.ones(2, 3))]
 WRONG = {
     "optimizer of a stage is one of adam, lbfgs": lambda: Stage(optimizer="sgd"),
     "stop of a stage is one of auto, noise, plateau, decrease, held-out, never": lambda: Stage(stop="none"),
@@ -62,6 +69,37 @@ WRONG = {
     "scale is a whole number; True was given": lambda: BicubicDownsampling(SHAPE, True),
     "ratio is a number; 'half' was given": lambda: FourierSensing(SHAPE, ratio="half"),
     "Grayscale needs 3 finite weights, not all 0": lambda: Grayscale(SHAPE, weights=(math.nan, 1, 1)),
+    "needs 3 finite weights, not all 0; 0.5 was given": lambda: Grayscale(SHAPE, weights=0.5),
+    "needs 3 finite weights, not all 0; ['1', 2, 3] was": lambda: Grayscale(SHAPE, weights=["1", 2, 3]),
+    "tables of JPEG have 64 rounding steps each": lambda: JPEG(SHAPE, tables=5),
+    "tables of JPEG have 64 rounding steps each, 1 or": lambda: JPEG(SHAPE, tables=["a" * 64]),
+    "inside is a number; 'a' was given": lambda: JPEG(SHAPE, inside="a"),
+    "centre is (x, y), finite numbers; 5 was given": lambda: Similarity(SHAPE, size=(8, 8), centre=5),
+    "centre is (x, y), finite numbers; (1, '2') was": lambda: Similarity(SHAPE, size=(8, 8), centre=(1, "2")),
+    "side is a number; '8' was given": lambda: Similarity(SHAPE, size=(8, 8), side="8"),
+    "angle is a number; None was given": lambda: Similarity(SHAPE, size=(8, 8), angle=None),
+    "truncation is a number; 'a' was given": lambda: Blur(SHAPE, truncation="a"),
+    "std of a kernel is a number; '1' was given": lambda: Blur(SHAPE, "gaussian", std="1"),
+    "angle of a kernel is a number; '30' was given": lambda: Blur(SHAPE, "motion", angle="30"),
+    "scale is a whole number; '2' was given": lambda: BicubicDownsampling(SHAPE, scale="2", size=(8, 8)),
+    "at least one operator, in a list": lambda: Composition(SHAPE, 5),
+    "operator 2 is an operator, or makes one; 5 was given": lambda: Composition(SHAPE, [Identity, 5]),
+    "of shape (m, 4) for images of (1, 2, 2); () (torch.int64) was": lambda: GaussianSensing((1, 2, 2), matrix=5),
+    "or the path of a file is needed; a dict was given": lambda: Inpainting(SHAPE, mask={}),
+    "numbers or the path of a file is needed; a list was": lambda: Blur(SHAPE, kernel=[[1, 2], [3]]),
+    "latent_shape is a list of whole numbers; 8 was given": lambda: ModuleGenerator(NETWORK, 8),
+    "latent_shape is a list of whole numbers; '8' was": lambda: ModuleGenerator(NETWORK, "8"),
+    "latent_shape is a list of whole numbers from 1, such as [128]; [8.5]": lambda: ModuleGenerator(NETWORK, [8.5]),
+    "value_range is (black, white), finite numbers; 1 was": lambda: ModuleGenerator(NETWORK, [8], value_range=1),
+    "value_range is (black, white), finite numbers; [0,": lambda: ModuleGenerator(NETWORK, [8], value_range=[0, None]),
+    "weights is a file; 5 was given": lambda: load_generator({"class_path": "torch.nn.Linear", **LINEAR, "weights": 5}),
+    "lr is a finite number above 0; nan was given": lambda: BatchedLBFGS(PARAMETERS, lr=math.nan),
+    "lr is a finite number above 0; -1 was given": lambda: BatchedLBFGS(PARAMETERS, lr=-1),
+    "lr is a finite number above 0; '1' was given": lambda: BatchedLBFGS([{"params": PARAMETERS, "lr": "1"}]),
+    "0 < c1 < c2 < 1 are the Wolfe conditions; c1 2 and": lambda: BatchedLBFGS(PARAMETERS, c1=2),
+    "history_size is at least 1; 0 was given": lambda: BatchedLBFGS(PARAMETERS, history_size=0),
+    "max_search is a whole number; 2.5 was given": lambda: BatchedLBFGS(PARAMETERS, max_search=2.5),
+    "tolerance_grad is at least 0; nan was given": lambda: BatchedLBFGS(PARAMETERS, tolerance_grad=math.nan),
     "std belongs to kernel gaussian; 2.0 was given with 'uniform'": lambda: Blur(SHAPE, std=2.0),
     "angle belongs to kernel motion; 30 was given with a Tensor": lambda: Blur(SHAPE, torch.ones(3, 3), angle=30),
     "std, in pixels, above 0; nan was given": lambda: Blur(SHAPE, "gaussian", std=math.nan),

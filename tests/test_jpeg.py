@@ -126,6 +126,12 @@ def test_autocast_reaches_neither_coefficients_nor_what_is_made_of_them():
     assert torch.equal(torch.autograd.grad(objective, z)[0], slope)
 
 
+def test_one_table_for_all():
+    one, many = JPEG((3, 9, 9), tables=[16] * 64), JPEG((3, 9, 9), tables=[[16] * 64] * 3)
+    x = torch.rand(1, 3, 9, 9, dtype=torch.float64) * 2 - 1
+    assert torch.equal(one(x), many(x)) and repr(one) == repr(many)
+
+
 def test_nothing_that_needs_linearity_takes_it(capsys):
     A = JPEG((3, 16, 16), 50)
     assert not isinstance(A, LinearOperator) and not hasattr(A, "adjoint") and not hasattr(A, "back_project")

@@ -665,6 +665,18 @@ def test_the_measured_pixels_of_a_similarity_are_those_of_its_mask(way):
         A.mask = torch.zeros_like(B.mask)
 
 
+def test_arrays_as_nested_lists():
+    shape, M, mask = (1, 2, 2), [[1.0, 0.0, 2.0, 0.5], [0.1, 0.0, 0.0, 0.0]], ((True, False), [1, 1])
+    x = images(Identity(shape))
+    for one, other in (
+        (GaussianSensing(shape, matrix=M), GaussianSensing(shape, matrix=torch.tensor(M, dtype=torch.float64))),
+        (Inpainting(shape, mask=mask), Inpainting(shape, mask=torch.ones(2, 2).tril() > 0)),
+        (FourierSensing(shape, mask=mask), FourierSensing(shape, mask=torch.ones(2, 2).tril() > 0)),
+        (Blur(shape, kernel=[[0.5, 0.5]]), Blur(shape, kernel=torch.full((1, 2), 0.5))),
+    ):
+        assert torch.equal(one(x), other(x))
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.float32])
 def test_a_matrix_of_whole_numbers_measures(dtype):
     given = matrix(5, 12) > 0

@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -282,6 +285,28 @@ def test_a_state_goes_on_bitwise(before, tmp_path):
     again, step = stepper(rosenbrock, other, history_size=5)
     again.load_state_dict(stored["optimizer"])
     assert torch.equal(torch.stack([step() for _ in range(20)]), rest)
+    assert torch.equal(other, x)
+
+
+@pytest.mark.parametrize("before", [0, 1, 25])
+@pytest.mark.parametrize("way", ["copied", "pickled"])
+def test_a_copy_goes_on_bitwise(before, way):
+    x = torch.nn.Parameter(STARTS.float())
+    optimizer, step = stepper(rosenbrock, x, history_size=5)
+    for _ in range(before):
+        step()
+    again = copy.deepcopy(optimizer) if way == "copied" else pickle.loads(pickle.dumps(optimizer))  # noqa: S301
+    [other] = again.param_groups[0]["params"]
+    assert other is not x
+
+    def evaluate():
+        again.zero_grad()
+        values = rosenbrock(other)
+        values.sum().backward()
+        return values
+
+    for _ in range(20):
+        assert torch.equal(again.step(evaluate), step())
     assert torch.equal(other, x)
 
 

@@ -109,8 +109,7 @@ def load_generator(source: str | os.PathLike[str] | Mapping[str, Any], classes: 
 
 def _named(source: str | os.PathLike[str], settings: Mapping[str, Any], classes: bool) -> Generator:
     """Return the generator of a name or a path with some settings changed."""
-    if not isinstance(source, str | os.PathLike):
-        raise ValueError(f"weights is the name of a prior or a file; {in_words(source)} was given")
+    _check_source(source, "the name of a prior or a file")
     if str(source) in registered("generators") and str(source) not in {*CATALOGUE, *bundled_priors()}:
         generator = _registered(str(source))
         if settings:
@@ -134,6 +133,11 @@ def _named(source: str | os.PathLike[str], settings: Mapping[str, Any], classes:
         return generator
     framing = {} if prior is None else {"framing": prior.framing}
     return _from_file(bundled_priors().get(str(source), Path(source)), {**framing, **settings})[0]
+
+
+def _check_source(source: object, what: str) -> None:
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(f"weights is {what}; {in_words(source)} was given")
 
 
 def fetch_prior(name: str) -> Path:
@@ -302,6 +306,7 @@ def _from_class(description: Mapping[str, Any]) -> Generator:
     network, declared = build_network({key: value for key, value in description.items() if key != "weights"})
     if weights is None:
         return as_generator(network, declared)
+    _check_source(weights, "a file")
     found, header = _load(Path(weights), () if type(network) in ARCHITECTURES.values() else network.state_dict())
     _fill(network, found.state, Path(weights))
     generator = as_generator(network, declared)  # tried with the weights that it will have

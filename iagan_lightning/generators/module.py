@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iagan_lightning.checks import check_choice
-from iagan_lightning.generators.base import Generator, LatentDistribution
+from iagan_lightning.checks import check_choice, check_numbers
+from iagan_lightning.generators.base import Generator, LatentDistribution, are_sizes, as_list
 from iagan_lightning.terminal import Notice
 
 # Networks without tanh overshoot black and white by a third in some pixels (of 200,000 numbers of ffhq256 none lies
@@ -51,12 +51,15 @@ class ModuleGenerator(Generator):
     ) -> None:
         super().__init__()
         check_choice("latent_distribution", latent_distribution, LatentDistribution)
-        if len(value_range) != 2 or not value_range[0] < value_range[1]:
+        self.low, self.high = check_numbers("value_range", value_range, ("black", "white"))
+        if not self.low < self.high:
             raise ValueError(f"value_range is two numbers, black and white, such as [0, 1]; {value_range} was given")
+        sizes = as_list("latent_shape", latent_shape)
+        if not sizes or not are_sizes(*sizes):
+            raise ValueError(f"latent_shape is a list of whole numbers from 1, such as [128]; {latent_shape} was given")
         self.module = module.eval()
-        self.latent_shape = tuple(int(n) for n in latent_shape)
+        self.latent_shape = tuple(map(int, sizes))
         self.latent_distribution = latent_distribution
-        self.low, self.high = float(value_range[0]), float(value_range[1])
         self.image_shape = self._probe()
 
     def forward(self, z: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from iagan_lightning.checks import check_choice, check_integers, check_number
+from iagan_lightning.checks import check_choice, check_integers, check_kind
 from iagan_lightning.operators.linear import LinearOperator, bicubic_upsampling
 from iagan_lightning.operators.modes import on_the_cpu
 
@@ -102,6 +102,7 @@ class BicubicDownsampling(LinearOperator):
 
 def small_size(large: tuple[int, int], scale: int | None, size: Sequence[int] | None) -> tuple[int, int]:
     """Return the size of the small image for a scale or a size, or say what is wrong with them."""
+    check_kind("scale", scale, int | None)
     if size is not None:
         height, width = check_integers("size", size, ("height", "width"))
         if not (1 <= height <= large[0] and 1 <= width <= large[1]):
@@ -114,7 +115,6 @@ def small_size(large: tuple[int, int], scale: int | None, size: Sequence[int] | 
         return height, width
     if scale is None:
         raise ValueError("BicubicDownsampling needs a scale, for example scale=4, or a size")
-    check_number("scale", scale, int)
     if scale < 1:
         raise ValueError(f"scale is at least 1; {scale} was given")
     for side, length in zip(("height", "width"), large, strict=True):

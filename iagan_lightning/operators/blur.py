@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iagan_lightning.checks import check_choice, check_number, in_words
+from iagan_lightning.checks import check_choice, check_kind, check_number, in_words
 from iagan_lightning.operators.bicubic import _fold
 from iagan_lightning.operators.files import Array, fingerprint, read_kernel
 from iagan_lightning.operators.linear import LinearOperator
@@ -96,6 +96,7 @@ class Blur(LinearOperator):
     ) -> None:
         super().__init__(image_shape)
         check_choice("padding", padding, Padding)
+        check_number("truncation", truncation)
         if not 0 <= truncation < 1:
             raise ValueError(f"truncation lies in [0, 1); {truncation} was given")
         self.padding, self.truncation = padding, truncation
@@ -285,6 +286,8 @@ def kernel_of(kernel: Array, size: int = 9, std: float | None = None, angle: flo
         >>> kernel_of("uniform", size=2)[1].tolist()
         [[0.25, 0.25], [0.25, 0.25]]
     """
+    check_kind("std of a kernel", std, float | None)
+    check_number("angle of a kernel", angle)
     named = kernel if isinstance(kernel, str) else None
     for name, value, of in (("std", std, "gaussian"), ("angle", angle or None, "motion")):
         if value is not None and named != of:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from iagan_lightning.checks import in_words
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.operator import Operator
 
@@ -39,13 +40,15 @@ class Composition(LinearOperator):
         operators: Sequence[LinearOperator | Callable[[tuple[int, int, int]], LinearOperator]],
     ) -> None:
         super().__init__(image_shape)
-        if not operators:
-            raise ValueError("Composition needs at least one operator")
+        if not isinstance(operators, Iterable) or not (operators := list(operators)):
+            raise ValueError("Composition needs at least one operator, in a list")
         shape: tuple[int, ...] = self.image_shape
         parts: list[LinearOperator] = []
         for number, part in enumerate(operators, 1):
             if len(shape) != 3:
                 raise ValueError(f"operator {number} needs an image, the one before it makes measurements {shape}")
+            if not callable(part):
+                raise ValueError(f"operator {number} is an operator, or makes one; {in_words(part)} was given")
             A = part if isinstance(part, Operator) else part((shape[0], shape[1], shape[2]))
             if not isinstance(A, LinearOperator):
                 raise ValueError(

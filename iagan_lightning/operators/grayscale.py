@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -36,9 +37,10 @@ class Grayscale(LinearOperator):
         channels, height, width = self.image_shape
         if weights is None:
             weights = WEIGHTS if channels == 3 else [1 / channels] * channels
-        if len(weights) != channels or not any(weights) or not all(map(math.isfinite, weights)):
-            raise ValueError(f"Grayscale needs {channels} finite weights, not all 0; {list(weights)} was given")
-        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64, device="cpu"))
+        numbers = [float(w) for w in weights if isinstance(w, Real)] if isinstance(weights, Iterable) else []
+        if not len(numbers) == channels == len(weights) or not any(numbers) or not all(map(math.isfinite, numbers)):
+            raise ValueError(f"Grayscale needs {channels} finite weights, not all 0; {weights} was given")
+        self.register_buffer("weights", torch.tensor(numbers, dtype=torch.float64, device="cpu"))
         self._measurement_shape = (1, height, width)
 
     def forward(self, x: Tensor) -> Tensor:

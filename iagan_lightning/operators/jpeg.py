@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -74,7 +75,7 @@ class JPEG(Operator):
         image_shape: Sequence[int],
         quality: int = 75,
         sampling: Sampling = "4:2:0",
-        tables: Sequence[Sequence[int]] | None = None,
+        tables: Sequence[Sequence[int]] | Sequence[int] | None = None,
         inside: float = 8.0,
     ) -> None:
         super().__init__(image_shape)
@@ -82,12 +83,11 @@ class JPEG(Operator):
         if channels not in (1, 3):
             raise ValueError(f"JPEG has pictures of 1 or 3 channels; {channels} were given")
         check_choice("sampling", sampling, Sampling)
+        check_number("inside", inside)
         if not 0 <= inside < math.inf:
             raise ValueError(f"inside is a number of levels of 255, 0 or more; {inside} was given")
         self.quality, self.sampling, self.inside = quality if tables is None else None, sampling, float(inside)
-        steps = [tuple(table) for table in (tables_of(quality) if tables is None else tables)]
-        if not steps or any(len(table) != BLOCK**2 or min(table) < 1 for table in steps):
-            raise ValueError("tables of JPEG have 64 rounding steps each, 1 or more")
+        steps = _as_tables(tables_of(quality) if tables is None else tables)
         self.tables = [steps[min(component, len(steps) - 1)] for component in range(channels)]
         across, down = (1, 1) if channels == 1 else {"4:4:4": (1, 1), "4:2:2": (2, 1), "4:2:0": (2, 2)}[sampling]
         self.coarser = down, across
@@ -191,6 +191,19 @@ class JPEG(Operator):
         """Return the settings that ``repr`` shows."""
         how = f"quality={self.quality}" if self.quality is not None else f"tables={self.tables}"
         return f"image_shape={self.image_shape}, {how}, sampling={self.sampling!r}, inside={self.inside:g}"
+
+
+def _as_tables(tables: Any) -> list[tuple[float, ...]]:
+    """Return the rounding steps of one or several tables, or raise ValueError."""
+    several = list(tables) if isinstance(tables, Iterable) else []
+    several = [several] if several and all(isinstance(step, Real) for step in several) else several
+    steps = [tuple(table) if isinstance(table, Iterable) else () for table in several]
+    if not steps or not all(
+        len(table) == BLOCK**2 and all(isinstance(step, Real) and 1 <= step < math.inf for step in table)
+        for table in steps
+    ):
+        raise ValueError("tables of JPEG have 64 rounding steps each, 1 or more")
+    return steps
 
 
 def blocks_of(length: int) -> int:

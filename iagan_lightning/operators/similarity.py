@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iagan_lightning.checks import check_integers, check_kind
+from iagan_lightning.checks import check_integers, check_kind, check_number, check_numbers
 from iagan_lightning.operators.bicubic import keys_kernel
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.modes import on_the_cpu
@@ -69,11 +69,13 @@ class Similarity(LinearOperator):
         super().__init__(image_shape)
         channels, _, width = self.image_shape
         rows, columns = check_integers("size", size, ("height", "width"))
+        check_kind("side", side, float | None)
+        check_number("angle", angle)
         self.size, self.side, self.angle = (rows, columns), float(columns if side is None else side), float(angle)
-        x, y = ((columns - 1) / 2, (rows - 1) / 2) if centre is None else centre
-        self.centre = float(x), float(y)
-        if not 0 < self.side < math.inf or not all(map(math.isfinite, (*self.centre, self.angle))):
-            raise ValueError(f"side is above 0, centre and angle are finite; {side}, {centre}, {angle} were given")
+        x, y = check_numbers("centre", ((columns - 1) / 2, (rows - 1) / 2) if centre is None else centre, ("x", "y"))
+        self.centre = x, y
+        if not 0 < self.side < math.inf or not math.isfinite(self.angle):
+            raise ValueError(f"side is above 0 and finite, angle is finite; {side} and {angle} were given")
         check_kind("samples", samples, int | None)
         self.samples = math.ceil(width / self.side - 1e-9) if samples is None else int(samples)
         if self.samples < 1:

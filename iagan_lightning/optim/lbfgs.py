@@ -7,12 +7,16 @@ problem waits for another. Nothing loops over problems in Python.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from iagan_lightning.checks import check_number, in_words
 
 BRACKETING, ZOOMING = 0, 1
 
@@ -33,6 +37,9 @@ class BatchedLBFGS(Optimizer):
         c1, c2: constants of the strong Wolfe conditions (Nocedal and Wright, Numerical Optimization, Eq. 3.7).
         lr: the first trial of each line search is that many times the quasi-Newton step, as in ``torch.optim.LBFGS``;
             one for all groups of parameters, and what schedulers change.
+
+    Raises:
+        ValueError: for numbers that are none or out of range, and for parameters of different leading sizes.
 
     ``state_dict`` holds searches and history: an optimiser over the same parameters that loads it goes on bitwise.
     Parameters may be added before the first step, not after it.
@@ -71,6 +78,16 @@ class BatchedLBFGS(Optimizer):
         c2: float = 0.9,
         lr: float = 1.0,
     ) -> None:
+        for name, number in (("history_size", history_size), ("max_search", max_search)):
+            check_number(name, number, int)
+            if number < 1:
+                raise ValueError(f"{name} is at least 1; {number} was given")
+        for name, value in (("c1", c1), ("c2", c2), ("tolerance_grad", tolerance_grad)):
+            check_number(name, value)
+        if not 0 < c1 < c2 < 1:
+            raise ValueError(f"0 < c1 < c2 < 1 are the Wolfe conditions; c1 {c1} and c2 {c2} were given")
+        if not tolerance_grad >= 0:
+            raise ValueError(f"tolerance_grad is at least 0; {tolerance_grad} was given")
         self._params: list[Tensor] = []
         self._state: _Search | None = None
         super().__init__(params, {"lr": lr})
@@ -82,13 +99,18 @@ class BatchedLBFGS(Optimizer):
         """Take further parameters, before the first step.
 
         Raises:
-            ValueError: after it; for another number of problems, or another ``lr``, than that of the parameters so far.
+            ValueError: after it; for another number of problems, or another ``lr``, than that of the parameters so far,
+                and for an ``lr`` that is no finite number above 0.
         """
         if self._state is not None:
             raise ValueError(
                 "BatchedLBFGS has begun, and parameters that come now have no history: make a new optimiser of all"
             )
         super().add_param_group(param_group)
+        lr = self.param_groups[-1]["lr"]
+        if not isinstance(lr, Real | Tensor) or not 0 < float(lr) < math.inf:
+            self.param_groups.pop()
+            raise ValueError(f"lr is a finite number above 0; {in_words(lr)} was given")
         params = [p for group in self.param_groups for p in group["params"]]
         sizes, rates = {len(p) for p in params}, {float(group["lr"]) for group in self.param_groups}
         if len(sizes) == len(rates) == 1:
@@ -100,6 +122,11 @@ class BatchedLBFGS(Optimizer):
                 f"all parameters are one variable of each problem, with one lr; {sorted(rates)} were given"
             )
         raise ValueError(f"all parameters need the same leading size, one row per problem; sizes are {sizes}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all that a copy goes on with; PyTorch's own has parameters and their groups alone."""
+        own = ("_params", "_state", "_values", "history_size", "max_search", "tolerance_grad", "c1", "c2")
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what ``torch.optim.Optimizer`` does, and as ``search`` the tensors of line searches and history."""
