@@ -665,6 +665,13 @@ def test_the_measured_pixels_of_a_similarity_are_those_of_its_mask(way):
         A.mask = torch.zeros_like(B.mask)
 
 
+@pytest.mark.parametrize(("small", "condition"), [(16, 4.2), (32, 4.5), (48, 4.3), (56, 6.2), (60, 17.2), (63, 217.8)])
+def test_the_condition_of_a_bicubic_is_what_is_said_of_it(small, condition):
+    A = BicubicDownsampling((1, 64, 64), size=(small, small))
+    values = torch.linalg.svdvals(A.rows)
+    assert float(values.max() / values.min()) ** 4 == pytest.approx(condition, rel=0.02)
+
+
 def test_arrays_as_nested_lists():
     shape, M, mask = (1, 2, 2), [[1.0, 0.0, 2.0, 0.5], [0.1, 0.0, 0.0, 0.0]], ((True, False), [1, 1])
     x = images(Identity(shape))

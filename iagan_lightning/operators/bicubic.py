@@ -85,7 +85,12 @@ class BicubicDownsampling(LinearOperator):
         return self.constant("rows", y).mT @ y @ self.constant("columns", y)
 
     def pseudo_inverse(self, y: Tensor, noise_std: float = 0.0) -> Tensor:
-        """Return A^+ y, exactly. The condition number of A A^T is about 4, so noise needs no regularisation."""
+        """Return A^+ y, exactly, whatever the noise, of which A^+ amplifies little.
+
+        The condition number of A A^T is about 4 up to three quarters of the image's size, 6 at seven eighths. It grows
+        where hardly a pixel is left out: of 64 pixels it is 17 at 60 and 220 at 63, and noise comes out up to the root
+        of that larger.
+        """
         del noise_std
         y = self._check_measurement(y)
         return self.constant("rows_inverse", y) @ y @ self.constant("columns_inverse", y).mT
