@@ -557,7 +557,7 @@ def test_complex_noise_is_independent_on_both_parts():
         (lambda s: Grayscale(s, weights=[1, 2]), "needs 3 finite weights"),
         (lambda s: Similarity(s, size=(0, 8)), "whole numbers from 1"),
         (lambda s: Similarity(s, size=(8, 8), side=0), "side is above 0"),
-        (lambda s: Similarity(s, size=(8, 8), centre=(float("nan"), 0)), "centre and angle are finite"),
+        (lambda s: Similarity(s, size=(8, 8), centre=(float("nan"), 0)), r"centre is \(x, y\), finite numbers"),
         (lambda s: Similarity(s, size=(8, 8), samples=0), "samples is at least 1"),
         (lambda s: Similarity(s, size=(8, 8), centre=(20, 3)), "no pixel of the photograph lies inside"),
         (lambda s: Composition(s, []), "at least one operator"),

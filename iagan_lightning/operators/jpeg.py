@@ -203,7 +203,7 @@ def _as_tables(tables: Any) -> list[tuple[float, ...]]:
     several = [several] if several and all(isinstance(step, Real) for step in several) else several
     steps = [tuple(table) if isinstance(table, Iterable) else () for table in several]
     if not steps or not all(
-        len(table) == BLOCK**2 and all(isinstance(step, Real) and 1 <= step < math.inf for step in table)
+        len(table) == BLOCK**2 and all(isinstance(step, Real) and 1 <= float(step) < math.inf for step in table)
         for table in steps
     ):
         raise ValueError("tables of JPEG have 64 rounding steps each, 1 or more")
