@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -189,6 +190,59 @@ def test_they_are_known_by_what_they_hold(folder, tmp_path, capsys):
     assert "held_out was 8, now 0" in refused(capsys, train(tmp_path / "moved", out, 3, "--data.held_out", "0"))
     (tmp_path / "moved" / "other.png").unlink()
     assert "other held-out pictures: 1 gone" in refused(capsys, train(tmp_path / "moved", out, 3))
+
+
+def draw_bordered(folder, seeds, kind):
+    """Pictures that differ in the middle of their files alone: uncompressed, or between long texts of a PNG."""
+    folder.mkdir(exist_ok=True)
+    text = PngInfo()
+    for after in (False, True):
+        text.add(b"tEXt", b"Comment\0" + b"." * 5000, after_idat=after)
+    for seed in seeds:
+        pixels = np.full((100, 60, 3), 255, np.uint8)
+        pixels[40:60] = np.random.default_rng(seed).integers(0, 256, (20, 60, 3))
+        more = {"compress_level": 0, "pnginfo": text} if kind == "png" else {}
+        Image.fromarray(pixels).save(folder / f"{seed}.{kind}", **more)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["bmp", "ppm", "tif", "png"])
+def test_pictures_that_begin_and_end_alike_are_told_apart(tmp_path, capsys, kind):
+    """Two of twenty are held out, a copy of a third one's picture is left out and said; one edited is refused."""
+    folder, out = draw_bordered(tmp_path / "pictures", range(20), kind), tmp_path / "out"
+    others = draw_bordered(tmp_path / "others", [30, 7], kind)
+    assert train(folder, tmp_path / "beside", 1, "--data.held_out", str(others)) == 0
+    assert f"copies of held-out pictures are left out of {folder}: 1 (7.{kind})" in capsys.readouterr().err
+    assert names(tmp_path / "beside", "pictures.csv") == {f"{i}.{kind}" for i in range(20) if i != 7}
+    assert train(folder, out, 1) == 0
+    held, shown = (names(out, table) for table in ("held_out_pictures.csv", "pictures.csv"))
+    assert len(held) == 2
+    assert held | shown == {f"{i}.{kind}" for i in range(20)}
+    assert train(folder.rename(tmp_path / "moved"), out, 2) == 0
+    assert "left out" not in capsys.readouterr().err
+    if kind != "png":  # whose ends are all that is kept of it
+        edited = min(shown)
+        draw_bordered(tmp_path / "moved", [40], kind).joinpath(f"40.{kind}").rename(tmp_path / "moved" / edited)
+        capsys.readouterr()
+        assert f"1 changed ({edited})" in refused(capsys, train(tmp_path / "moved", out, 3))
+
+
+def test_a_training_that_took_them_for_copies_goes_on(tmp_path, capsys):
+    """An earlier version kept a hash of both ends alone, and left out what shared it with a held-out picture."""
+    folder, out = draw_bordered(draw(tmp_path / "pictures", range(5)), range(20), "bmp"), tmp_path / "out"
+    others = draw_bordered(tmp_path / "others", [30], "bmp")
+    assert train(folder, out, 1, "--data.held_out", str(others)) == 0
+    for table, kept in (("pictures.csv", ".png"), ("held_out_pictures.csv", "")):
+        lines = [f"{row['picture']},{row['hash'][:32]}\n" for row in rows(out / table) if kept in row["picture"]]
+        (out / table).write_text("".join(["picture,hash\n", *lines]))
+    settings = json.loads((out / "settings.json").read_text())
+    (out / "settings.json").write_text(json.dumps({**settings, "pictures": 5}))
+    capsys.readouterr()
+    assert train(folder, out, 2, "--data.held_out", str(others)) == 0
+    assert "20 pictures that begin and end as held-out ones are left out" in capsys.readouterr().err
+    assert names(out, "pictures.csv") == {f"{i}.png" for i in range(5)}
+    assert train(folder, out, 3, "--data.held_out", str(others), "--data.accept_changes", "true") == 0
+    assert len(names(out, "pictures.csv")) == 25
 
 
 def test_a_folder_of_others(folder, tmp_path, capsys):

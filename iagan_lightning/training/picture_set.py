@@ -20,7 +20,7 @@ from iagan_lightning.data.folders import BROKEN, EMPTY, OURS, LeftOut, list_pict
 from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.data.written import written_in_tar
 from iagan_lightning.safety import open_picture, picture_suffixes, printable
-from iagan_lightning.training.record import Entry, hash_of
+from iagan_lightning.training.record import Entry, hash_of, whole_hash
 
 PLAIN = {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"}  # kinds of pixels that are read whatever their values
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}  # what the last bytes of a file that is not cut hold
@@ -133,6 +133,15 @@ class PictureSet(Dataset):
         except Exception as error:  # Pillow's readers raise a different kind for each way in which a file can be broken
             return Entry(name, digest), f"a damaged picture ({type(error).__name__}: {error})"
         return Entry(name, digest), None
+
+    def content(self, index: int) -> str:
+        """Return a hash of all that the file of a picture holds.
+
+        Raises:
+            OSError: where it cannot be read.
+        """
+        with self._open(index) as (file, _):
+            return whole_hash(file)
 
     def _check_size(self, width: int, height: int) -> None:
         if min(width, height) < self.size:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ from iagan_lightning.training.picture_set import PictureError, PictureSet
 from iagan_lightning.training.record import (
     HELD_OUT,
     PICTURES,
+    SHORT,
     Entry,
+    agree,
+    known_as,
     match,
     note_bad,
     read_bad,
@@ -81,6 +85,7 @@ class TrainingPictures(pl.LightningDataModule):
         self.held = torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
         self._began: list[Entry] = []
         self._held: list[Entry] = []
+        self._said: list[str] = []
 
     def open(self, size: int, seed: int, out: Path | None = None) -> Places:
         """Look at all pictures, so that errors show before any work is done.
@@ -97,15 +102,15 @@ class TrainingPictures(pl.LightningDataModule):
         pictures = self._list()
         known = read_bad(out) if out is not None else {}
         found = [pictures.inspect(number, whole=name in known) for number, name in enumerate(pictures.names)]
-        self._hold_out(pictures, found, out)
+        hidden = self._hold_out(pictures, found, out)
         self.bad = {entry.name: reason for entry, reason in found if reason is not None}
         if self.bad and not self.skip_bad:
             raise ValueError(
                 f"{len(self.bad)} of {len(pictures)} pictures in {self.root} cannot be used "
                 f"({with_reasons(self.bad)}): take them out, or leave them out with --data.skip_bad true"
             )
-        hidden = {entry.hash for entry in self._held}
-        good = [number for number, (entry, reason) in enumerate(found) if reason is None and entry.hash not in hidden]
+        before = read_pictures(out) if out is not None else None
+        good, self._said = self._without_held(pictures, found, hidden, before)
         if not good and hidden:
             raise ValueError(f"all pictures in {self.root} are held out: choose fewer, or others, with --data.held_out")
         if not good:
@@ -114,8 +119,9 @@ class TrainingPictures(pl.LightningDataModule):
             _tell(f"{len(self.bad)} bad pictures are left out of {self.root} ({with_reasons(self.bad)})")
         now = [found[number][0] for number in good]
         numbers: list[int | None] = list(range(len(now)))
-        self._began = (read_pictures(out) if out is not None else None) or now
-        if shown := [entry.name for entry in self._began if entry.hash in hidden]:
+        self._began = before or now
+        lost = known_as(digest for digest, _ in hidden) - known_as(entry.hash for entry in now)
+        if shown := [entry.name for entry in self._began if entry.hash in lost]:
             raise ValueError(
                 f"{out} was begun with pictures that are to be held out now ({some(shown)}): choose others with "
                 "--data.held_out, or another --out"
@@ -136,7 +142,9 @@ class TrainingPictures(pl.LightningDataModule):
         return self._places
 
     def keep(self, out: Path) -> None:
-        """Write down which pictures the training began with, and which are bad."""
+        """Write down which pictures the training began with, and which are bad; say what it goes without."""
+        for line in self._said:
+            _tell(line)
         if self._held and read_pictures(out, HELD_OUT) != self._held:
             write_pictures(out, self._held, HELD_OUT)
         if read_pictures(out) != self._began:
@@ -177,8 +185,13 @@ class TrainingPictures(pl.LightningDataModule):
             raise batch
         return torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
 
-    def _hold_out(self, pictures: PictureSet, found: list[tuple[Entry, str | None]], out: Path | None) -> None:
+    def _hold_out(
+        self, pictures: PictureSet, found: list[tuple[Entry, str | None]], out: Path | None
+    ) -> set[tuple[str, str]]:
         """Keep back those on which the prior is measured, and read them; one that proves bad is so in ``found`` too.
+
+        Returns:
+            The hash of each, with one of all that it holds.
 
         Raises:
             ValueError: where they are others than those of an earlier training in ``out``, or cannot be used.
@@ -189,10 +202,9 @@ class TrainingPictures(pl.LightningDataModule):
             found = [pictures.inspect(number, whole=True) for number in range(len(pictures))]
             if bad := {entry.name: reason for entry, reason in found if reason is not None}:
                 raise ValueError(f"pictures in {self.held_out} cannot be used ({with_reasons(bad)}): take them out")
-            numbers = sorted(_numbers(found).values())
+            numbers = sorted(_numbers(pictures, found).values())
         elif before is not None:
-            known = _numbers(found)
-            numbers = [known[entry.hash] for entry in before if entry.hash in known]
+            numbers = _again(before, found)
         else:
             numbers = self._choose(pictures, found, out)
         self._held = [found[number][0] for number in numbers]
@@ -205,10 +217,44 @@ class TrainingPictures(pl.LightningDataModule):
             )
         if numbers:
             self.held = torch.stack([pictures[number, False] for number in numbers])
+        return {(found[number][0].hash, pictures.content(number)) for number in numbers}
+
+    def _without_held(
+        self,
+        pictures: PictureSet,
+        found: Sequence[tuple[Entry, str | None]],
+        hidden: Collection[tuple[str, str]],
+        before: Sequence[Entry] | None,
+    ) -> tuple[list[int], list[str]]:
+        """Return the numbers of good pictures but those held out and copies of them, and what is to be said of it.
+
+        A training that was begun by an earlier version took for a copy what only begins and ends alike, and goes on
+        without it.
+        """
+        good = [number for number, (_, reason) in enumerate(found) if reason is None]
+        hashes = {digest for digest, _ in hidden}
+        same = {n for n in good if found[n][0].hash in hashes and (found[n][0].hash, pictures.content(n)) in hidden}
+        own = () if isinstance(self.held_out, str) else self._held
+        copies = [found[number][0].name for number in sorted(same) if found[number][0] not in own]
+        good = [number for number in good if number not in same]
+        said = []
+        if copies:
+            said.append(f"copies of held-out pictures are left out of {self.root}: {len(copies)} ({some(copies)})")
+        if before is None or self.accept_changes:
+            return good, said
+        ends, began = {digest[:SHORT] for digest in hashes}, {word for entry in before for word in entry}
+        alike = [n for n in good if found[n][0].hash[:SHORT] in ends and began.isdisjoint(found[n][0])]
+        if alike:
+            names = some([found[number][0].name for number in alike])
+            said.append(
+                f"{len(alike)} pictures that begin and end as held-out ones are left out of {self.root} as before "
+                f"({names}); --data.accept_changes true takes them in"
+            )
+        return [number for number in good if number not in set(alike)], said
 
     def _choose(self, pictures: PictureSet, found: list[tuple[Entry, str | None]], out: Path | None) -> list[int]:
         """Return the numbers of those to hold out in a training that begins; one that has begun without has none."""
-        known = _numbers(found)
+        known = _numbers(pictures, found)
         wanted = min(int(self.held_out), len(known) // SHARE)
         numbers: list[int] = []
         if wanted and out is not None and any((out / name).exists() for name in (PICTURES, LAST, PREVIOUS)):
@@ -244,9 +290,21 @@ class TrainingPictures(pl.LightningDataModule):
         return self.workers
 
 
-def _numbers(found: Sequence[tuple[Entry, str | None]]) -> dict[str, int]:
-    """Return the numbers of good pictures by their hashes: the first where one is there twice."""
-    return {entry.hash: number for number, (entry, reason) in reversed([*enumerate(found)]) if reason is None}
+def _numbers(pictures: PictureSet, found: Sequence[tuple[Entry, str | None]]) -> dict[str, int]:
+    """Return the numbers of good pictures by what they hold: the first where one is there twice."""
+    good = [(number, entry.hash) for number, (entry, reason) in enumerate(found) if reason is None]
+    count = Counter(digest for _, digest in good)
+    held = [(digest if count[digest] == 1 else digest + pictures.content(number), number) for number, digest in good]
+    return dict(reversed(held))
+
+
+def _again(before: Sequence[Entry], found: Sequence[tuple[Entry, str | None]]) -> list[int]:
+    """Return the numbers of good pictures that are as they were, by name where several may be meant."""
+    numbers = []
+    for known in before:
+        now = [n for n, (entry, reason) in enumerate(found) if reason is None and agree(known.hash, entry.hash)]
+        numbers += [n for n in now if found[n][0].name == known.name][:1] or now[:1]
+    return numbers
 
 
 class _Looks(Dataset):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -18,6 +18,8 @@ from iagan_lightning.results.files import write_text
 from iagan_lightning.safety import printable
 
 ENDS = 4096  # bytes at either end of a file that are hashed
+COMPRESSED = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # JPEG, PNG, GIF, WebP: how such files begin
+SHORT = 32  # digits of a hash of the ends
 NAMED = 10  # pictures named in one line
 PICTURES, HELD_OUT, BAD = "pictures.csv", "held_out_pictures.csv", "bad_pictures.csv"
 
@@ -30,15 +32,42 @@ class Entry(NamedTuple):
 
 
 def hash_of(file: IO[bytes], size: int) -> tuple[str, bytes]:
-    """Return a hash of a file's size, first and last 4 KiB, and its end.
+    """Return a hash of a file's size, first and last 4 KiB, and its end; in what is not compressed, also of all of it.
 
     Two orders of magnitude faster than reading all of 160,000 pictures. Whatever changes within a compressed picture
-    moves all that follows, so that its end changes too.
+    moves all that follows, so that its end changes too; where each pixel has its place, both ends may be mere border.
     """
     head = file.read(ENDS)
     file.seek(max(size - ENDS, 0))
     tail = file.read(ENDS)
-    return hashlib.sha256(size.to_bytes(8, "big") + head + tail).hexdigest()[:32], tail
+    digest = hashlib.sha256(size.to_bytes(8, "big") + head + tail).hexdigest()[:SHORT]
+    if size > 2 * ENDS and not head.startswith(COMPRESSED):
+        digest += whole_hash(file)
+    return digest, tail
+
+
+def whole_hash(file: IO[bytes]) -> str:
+    """Return a hash of all that a file holds."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()[:32]
+
+
+def known_as(hashes: Iterable[str]) -> set[str]:
+    """Return hashes of pictures as they are and as an earlier version wrote them."""
+    return {form for digest in hashes for form in (digest, digest[:SHORT])}
+
+
+def agree(before: str, now: str) -> bool:
+    """Tell whether a picture is as it was; an earlier version's hash says nothing of what lies between its ends.
+
+    Example:
+        >>> agree("12", "1234"), agree("1234", "1234"), agree("1235", "1234")
+        (True, True, False)
+    """
+    return now.startswith(before)
 
 
 def read_pictures(out: Path, name: str = PICTURES) -> list[Entry] | None:
@@ -89,7 +118,7 @@ def match(before: Sequence[Entry], now: Sequence[Entry], bad: Collection[str]) -
         >>> match(began, [Entry("b.png", "3"), Entry("c.png", "4")], bad={})
         ([None, 0], '1 gone (a.png), 1 changed (b.png), 1 added (c.png)')
     """
-    if [entry.hash for entry in before] == [entry.hash for entry in now]:
+    if len(before) == len(now) and all(agree(a.hash, b.hash) for a, b in zip(before, now, strict=True)):
         return list(range(len(now))), ""
     known, numbers = {entry.name for entry in before}, {entry.name: number for number, entry in enumerate(now)}
     places = [numbers.get(entry.name) for entry in before]
@@ -99,7 +128,7 @@ def match(before: Sequence[Entry], now: Sequence[Entry], bad: Collection[str]) -
             continue
         if number is None:
             gone.append(entry.name)
-        elif now[number].hash != entry.hash:
+        elif not agree(entry.hash, now[number].hash):
             changed.append(entry.name)
     added = [entry.name for entry in now if entry.name not in known]
     kinds = {"gone": gone, "changed": changed, "added": added}
