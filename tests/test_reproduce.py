@@ -261,6 +261,48 @@ def test_the_same_command_goes_on(reproduce, tmp_path, capsys):
     assert "holds results of other settings (seed_everything was 0, now 5)" in capsys.readouterr().err
 
 
+def test_a_table_is_of_the_images_of_its_command(reproduce, faces, tmp_path):
+    """Others in its run folders, of another folder or a higher limit, are neither in its means nor on its sheets."""
+    out, options = tmp_path / "out" / "table-4", ["--dip", "false"]
+    assert reproduce("4", *options, limit=3) == 0
+    others = tmp_path / "others"
+    others.mkdir()
+    (faces / "1.png").rename(others / "other.png")
+    for more, limit, names in ((["--data.root", others], 9, ["other"]), ([], 9, ["0", "2"]), ([], 1, ["0"])):
+        assert reproduce("4", *options, *more, limit=limit) == 0
+        records = [out / "deblur-uniform-9" / "images" / name / "metrics.json" for name in names]
+        for line in lines(out):
+            assert line["n"] == str(len(names))
+            values = [json.loads(record.read_text())["methods"][line["method"]]["psnr"] for record in records]
+            assert float(line["mean_psnr"]) == pytest.approx(np.mean(values))
+        with Image.open(out / "figure10.png") as figure:
+            assert figure.height == len(names) * 2 * 232
+    assert len(list((out / "deblur-uniform-9" / "images").iterdir())) == 4
+
+
+def test_a_row_of_other_settings_is_not_in_the_table(reproduce, tmp_path, capsys):
+    """One row of two lies there with another seed: the table does not show it, nor does its sheet stay."""
+    out, options = tmp_path / "out" / "table-2", ["--dip", "false"]
+    assert reproduce("2", *options) == 0
+    assert (out / "sheet-sr-8.png").exists()
+    settings = json.loads((out / "sr-8" / "settings.json").read_text())
+    (out / "sr-8" / "settings.json").write_text(json.dumps({**settings, "seed_everything": 7}))
+    assert reproduce("2", *options) == 1
+    assert "SR x8 is left out" in capsys.readouterr().err
+    assert {(line["task"], line["n"]) for line in lines(out)} == {("sr-4", "2"), ("sr-8", "0")}
+    assert "| not run" in (out / "table.md").read_text()
+    assert not (out / "sheet-sr-8.png").exists()
+
+
+@pytest.mark.parametrize("option", ["--config", "-c", "--config=", "-c="])
+def test_a_configuration_does_not_override_what_a_row_is(reproduce, tmp_path, option):
+    (tmp_path / "own.yaml").write_text("noise_std: 0.25\nmodel: {joint: {steps: 2}}\n")
+    given = [option + str(tmp_path / "own.yaml")] if option.endswith("=") else [option, tmp_path / "own.yaml"]
+    assert reproduce("4", "--dip", "false", *given, limit=1, steps=STEPS[:2] + STEPS[4:]) == 0
+    settings = json.loads((tmp_path / "out" / "table-4" / "deblur-uniform-9" / "settings.json").read_text())
+    assert (settings["noise_std"], settings["fits"]["joint"]["steps"]) == (10 / 255, 2)
+
+
 def test_a_row_that_cannot_run_leaves_the_others(reproduce, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("iagan_lightning.operators.memory.free_memory", lambda: 1_000_000)
     assert reproduce("fig2", "--ratios", "0.05,0.9") == 1

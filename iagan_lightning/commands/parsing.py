@@ -14,7 +14,7 @@ import yaml
 from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningCLI
 
-from iagan_lightning.commands.configs import check_configs, read_config
+from iagan_lightning.commands.configs import CONFIG, check_configs, read_config
 from iagan_lightning.commands.messages import TYPES, for_people, mixture
 from iagan_lightning.methods.trainers import quiet_lightning
 
@@ -148,7 +148,7 @@ def own_sections(args: Sequence[str], tasks: Collection[str]) -> list[str]:
     words = iter(args[1:])
     for word in words:
         option, equals, file = word.partition("=")
-        if option not in ("--config", "-c"):
+        if option not in CONFIG:
             own.append(word)
             continue
         file = file if equals else next(words, "")
@@ -157,11 +157,11 @@ def own_sections(args: Sequence[str], tasks: Collection[str]) -> list[str]:
         if named and (plain := [key for key in sections if key not in tasks]):
             raise ValueError(mixture(file, named, plain, args[0] if args[0] in named else named[0]))
         if not named:
-            own += ["--config", file]
+            own += [CONFIG[0], file]
         elif args[0] not in sections:
             raise ValueError(f"{file} has sections for {', '.join(sections)}, but none for {args[0]}")
         else:
-            shared += ["--config", yaml.safe_dump(sections[args[0]])]
+            shared += [CONFIG[0], yaml.safe_dump(sections[args[0]])]
     return [*args[:1], *shared, *own]
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 import torch
+import yaml
 
 from iagan_lightning.checks import check_choice
+from iagan_lightning.commands.configs import CONFIG
 from iagan_lightning.commands.messages import for_people
 from iagan_lightning.commands.tasks import run_task
 from iagan_lightning.data.samples import ImageData
@@ -36,7 +38,8 @@ All other options are handed to every run: --lpips squeeze, --seed_everything 1,
 written to OUT/table-N/ (or OUT/fig2/, OUT/misaligned/): one run folder per row; table.csv, table.md, table.tex with our
 figures beside the published ones; figureN.png with pictures placed as in the paper's Figure N, sheet-ROW.png for rows
 of which it has none; with table 1 the masks, as in Figure 5; with fig2 the curve of Figure 2 as PNG and CSV. The same
-command goes on where it stopped; with a higher --limit it adds images.
+command goes on where it stopped; with a higher --limit it adds images. N counts the images of the command at hand: others
+that lie in its run folders, of another --data.root or a higher --limit before, are in none of its means and sheets.
 """
 
 
@@ -113,6 +116,7 @@ def run_reproduce(args: Sequence[str]) -> int:
             print(f"{row.title} is left out: {error}", file=sys.stderr)
             continue
         status = max(status, done)
+        report.take(row)
         report.write()
     if len(problems) == len(rows):
         raise ValueError(next(iter(problems.values())))
@@ -120,8 +124,29 @@ def run_reproduce(args: Sequence[str]) -> int:
     return 1 if problems else status
 
 
+class RowFolder(OutputFolder):
+    """The run folder of a row as one command sees it: of its images, only those that the command has asked for.
+
+    Args:
+        root: the folder.
+        asked: names of these images.
+    """
+
+    def __init__(self, root: Path, asked: frozenset[str]) -> None:
+        super().__init__(root)
+        self.asked = asked
+
+    def is_done(self, name: str) -> bool:
+        """Tell whether an image is finished, and one of the command's."""
+        return name in self.asked and super().is_done(name)
+
+    def done(self) -> Iterator[dict[str, Any]]:
+        """Return the metrics of the command's finished images, in the order of their names."""
+        return (record for record in super().done() if record["image"] in self.asked)
+
+
 class Report:
-    """What is written of an experiment, from the run folders of its rows."""
+    """What is written of an experiment, from the run folders of the rows that this command has run."""
 
     def __init__(
         self,
@@ -140,10 +165,18 @@ class Report:
         self.image_shape, self.generator, self.images = image_shape, generator, images
         names = {"fig2": "Figure 2", "misaligned": "Misaligned images", CALIBRATED: "Table 1, calibrated"}
         self.name = names.get(table, f"Table {table}")
+        self.asked: dict[Row, frozenset[str]] = {}
 
-    def folder(self, row: Row) -> OutputFolder:
-        """Return the run folder of a row."""
-        return OutputFolder(self.out / row.name)
+    def folder(self, row: Row) -> RowFolder:
+        """Return the run folder of a row, without an image as long as the row was not run."""
+        return RowFolder(self.out / row.name, self.asked.get(row, frozenset()))
+
+    def take(self, row: Row) -> None:
+        """Let a row that was run show the images that it was run for."""
+        folder = OutputFolder(self.out / row.name)
+        data = ImageData(**yaml.safe_load(folder.read("config.yaml"))["data"])
+        samples = data.samples(0, self.image_shape, check=False, known=folder.names())
+        self.asked[row] = frozenset(sample.name for sample in samples)
 
     def write(self) -> str:
         """Write tables and figures of everything that is done, and return the Markdown."""
@@ -211,7 +244,7 @@ class Report:
 
     def _draw(self, cells: Sequence[tables.Cell]) -> None:
         figure = self.experiment.arrangement(self.dataset)
-        runs = {row: self.folder(row) for row in self.rows if self.folder(row).root.exists()}
+        runs = {row: self.folder(row) for row in self.asked}
         shown = {row.title: run for row, run in runs.items() if row.name in figure.rows}
         if self.table == "fig2":
             self._save(f"figure{figure.number}.png", [figures.lines_of_figure_1(figure, shown)] if shown else [])
@@ -224,9 +257,9 @@ class Report:
         several = len(figure.rows) > 1
         groups = [figures.lines_of(figure, run, self.methods, title * several) for title, run in shown.items()]
         self._save(f"figure{figure.number}.png", groups)
-        for row, run in runs.items():
+        for row in self.rows:
             if row.name not in figure.rows:
-                self._save(f"sheet-{row.name}.png", [figures.lines_of(figure, run, self.methods)])
+                self._save(f"sheet-{row.name}.png", [figures.lines_of(figure, self.folder(row), self.methods)])
         if self.table in ("1", CALIBRATED):
             design: Design = "quadrant" if self.table == "1" else "published-difficulty"
             write_picture(self.out / "figure5-masks.png", figures.masks(self.image_shape, design=design))
@@ -235,6 +268,8 @@ class Report:
         sheets = [picture for lines in groups if (picture := figures.sheet(lines)) is not None]
         if sheets:
             write_picture(self.out / name, stack_sheets(sheets))
+        else:  # of an earlier command, beside a table that does not show it
+            (self.out / name).unlink(missing_ok=True)
 
 
 def device_name(device: str) -> str:
@@ -263,20 +298,19 @@ def _ratios(text: str | None) -> tuple[float, ...]:
 
 
 def _config_first(options: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return --config with its file, which rows override, and all other options, which override rows.
+    """Return configurations, which rows override, and all other options, which override rows.
 
     Example:
-        >>> _config_first(["--lpips", "none", "--config", "a.yaml"])
-        (['--config', 'a.yaml'], ['--lpips', 'none'])
+        >>> _config_first(["--lpips", "none", "-c", "a.yaml", "--config=b.yaml"])
+        (['--config', 'a.yaml', '--config', 'b.yaml'], ['--lpips', 'none'])
     """
     config: list[str] = []
     rest: list[str] = []
     words = iter(options)
     for word in words:
-        if word == "--config":
-            config += [word, next(words, "")]
-        elif word.startswith("--config="):
-            config.append(word)
+        option, equals, file = word.partition("=")
+        if option in CONFIG:
+            config += [CONFIG[0], file if equals else next(words, "")]
         else:
             rest.append(word)
     return config, rest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,7 +66,7 @@ def lines_of(figure: Figure, run: OutputFolder, methods: Sequence[str], label: s
     ]
 
 
-def lines_of_figure_1(figure: Figure, runs: dict[str, OutputFolder]) -> list[list[Picture | None]]:
+def lines_of_figure_1(figure: Figure, runs: Mapping[str, OutputFolder]) -> list[list[Picture | None]]:
     """Return the truth, then every method at every ratio, one stage to a line.
 
     Args:
