@@ -84,7 +84,7 @@ def _check_pixels(picture: Image.Image) -> None:
         )
 
 
-def read_pixels(source: PictureFile, channels: int = 3, use: Use = "picture") -> np.ndarray:
+def read_pixels(source: PictureFile, channels: int = 3, use: Use = "picture", first: bool = False) -> np.ndarray:
     """Return the pixels of a picture, a mask or a kernel as floats ``(H, W, 3)``, or ``(H, W)`` where channels is 1.
 
     Its opacity likewise, 1 everywhere where the file says nothing of it.
@@ -117,6 +117,7 @@ def read_pixels(source: PictureFile, channels: int = 3, use: Use = "picture") ->
         source: a file, or an image of Pillow's.
         channels: 3, or 1 for grey.
         use: what it is read as.
+        first: take the first of several frames or pages.
 
     Returns:
         float32 for a picture, float64 for everything else.
@@ -128,7 +129,9 @@ def read_pixels(source: PictureFile, channels: int = 3, use: Use = "picture") ->
     dtype = np.dtype(np.float32 if use == "picture" else np.float64)
     try:
         with open_picture(source) as file:
-            _require_one_frame(file)
+            if not first:
+                _require_one_frame(file)
+            _mend_planes(file)
             inverted = file.format == "TIFF" and _tag(file, 262) == 0  # Pillow sees to this for 8 bits only
             white, curious = white_of(file), _transparent(file)
             picture: Image.Image = ImageOps.exif_transpose(file)
@@ -166,6 +169,22 @@ def _require_one_frame(picture: Any) -> None:
         if reduced.count(False) == 1 and not reduced[0]:
             return
     raise ValueError(f"it holds {frames} frames or pages, and one picture is needed: save the right one by itself")
+
+
+def in_planes(picture: Any) -> bool:
+    """Tell whether a TIFF holds one colour after the other, each of 16 bits."""
+    return picture.format == "TIFF" and _tag(picture, 284) == 2 and _tag(picture, 258) == 16
+
+
+def _mend_planes(picture: Any) -> None:
+    """Have planes of 16 bits read as such; where they are not compressed, Pillow takes their bytes for pixels."""
+    if in_planes(picture):
+        order = "B" if picture.tag_v2.prefix == b"MM" else "L"
+        for number, tile in enumerate(picture.tile):
+            if tile[0] == "raw" and ";" not in tile[3][0]:
+                arguments = (f"{tile[3][0]};16{order}", *tile[3][1:])
+                mended = tile._replace(args=arguments) if hasattr(tile, "_replace") else (*tile[:3], arguments)
+                picture.tile[number] = mended
 
 
 def picture_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:

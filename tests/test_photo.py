@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import sys
 from dataclasses import replace
 
@@ -526,6 +527,68 @@ def test_sixteen_bits_and_a_face(tmp_path):
     after = read_deep(io.BytesIO(as_png(done.photograph))) * 65535
     assert only(done.record)["done"]
     assert np.abs(after.reshape(70, 2, 80, 2, 3).mean((1, 3)) - values).max() <= 0.1 * 257
+
+
+def tiff(pages, bits=16, photometric=1, floats=False):
+    """A TIFF of grey pages ``(H, W)``, or of one in planes ``(3, H, W)``, put together as its specification says."""
+    head, data, ends = 8 + len(pages) * 200, b"", []
+    for pixels in pages:
+        planes = pixels if pixels.ndim == 3 else pixels[None]
+        packed = np.ascontiguousarray(planes, dtype="<f4" if floats else "<u2" if bits == 16 else ">u2")
+        if bits == 12:
+            each = np.unpackbits(packed.view(np.uint8).reshape(*planes.shape, 2), axis=-1)[..., 4:]
+            packed = np.packbits(each.reshape(*planes.shape[:2], -1), axis=-1)
+        place, each = head + len(data), packed.nbytes // len(planes)
+        data += packed.tobytes()
+        ends.append([
+            (256, 4, planes.shape[2]), (257, 4, planes.shape[1]), (258, 3, [bits] * len(planes)), (259, 3, 1),
+            (262, 3, 2 if len(planes) == 3 else photometric), (273, 4, [place + i * each for i in range(len(planes))]),
+            (277, 3, len(planes)), (278, 4, planes.shape[1]), (279, 4, [each] * len(planes)),
+            (284, 3, 2 if len(planes) == 3 else 1), (339, 3, [3 if floats else 1] * len(planes)),
+        ])  # fmt: skip
+    content = b"II*\0" + struct.pack("<I", 8)
+    for number, tags in enumerate(ends):
+        entries, beyond = b"", b""
+        for tag, kind, value in tags:
+            values = value if isinstance(value, list) else [value]
+            body = struct.pack(f"<{len(values)}{'H' if kind == 3 else 'I'}", *values)
+            if len(body) > 4:
+                body, beyond = struct.pack("<I", len(content) + 6 + 12 * len(tags) + len(beyond)), beyond + body
+            entries += struct.pack("<HHI", tag, kind, len(values)) + body.ljust(4, b"\0")
+        after = 8 + (number + 1) * 200 if number + 1 < len(ends) else 0
+        content += struct.pack("<H", len(tags)) + entries + struct.pack("<I", after) + beyond
+        content = content.ljust(8 + (number + 1) * 200, b"\0")
+    return content + data
+
+
+@pytest.mark.parametrize("pages", [1, 2])
+@pytest.mark.parametrize(("bits", "photometric"), [(16, 0), (16, 1), (12, 1)])
+def test_the_first_of_several_deep_pages_is_as_one_alone(bits, photometric, pages):
+    """Which value is white, and whether 0 is, holds for the first of several pages too; no level is lost."""
+    values = np.random.default_rng(0).integers(0, 2**bits, (20, 30))
+    photograph = read_photograph(io.BytesIO(tiff([values, values[::-1]][:pages], bits, photometric)))
+    wanted = values / (2**bits - 1)
+    assert np.abs(photograph.pixels[0].numpy() - (wanted if photometric else 1 - wanted)).max() < 1e-6
+    assert photograph.remarks == ("the first of 2 frames",) * (pages - 1)
+    written = np.array(Image.open(io.BytesIO(as_png(photograph)))) / 65535
+    assert np.abs(written - (wanted if photometric else 1 - wanted)).max() <= 0.5 / 65535
+
+
+def test_what_is_written_with_fewer_levels_is_said():
+    """Planes and PPM of 16 bits, of which the upper 8 are read, and floats, which are written with 16 bits."""
+    values = deep()
+    ppm = b"P6 30 20 65535\n" + values.astype(">u2").tobytes()
+    for content in (tiff([values.transpose(2, 0, 1)]), ppm):
+        photograph = read_photograph(io.BytesIO(content))
+        assert photograph.remarks == ("of more than 8 bits per colour the upper 8 are read, and written",)
+        assert photograph.levels == 256
+        assert np.abs(photograph.pixels.permute(1, 2, 0).numpy() - values / 65535).max() < 1 / 255
+    floats = values[..., 0] / 65535
+    photograph = read_photograph(io.BytesIO(tiff([floats], 32, floats=True)))
+    assert photograph.remarks == ("its floats are written with 16 bits",)
+    assert np.abs(np.array(Image.open(io.BytesIO(as_png(photograph)))) / 65535 - floats).max() < 1e-6
+    plain = read_photograph(io.BytesIO(b"P1 2 1 0 1"))
+    assert plain.remarks == () and plain.pixels.flatten().tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ All other options are handed to every run: --lpips squeeze, --seed_everything 1,
 written to OUT/table-N/ (or OUT/fig2/, OUT/misaligned/): one run folder per row; table.csv, table.md, table.tex with our
 figures beside the published ones; figureN.png with pictures placed as in the paper's Figure N, sheet-ROW.png for rows
 of which it has none; with table 1 the masks, as in Figure 5; with fig2 the curve of Figure 2 as PNG and CSV. The same
-command goes on where it stopped; with a higher --limit it adds images. N counts the images of the command at hand: others
-that lie in its run folders, of another --data.root or a higher --limit before, are in none of its means and sheets.
+command goes on where it stopped; with a higher --limit it adds images. N counts the images of the command at hand:
+others that lie in its run folders, of another --data.root or a higher --limit, are in none of its means and sheets.
 """
 
 

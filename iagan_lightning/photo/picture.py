@@ -25,7 +25,7 @@ class Photograph:
 
     Attributes:
         pixels: float32 ``(1 or 3, H, W)`` in [0, 1], upright by the file's orientation, in the file's own colours.
-        levels: values that a pixel can have in a file: 256, or 65536 for one of 16 bits.
+        levels: values that a pixel can have in a file: 256, or 65536 for one of more than 8 bits that are all read.
         profile: ICC profile of these colours; None where the file has none, or was converted to sRGB (CMYK, CIELAB).
         exif: EXIF data, the orientation taken out because it has been followed; empty where there is none.
         kind: format of the file.
@@ -83,28 +83,29 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         with open_picture(path) as file:
             kind, frames, remarks = file.format or "", int(getattr(file, "n_frames", 1)), []
             deep = deep_colours(file)
-            levels = 65536 if deep or white_of(file) == 65535 else 256
+            floats = file.mode == "F"
+            levels = 65536 if deep or floats or white_of(file) else 256
             tables = tuple(map(tuple, getattr(file, "quantization", {}).values()))
             if levels == 256 and is_deep(file):
-                remarks.append("of 16 bits per colour the upper 8 are read, and written")
+                remarks.append("of more than 8 bits per colour the upper 8 are read, and written")
+            if floats:
+                remarks.append("its floats are written with 16 bits")
             exif = _exif(file)
             content = _content(path) if kind in ("JPEG", "MPO") else b""
             orientation = int(file.getexif().get(ORIENTATION, 1)) if content else 1
-            source: Image.Image = file
             if frames > 1 and kind not in ("MPO", "PSD"):
                 remarks.append(f"the first of {frames} frames")
                 file.seek(0)
-                source = file.copy()  # no longer one of several
-            grey = source.mode in ("1", "L", "LA", "La", "I", "F") or source.mode.startswith("I;16")
-            profile = source.info.get("icc_profile")
-            if source.mode in ("CMYK", "LAB"):
+            grey = file.mode in ("1", "L", "LA", "La", "I", "F") or file.mode.startswith("I;16")
+            profile = file.info.get("icc_profile")
+            if file.mode in ("CMYK", "LAB"):
                 profile = None  # converted by it
             elif profile:
-                source.info.pop("icc_profile")
+                file.info.pop("icc_profile")
                 if (kind_of_colours := _colours(profile)) != ("GRAY" if grey else "RGB"):
                     remarks.append(f"its colour profile ({kind_of_colours}) is not for such pictures, and left out")
                     profile = None
-            pixels = torch.from_numpy(read_deep(path) if deep else read_pixels(source, 1 if grey else 3))
+            pixels = torch.from_numpy(read_deep(path) if deep else read_pixels(file, 1 if grey else 3, first=True))
     except (OSError, ValueError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise a different kind for each way in which a file can be broken

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from iagan_lightning.safety import open_picture
+from iagan_lightning.safety import in_planes, open_picture
 
 LITTLE = "L" if sys.byteorder == "little" else "B"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -19,16 +19,17 @@ UP = 2  # filter of PNG: each byte less the one above it
 
 
 def is_deep(file: Image.Image) -> bool:
-    """Tell whether a file that has been opened holds 16 bits of each channel."""
-    return any(_packing(tile).partition(";")[2].startswith("16") for tile in getattr(file, "tile", ()))
+    """Tell whether a file that has been opened holds more than 8 bits of each channel."""
+    return in_planes(file) or any(map(_is_deep, getattr(file, "tile", ())))
 
 
 def deep_colours(file: Image.Image) -> bool:
     """Tell whether a file that has been opened holds colours of 16 bits that ``read_deep`` reads."""
+    if in_planes(file) or "transparency" in file.info or getattr(file, "n_frames", 1) > 1:
+        return False
     packings = {_packing(tile) for tile in getattr(file, "tile", ())}
     known = {f"{mode};16{order}" for mode in ("RGB", "RGBA") for order in "BLN"}
-    one_frame = getattr(file, "n_frames", 1) == 1
-    return bool(packings) and packings <= known and one_frame and "transparency" not in file.info
+    return bool(packings) and packings <= known
 
 
 def read_deep(path: str | os.PathLike[str] | Any) -> np.ndarray:
@@ -55,6 +56,12 @@ def _packing(tile: Any) -> str:
     """Return how the pixels of a tile are packed, as Pillow names it."""
     arguments = tile[3]
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
+
+
+def _is_deep(tile: Any) -> bool:
+    if tile[0].startswith("ppm") and isinstance(tile[3], tuple):  # mode and largest value
+        return bool(tile[3][1] > 255)
+    return _packing(tile).partition(";")[2].startswith("16")
 
 
 def _swapped(tile: Any) -> Any:
