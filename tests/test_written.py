@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from iagan_lightning.cli import main
+from iagan_lightning.commands.photo import files_of
 from iagan_lightning.data.folders import list_pictures
+from iagan_lightning.data.members import list_members
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.training.pictures import PictureSet
 
@@ -58,7 +60,7 @@ def test_a_run_within_its_input_goes_on_and_others_leave_it_out(run, tmp_path, c
     assert run(".", "--out", "results") == 0
     errors = capsys.readouterr().err
     assert "1 of 2 images are done already" in errors
-    assert "iagan: left out of .: 1 with what a run or training has written (results)\n" in errors
+    assert "iagan: left out of .: 1 with what iagan has written (results)\n" in errors
     assert finished("results") == ["a", "b/b"]
     assert run(".") == 0  # in runs/super-resolution-DATE-TIME
     assert run(".") == 0
@@ -73,7 +75,7 @@ def test_a_training_within_its_pictures_goes_on_with_them_alone(tmp_path, capsys
     assert (out / "samples.png").is_file()
     assert train(tmp_path / "faces", out, 4) == 0
     assert torch.load(out / "last.ckpt", weights_only=True)["global_step"] == 4
-    assert "1 with what a run or training has written (prior)" in capsys.readouterr().err
+    assert "1 with what iagan has written (prior)" in capsys.readouterr().err
     assert len(PictureSet(str(tmp_path / "faces"), 16)) == 3
 
 
@@ -87,7 +89,34 @@ def test_a_tar_file_of_pictures_and_results(run, tmp_path):
             archive.add(tmp_path / "faces", name)
         pictures = PictureSet(str(tmp_path / "faces.tar"), 16)
         assert len(pictures) == 2
-        assert "2 with what a run or training has written" in pictures.left_out
+        assert "2 with what iagan has written" in pictures.left_out
+
+
+@pytest.mark.parametrize("out", [None, "large.png"])
+def test_results_of_iagan_photo(tmp_path, out):
+    """Result, sheet and map are left out wherever pictures are looked for; what else lies there stays."""
+    own = tmp_path / "own"
+    photograph = draw(own / "a[1].png")
+    options = ["--out", str(own / out)] if out else []
+    assert main(["photo", str(photograph), "--sheet", "--map", *options]) == 0
+    shutil.copy(photograph, own / f"{'large' if out else 'a[1]'}_iagan_sheet.png")  # as if there had been a face
+    others = ["a[1]_iagan.png"] if out else []
+    for name in ("a[1]_iagan_more.png", "other.png", *others):
+        draw(own / name)
+    (own / "other.iagan.json").write_text('{"image": "other.png"}')  # nobody's
+    mine = sorted(["a[1].png", "a[1]_iagan_more.png", "other.png", *others])
+    assert sorted(list_pictures(own).files) == mine
+    assert sorted(file.photograph.name for file in files_of([str(own)], str(tmp_path / "out"))) == mine
+    with tarfile.open(tmp_path / "own.tar", "w") as archive:
+        archive.add(own, "below")
+    names = [f"below/{name}" for name in mine]
+    assert sorted(PictureSet(str(tmp_path / "own.tar"), 16).names) == names
+    assert sorted(list_members(tmp_path / "own.tar").files) == names
+    for path in own.glob("*.png"):
+        if path.name in mine:
+            path.unlink()
+    with pytest.raises(ValueError, match=r"no pictures in .*with what iagan has written \(\.\)"):
+        list(files_of([str(own)], None))
 
 
 def test_tables_of_the_paper(tiny_weights, tmp_path):
@@ -122,7 +151,7 @@ def test_a_folder_of_results_is_no_input(run, tmp_path, capsys):
         assert f"{root} lies among what a run or training has written in {tmp_path / 'out'}" in error
     assert run(image / "truth.png", "--out", tmp_path / "again") == 0
     shutil.move(image, tmp_path / "moved")
-    with pytest.raises(ValueError, match=r"no pictures in .*1 with what a run or training has written \(\.\)"):
+    with pytest.raises(ValueError, match=r"no pictures in .*1 with what iagan has written \(\.\)"):
         list_pictures(tmp_path / "moved")
 
 

@@ -14,6 +14,7 @@ from iagan_lightning.commands.front import BOOLEANS
 from iagan_lightning.commands.messages import for_people
 from iagan_lightning.data.faces import require_detector
 from iagan_lightning.data.folders import list_pictures
+from iagan_lightning.data.written import ADDED, PHOTO
 from iagan_lightning.methods.views import views_of
 from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.photo.blur import check_blur
@@ -25,8 +26,6 @@ from iagan_lightning.photo.sheet import how_unsure, sheet_of_faces, what_was_inv
 from iagan_lightning.results.files import as_json, write_bytes, write_picture, write_text
 from iagan_lightning.runs.levels import parse_fraction
 from iagan_lightning.safety import printable
-
-ADDED = "_iagan"  # to the name of a photograph
 
 
 class Files(NamedTuple):
@@ -42,7 +41,7 @@ class Files(NamedTuple):
     @property
     def record(self) -> Path:
         """The path of the record."""
-        return self.beside(".iagan.json")
+        return self.beside(PHOTO)
 
 
 def parser() -> ArgumentParser:
@@ -165,8 +164,6 @@ def width_of(blur: str) -> float | None:
 def files_of(given: Sequence[str], out: str | None) -> Iterator[Files]:
     """Return the photographs among files and in folders, and where the result of each goes.
 
-    What this command has written before is no input: a picture beside whose name lies a record.
-
     Raises:
         ValueError: for a folder without photographs, and for an output that cannot be.
     """
@@ -174,12 +171,9 @@ def files_of(given: Sequence[str], out: str | None) -> Iterator[Files]:
     for name in given:
         path = Path(name)
         if path.is_dir():
-            inside = list_pictures(path).files
-            found += [(path / file, Path(file).parent) for file in inside if not _is_ours(path / file)]
+            found += [(path / file, Path(file).parent) for file in list_pictures(path).files]
         else:
             found.append((path, Path()))
-    if not found:
-        raise ValueError(f"no photographs in {printable(' '.join(given))} but those that iagan photo has written")
     to = Path(out) if out else None
     if to and to.suffix.lower() == ".png" and not to.is_dir():
         if len(found) > 1 or Path(given[0]).is_dir():
@@ -197,12 +191,6 @@ def files_of(given: Sequence[str], out: str | None) -> Iterator[Files]:
                 output = folder / f"{path.name}{ADDED}.png"
         taken.add(output)
         yield Files(path, output)
-
-
-def _is_ours(path: Path) -> bool:
-    """Tell whether this command has written a file."""
-    stem, added, _ = path.name.rpartition(ADDED)
-    return bool(added) and path.with_name(f"{stem}.iagan.json").is_file()
 
 
 def _restore(

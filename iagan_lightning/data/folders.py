@@ -22,7 +22,7 @@ OTHER = "without the ending of a picture"
 BROKEN = "a link that leads nowhere"
 AGAIN = "a link to a folder that is read already"
 CLOSED = "a folder that cannot be read"
-OURS = "with what a run or training has written"
+OURS = "with what iagan has written"
 
 
 class Listing(NamedTuple):
@@ -69,7 +69,7 @@ class LeftOut:
 def list_pictures(root: str | os.PathLike[str], also: Collection[str] = ()) -> Listing:
     """Return the pictures below a folder, or the one file that was named.
 
-    Hidden and system files and empty ones are left out, and what a run or training has written. Linked folders are
+    Hidden and system files and empty ones are left out, and what iagan itself has written. Linked folders are
     followed, each real folder once: first all that lie below the root, then the links in the order of their paths, so
     that no link moves what is found without it.
 

@@ -17,7 +17,8 @@ from glob import glob
 from pathlib import Path
 from typing import IO, Any
 
-from iagan_lightning.data.folders import EMPTY, OTHER, LeftOut, Listing, reason_left_out, suffix_of
+from iagan_lightning.data.folders import EMPTY, OTHER, OURS, LeftOut, Listing, reason_left_out, suffix_of
+from iagan_lightning.data.written import written_in_tar
 from iagan_lightning.safety import picture_suffixes, printable
 from iagan_lightning.urls import filesystem, is_url, parquet
 
@@ -160,9 +161,12 @@ def _members(shard: str, left: LeftOut) -> Iterator[Member]:
     suffix = suffix_of(shard)
     if suffix == ".tar":
         with open_shard(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            ours = written_in_tar(archive)
+            for folder in dict.fromkeys(ours.values()):
+                left.add(OURS, folder)
             for info in archive:
                 path = posixpath.normpath(info.name).lstrip("/")
-                if not info.isfile():
+                if not info.isfile() or info.name in ours:
                     continue
                 reason = "outside of it" if path.startswith("..") else reason_left_out(path, picture_suffixes())
                 reason = reason or (None if info.size else EMPTY)

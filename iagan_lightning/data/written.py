@@ -1,11 +1,13 @@
-"""What runs and trainings have written: recognised by the records that lie beside it, and never input.
+"""What iagan has written: recognised by the records that lie beside it, and never input.
 
-A folder is known by what the records in it say, not by its name or place, so that folders of earlier versions, moved
-ones and those of other people are known too. One's own pictures that lie in such a folder remain input.
+A folder of a run or training is known by what the records in it say, not by its name or place, so that folders of
+earlier versions, moved ones and those of other people are known too; a result of ``iagan photo`` by the record that
+names it. One's own pictures that lie beside such files remain input.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import posixpath
@@ -23,15 +25,17 @@ RUN = (
 )  # fmt: skip
 TRAINING = ("samples.png", "tensorboard/", "settings.json", "*.ckpt", "prior.safetensors", "*.json", "*.csv", ".*")
 IMAGE = ("*.png", "*.pt", "*.json", "*.csv", "*.txt", "*.safetensors", ".*")
+PHOTO, ADDED = ".iagan.json", "_iagan"  # behind a photograph's name: of the record of what was made of it, of the rest
 TABLE = ("figure*.png", "figure*.csv", "sheet-*.png", "table.csv", "table.md", "table.tex")
 
 
-def written_in(has: Callable[[str], bool], read: Callable[[str], bytes]) -> tuple[str, ...]:
+def written_in(has: Callable[[str], bool], read: Callable[[str], bytes], names: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the patterns of what we have written in a folder; none where it holds nothing of ours.
 
     Args:
         has: tells whether the folder holds a file or folder of a name.
         read: returns the content of a file in it.
+        names: of the files in it, among which records of photographs are looked for.
 
     Example:
         >>> settings = b'{"task": "train-prior", "seed": 0, "model": {}}'
@@ -51,6 +55,11 @@ def written_in(has: Callable[[str], bool], read: Callable[[str], bytes]) -> tupl
         patterns += IMAGE
     if all(map(has, ("table.csv", "table.md", "table.tex"))):  # of iagan reproduce
         patterns += TABLE
+    for name in names:
+        if name.endswith(PHOTO) and (record := _record(read, name)).keys() >= {"image", "output", "faces"}:
+            stem = name.removesuffix(PHOTO)
+            written = (name, Path(str(record["output"])).name, f"{stem}{ADDED}_sheet.png", f"{stem}{ADDED}_map.png")
+            patterns += tuple(map(glob.escape, written))
     return patterns
 
 
@@ -64,7 +73,7 @@ def written_on_disk(folder: Path, names: Iterable[str] | None = None) -> tuple[s
 
     Args:
         folder: the folder.
-        names: all names in it, where they are known.
+        names: all names in it, where they are known; otherwise photographs are not looked for.
     """
     known = None if names is None else set(names)
 
@@ -75,7 +84,7 @@ def written_on_disk(folder: Path, names: Iterable[str] | None = None) -> tuple[s
         with (folder / name).open("rb") as file:
             return file.read(LARGEST)
 
-    return written_in(has, read)
+    return written_in(has, read, known or ())
 
 
 def results_around(folder: Path) -> Path | None:
@@ -89,9 +98,10 @@ def results_around(folder: Path) -> Path | None:
 
 
 def written_in_tar(archive: tarfile.TarFile) -> dict[str, str]:
-    """Return the members of a tar file that we have written, and the folder of the run or training of each."""
+    """Return the members of a tar file that we have written, and the folder in which each was recognised."""
     members = {posixpath.normpath(member.name): member for member in archive.getmembers() if member.isfile()}
     patterns: dict[str, tuple[str, ...]] = {}
+    records = [name for name in members if name.endswith(PHOTO)]
     folders = {str(parent) for name in members for parent in _parents(name)}
 
     def read(path: str) -> bytes:
@@ -102,6 +112,7 @@ def written_in_tar(archive: tarfile.TarFile) -> dict[str, str]:
         patterns[folder] = written_in(
             lambda name, at=folder: (path := posixpath.join(at, name)) in members or path in folders,  # type: ignore[misc]
             lambda name, at=folder: read(posixpath.join(at, name)),  # type: ignore[misc]
+            [posixpath.basename(name) for name in records if posixpath.dirname(name) == folder],
         )
     found = {}
     for name, member in members.items():
