@@ -95,6 +95,17 @@ def loaded(page, where):
 # On disk ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("given", ["exact/", "./exact", "exact//."])
+def test_however_a_folder_is_written_its_page_is_the_same(outs, monkeypatch, given):
+    monkeypatch.chdir(outs)
+    pages = []
+    for folder in ("exact", given):
+        assert main(["report", folder]) == 0
+        pages.append((outs / "exact" / "report.html").read_bytes())
+    assert pages[0] == pages[1]
+    assert b"images/a/iagan.png" in pages[0]
+
+
 def test_curves_tell_the_way_to_the_result(outs):
     folder = outs / "exact" / "images" / "a"
     rows = list(csv.DictReader((folder / "curves.csv").read_text().splitlines()))

@@ -26,6 +26,7 @@ from iagan_lightning.results.files import read_json, write_picture, write_tensor
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.shards import ShardedOutput, holds_shards
 from iagan_lightning.runs.fingerprint import fingerprint
+from iagan_lightning.urls import is_url
 
 
 @torch.no_grad()
@@ -113,12 +114,11 @@ def run_rebuild(args: Sequence[str]) -> int:
         given = parser().parse_args(list(args))
     except argparse.ArgumentError as error:
         raise ValueError(for_people(str(error), ["rebuild", *args]) or str(error)) from error
-    with kept(given.folder) as folder:
-        return _rebuild(folder, given)
+    with kept(given.folder) as (folder, passing):
+        return _rebuild(folder, passing, given)
 
 
-def _rebuild(folder: Path, given: Any) -> int:
-    passing = str(folder) != given.folder
+def _rebuild(folder: Path, passing: bool, given: Any) -> int:
     if passing and given.to is None:
         raise ValueError("give --to: the image lies in a shard, which has no place beside it")
     to = Path(given.to or folder / "rebuilt.png")
@@ -140,18 +140,19 @@ def _rebuild(folder: Path, given: Any) -> int:
 
 
 @contextmanager
-def kept(folder: str) -> Iterator[Path]:
-    """Return the folder of an image; of one in Parquet shards, ``OUT/images/NAME`` all the same, for a while.
+def kept(folder: str) -> Iterator[tuple[Path, bool]]:
+    """Return the folder of an image, and whether it is there for a while only: that of ``OUT/images/NAME`` in shards.
 
     Raises:
         ValueError: where no shard holds it.
     """
+    folder = folder.rstrip("/") if is_url(folder) else Path(folder).as_posix()
     root, found, name = folder.rpartition("/images/")
     while found and "/images/" in root and not holds_shards(root):
         root, found, more = root.rpartition("/images/")
         name = f"{more}/images/{name}"
     if not found or not holds_shards(root):
-        yield Path(folder)
+        yield Path(folder), False
         return
     out = ShardedOutput(root)
     try:
@@ -165,7 +166,7 @@ def kept(folder: str) -> Iterator[Path]:
         for beside in ("settings.json", "config.yaml"):
             if out.files.exists(beside):
                 (single.root / beside).write_bytes(out.read(beside))
-        yield single.image(name)
+        yield single.image(name), True
 
 
 def _check_weights(folder: Path, generator: Generator) -> None:

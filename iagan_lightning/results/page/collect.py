@@ -65,7 +65,7 @@ def collect(folders: Sequence[Path], page: Path, given: Sequence[str | Path] = (
     places = given or folders
     labels = _labels([Path(place) for place in places])
     runs = [_run(folder, label, run, page) for folder, label, run in zip(folders, labels, records, strict=True)]
-    passing = [str(folder) != str(place) for folder, place in zip(folders, places, strict=True)]
+    passing = [folder != Path(place) for folder, place in zip(folders, places, strict=True)]
     for run, place, gone in zip(runs, places, passing, strict=True):
         if gone:
             run["folder"], run["links"] = str(place), {}
