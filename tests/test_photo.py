@@ -32,6 +32,7 @@ from iagan_lightning.photo.restoring import restore
 from iagan_lightning.photo.sheet import how_unsure
 from iagan_lightning.photo.sight import see
 from iagan_lightning.photo.sixteen import deep_png, read_deep
+from iagan_lightning.safety import picture_suffixes
 
 pytest.importorskip("facenet_pytorch", reason="needs facenet-pytorch: pip install '.[align]'")
 
@@ -201,6 +202,48 @@ def test_nothing_is_overwritten_and_results_are_no_input(folder, capsys):
     assert main(["photo", str(place / "landscape.png"), "--out", str(place / "landscape.png")]) == 1
     assert "is there already" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+
+
+def test_photographs_of_one_name_have_a_result_each(tmp_path, capsys):
+    """Three folders, and a fourth photograph whose own name is that of the second one's result."""
+    given = []
+    for number, name in enumerate(("x/a.jpg", "y/a.jpg", "z/a.jpg", "z/a.jpg.png", "z/a-2.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (20, 20), (0, 0, 50 * number)).save(tmp_path / name)
+        given.append(str(tmp_path / name))
+    out = tmp_path / "out"
+    assert main(["photo", *given, "--out", str(out)]) == 0
+    blue = {path.name: pixels_of(path)[2].mean().item() * 255 for path in out.glob("*_iagan.png")}
+    assert blue == pytest.approx(
+        {
+            "a_iagan.png": 0, "a.jpg_iagan.png": 50, "a-2_iagan.png": 100, "a.jpg.png_iagan.png": 150,
+            "a-2.png_iagan.png": 200,
+        },
+        abs=2,
+    )  # fmt: skip
+    records = [json.loads(path.read_text()) for path in out.glob("*.iagan.json")]
+    assert {record["image"]: record["output"] for record in records}.keys() == set(given)
+    assert len({record["output"] for record in records}) == 5
+
+
+def test_what_is_left_out_of_a_folder_is_said(tmp_path, capsys, monkeypatch):
+    """HEIC too, where its reader is missing, in a folder and by itself."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    know_heic.cache_clear()
+    suffixes = picture_suffixes() - {".heic"}  # a test before this one may have found the reader
+    monkeypatch.setattr("iagan_lightning.data.folders.picture_suffixes", lambda: suffixes)
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "b.HEIC").write_bytes(b"read by nothing here")
+    assert main(["photo", str(tmp_path)]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(f"iagan: left out of {tmp_path}: ") and said.count("\n") == 1
+    assert "1 without the ending of a picture (notes.txt)" in said
+    assert "1 in HEIC, which iagan photo reads (pip install 'iagan-lightning[heic]') (b.HEIC)" in said
+    assert main(["photo", str(tmp_path / "b.HEIC")]) == 1
+    know_heic.cache_clear()
+    told = f"iagan: {tmp_path}/b.HEIC: a photograph in HEIC is read with pip install 'iagan-lightning[heic]'\n"
+    assert capsys.readouterr().err == told
 
 
 # One photograph ----------------------------------------------------------------------------------------------------
@@ -670,6 +713,7 @@ def test_what_is_no_picture(tmp_path):
         (["--out", "a.jpg"], "ending in .png, which keeps every pixel"),
         (["--blur", "much"], "a width in pixels of the photograph, such as 1.5, or auto; 'much' was given"),
         (["--blur", "-1"], "from 0 to 20, or auto; -1 was given"),
+        (["--seed", str(2**64)], "seed is a whole number of at most 64 bits; 18446744073709551616 was given"),
         (["--views", "99"], "views is a number from 1 to"),
         (["--priors", "faces64"], "did you mean --prior?"),
     ],

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from jsonargparse import ArgumentParser
 
+from iagan_lightning.checks import check_seed
 from iagan_lightning.commands.front import BOOLEANS
 from iagan_lightning.commands.messages import for_people
 from iagan_lightning.data.faces import require_detector
@@ -110,8 +112,11 @@ def run_photo(args: Sequence[str]) -> int:
     check_scale(given.scale, (1, 1))
     views_of(given.views)
     blur = width_of(given.blur)
+    check_seed(given.seed)
     know_heic()
-    work = list(files_of(given.files, given.out))
+    work, left_out = files_of(given.files, given.out)
+    for line in left_out:
+        print(f"iagan: {line}", file=sys.stderr)
     require_detector("iagan photo")
     if given.prior:
         loaded(given.prior)
@@ -161,36 +166,38 @@ def width_of(blur: str) -> float | None:
     return width
 
 
-def files_of(given: Sequence[str], out: str | None) -> Iterator[Files]:
-    """Return the photographs among files and in folders, and where the result of each goes.
+def files_of(given: Sequence[str], out: str | None) -> tuple[list[Files], list[str]]:
+    """Return the photographs among files and in folders, each with where its result goes.
+
+    And a line for each folder of which something was left out.
 
     Raises:
         ValueError: for a folder without photographs, and for an output that cannot be.
     """
     found: list[tuple[Path, Path]] = []  # each with the folder in which its result goes below --out
+    left_out = []
     for name in given:
         path = Path(name)
         if path.is_dir():
-            found += [(path / file, Path(file).parent) for file in list_pictures(path).files]
+            listing = list_pictures(path)
+            found += [(path / file, Path(file).parent) for file in listing.files]
+            left_out += [listing.left_out] if listing.left_out else []
         else:
             found.append((path, Path()))
     to = Path(out) if out else None
     if to and to.suffix.lower() == ".png" and not to.is_dir():
         if len(found) > 1 or Path(given[0]).is_dir():
             raise ValueError(f"--out {out} is one file, and {len(found)} photographs were given: name a folder")
-    elif to and to.suffix and not to.is_dir():
+        return [Files(found[0][0], to)], left_out
+    if to and to.suffix and not to.is_dir():
         raise ValueError(f"--out is a file ending in .png, which keeps every pixel, or a folder; {out} was given")
-    taken: set[Path] = set()
+    outputs: dict[Path, Path] = {}  # the photograph of each
     for path, below in dict.fromkeys(found):
-        if to and to.suffix.lower() == ".png" and not to.is_dir():
-            output = to
-        else:
-            folder = to / below if to else path.parent
-            output = folder / f"{path.stem}{ADDED}.png"
-            if output in taken:  # a.jpg and a.png
-                output = folder / f"{path.name}{ADDED}.png"
-        taken.add(output)
-        yield Files(path, output)
+        folder = to / below if to else path.parent
+        # a.jpg and a.png have one stem, and those of two folders may have one name
+        names = itertools.chain([path.stem, path.name], (f"{path.stem}-{number}" for number in itertools.count(2)))
+        outputs[next(at for name in names if (at := folder / f"{name}{ADDED}.png") not in outputs)] = path
+    return [Files(photograph, output) for output, photograph in outputs.items()], left_out
 
 
 def _restore(

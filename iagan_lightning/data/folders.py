@@ -12,6 +12,8 @@ from iagan_lightning.safety import picture_suffixes, printable
 
 ARRAYS = frozenset({".pt", ".npy"})
 
+HEIC_ENDINGS = (".heic", ".heif", ".hif")
+
 # What other programs and systems leave between pictures, besides names that begin with a dot.
 SYSTEM = {"@eaDir", "#recycle", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 NAMED = 3  # files named of each kind that is left out
@@ -19,6 +21,7 @@ NAMED = 3  # files named of each kind that is left out
 HIDDEN = "hidden or of the system"
 EMPTY = "empty"
 OTHER = "without the ending of a picture"
+HEIC = "in HEIC, which iagan photo reads (pip install 'iagan-lightning[heic]')"
 BROKEN = "a link that leads nowhere"
 AGAIN = "a link to a folder that is read already"
 CLOSED = "a folder that cannot be read"
@@ -108,7 +111,8 @@ def reason_left_out(path: str, suffixes: Collection[str]) -> str | None:
     """
     if any(part.startswith(".") or part in SYSTEM for part in PurePosixPath(path).parts):
         return HIDDEN
-    return None if suffix_of(path) in suffixes else OTHER
+    suffix = suffix_of(path)
+    return None if suffix in suffixes else HEIC if suffix in HEIC_ENDINGS else OTHER
 
 
 def suffix_of(path: str) -> str:

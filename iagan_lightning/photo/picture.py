@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
+from iagan_lightning.data.folders import HEIC_ENDINGS, suffix_of
 from iagan_lightning.photo.sixteen import deep_colours, deep_png, is_deep, read_deep
 from iagan_lightning.safety import open_picture, picture_formats, picture_suffixes, read_pixels, white_of
 
@@ -78,7 +79,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         OSError: for a file that is missing, cut off or no picture.
         ValueError: for one too large, or of values whose range is not known.
     """
-    know_heic()
+    heic = know_heic()
     try:
         with open_picture(path) as file:
             kind, frames, remarks = file.format or "", int(getattr(file, "n_frames", 1)), []
@@ -106,6 +107,10 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
                     remarks.append(f"its colour profile ({kind_of_colours}) is not for such pictures, and left out")
                     profile = None
             pixels = torch.from_numpy(read_deep(path) if deep else read_pixels(file, 1 if grey else 3, first=True))
+    except UnidentifiedImageError as error:
+        if heic or suffix_of(str(path)) not in HEIC_ENDINGS:
+            raise
+        raise OSError("a photograph in HEIC is read with pip install 'iagan-lightning[heic]'") from error
     except (OSError, ValueError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers raise a different kind for each way in which a file can be broken

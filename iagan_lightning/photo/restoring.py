@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iagan_lightning.checks import check_seed
 from iagan_lightning.data.faces import Face
 from iagan_lightning.data.framing import Frame, frame_of
 from iagan_lightning.generators import Generator
@@ -106,10 +107,11 @@ def restore(
         **settings: further arguments of ``reconstruct``: ``preset``, ``joint``, those of Lightning's Trainer ...
 
     Raises:
-        ValueError: for a scale, prior or noise level that cannot be, and where facenet-pytorch is not installed.
+        ValueError: for a scale, prior, seed or noise level that cannot be, and where facenet-pytorch is not installed.
     """
     check_scale(scale, photograph.size)
     views_of(views)
+    check_seed(seed)
     if blur is not None:
         check_blur(blur)
     begin = time.monotonic()
