@@ -130,7 +130,7 @@ def read_pixels(source: PictureFile, channels: int = 3, use: Use = "picture", fi
     try:
         with open_picture(source) as file:
             if not first:
-                _require_one_frame(file)
+                require_one_frame(file)
             _mend_planes(file)
             inverted = file.format == "TIFF" and _tag(file, 262) == 0  # Pillow sees to this for 8 bits only
             white, curious = white_of(file), _transparent(file)
@@ -151,7 +151,7 @@ def read_pixels(source: PictureFile, channels: int = 3, use: Use = "picture", fi
         raise OSError(f"a damaged picture ({type(error).__name__}: {error})") from error
 
 
-def _require_one_frame(picture: Any) -> None:
+def require_one_frame(picture: Any) -> None:
     """Raise ValueError for a picture of several frames or pages of which any could be meant.
 
     Reduced versions of a TIFF's first page are none of them; nor are the layers of a PSD, whose first frame is all of

@@ -106,14 +106,20 @@ def add_bad(folder):
     save(folder / "cut.jpg", 8, size=64)
     (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:-1000])
     Image.fromarray(np.full((20, 20), 70_000, np.int32)).save(folder / "deep.tif")
-    return {"small.png": "5 x 5", "text.png": "identify", "cut.png": "", "cut.jpg": "truncated", "deep.tif": "white"}
+    first, second = (Image.new("RGB", (20, 20), colour) for colour in ("red", "blue"))
+    moving = ("moving.gif", "moving.webp", "moving.png", "pages.tif")
+    for name in moving:
+        first.save(folder / name, save_all=True, append_images=[second])
+    several = dict.fromkeys(moving, "it holds 2 frames or pages")
+    single = {"small.png": "5 x 5", "text.png": "identify", "cut.png": "", "cut.jpg": "truncated", "deep.tif": "white"}
+    return single | several
 
 
 def test_bad_pictures_are_named_before_the_first_step(folder, tmp_path, capsys):
     bad = add_bad(folder)
     assert train(folder, tmp_path / "out", 1) == 2
     error = error_of(capsys)
-    assert "5 of 11 pictures" in error
+    assert "9 of 15 pictures" in error
     assert "--data.skip_bad true" in error
     for name, reason in bad.items():
         assert f"{name}: " in error

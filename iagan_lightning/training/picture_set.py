@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from iagan_lightning.data.folders import BROKEN, EMPTY, OURS, LeftOut, list_pictures, reason_left_out
 from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.data.written import written_in_tar
-from iagan_lightning.safety import open_picture, picture_suffixes, printable
+from iagan_lightning.safety import open_picture, picture_suffixes, printable, require_one_frame
 from iagan_lightning.training.record import Entry, hash_of, whole_hash
 
 PLAIN = {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"}  # kinds of pixels that are read whatever their values
@@ -120,6 +120,7 @@ class PictureSet(Dataset):
                 digest, end = hash_of(file, size)
                 file.seek(0)
                 with open_picture(file) as picture:
+                    require_one_frame(picture)
                     self._check_size(*picture.size)
                     colours = (picture.mode, picture.info.get("icc_profile") or b"")
                     whole |= colours[0] not in PLAIN or ENDINGS.get(picture.format or "", b"") not in end
