@@ -297,6 +297,7 @@ MESSAGES = {
     "check-operator user_operator.WrongAdjont": "did you mean WrongAdjoint?",
     "check-operator user_operator.Untyped --operator.stepp 3": "did you mean --operator.step?",
     "check-operator Blur --image_shape 3": "--image_shape is a list such as",
+    f"check-operator Blur --seed {2**64}": "seed is a whole number of at most 64 bits; 18446744073709551616 was given",
     "check-operator Blur --sed 3": "check-operator has no option --sed: did you mean --seed?",
     "report": "report needs folders (iagan report --help)",
     "report x --outt y": "report has no option --outt: did you mean --out?",

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentParser
 
+from iagan_lightning.checks import check_seed
 from iagan_lightning.commands.configs import read_config
 from iagan_lightning.commands.messages import for_people
 from iagan_lightning.commands.parsing import readable
@@ -60,6 +61,7 @@ def _check(words: Sequence[str]) -> int:
     except argparse.ArgumentError as error:
         plain = for_people(str(error), ["check-operator", *words]) or readable(str(error))
         raise ValueError(plain) from error
+    check_seed(given.seed)
     A = build(factory, tuple(given.image_shape))
     if not isinstance(A, LinearOperator):
         raise ValueError(f"only a LinearOperator can be checked; {type(A).__name__} is none")
