@@ -71,6 +71,20 @@ def test_what_is_left_out_is_named(tmp_path):
         list_pictures(tmp_path)
 
 
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_link_to_itself_is_left_out(tmp_path, ours):
+    """Which no system call can follow, whatever it is called, and beside results of ours too."""
+    draw(tmp_path / "a.png")
+    if ours:
+        (tmp_path / "a.iagan.json").write_text('{"image": "b.png", "output": "c.png", "faces": []}')
+    for name in ("loop", "loop.png", ".loop"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    listing = list_pictures(tmp_path)
+    assert list(listing.files) == ["a.png"]
+    assert "2 a link that leads nowhere (loop, loop.png)" in listing.left_out
+    assert "1 hidden or of the system (.loop)" in listing.left_out
+
+
 def test_a_folder_of_pictures_alone_has_nothing_to_say(tmp_path):
     draw(tmp_path / "a.png")
     assert list_pictures(tmp_path).left_out == ""

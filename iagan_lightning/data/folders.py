@@ -29,7 +29,7 @@ OURS = "with what iagan has written"
 
 
 class Listing(NamedTuple):
-    """Pictures below a folder by relative path, and one line on what was left out (empty where nothing was)."""
+    """Pictures below a folder by relative path, and one line on what was left out or called otherwise, or nothing."""
 
     files: dict[str, Any]  # Path, or Member of a shard
     left_out: str
@@ -147,18 +147,23 @@ def _walk(base: Path, suffixes: Collection[str], left: LeftOut) -> dict[str, Pat
         if ours:
             left.add(OURS, prefix or ".")
         for entry in entries:
-            if ours and is_written(entry.name + "/" * entry.is_dir(), ours):
-                continue
             path = f"{prefix}/{entry.name}" if prefix else entry.name
             reason = reason_left_out(entry.name, suffixes)
-            if reason != HIDDEN and entry.is_dir():
-                (links if entry.is_symlink() else below).append(path)
-                links.sort()
-            elif reason is None and not entry.is_file():
-                left.add(BROKEN, path)
-            elif reason is None and not entry.stat().st_size:
-                left.add(EMPTY, path)
-            elif reason is None:
+            try:
+                folder = entry.is_dir()
+                if ours and is_written(entry.name + "/" * folder, ours):
+                    continue
+                if folder and reason != HIDDEN:
+                    (links if entry.is_symlink() else below).append(path)
+                    links.sort()
+                    continue
+                if reason is None and not entry.is_file():
+                    reason = BROKEN
+                elif reason is None and not entry.stat().st_size:
+                    reason = EMPTY
+            except OSError:  # a link to itself, say
+                reason = reason if reason == HIDDEN else BROKEN
+            if reason is None:
                 found.append(path)
             else:
                 left.add(reason, path)
