@@ -417,6 +417,33 @@ def test_parquet_shards_of_pictures(run, tmp_path, expected, layout):
         assert found == expected
 
 
+@pytest.mark.parametrize(
+    ("column", "names"),
+    [("image.path", ["1.jpg", "2.jpg", "1.jpg"]), ("id", [7, 7, 7]), ("name", ["a/b", "a//b", None])],
+)
+def test_rows_that_are_named_alike_are_numbered(run, tmp_path, expected, capsys, column, names):
+    """By persons, classes, or files of several folders: all rows are reconstructed, and a line says how called."""
+    content = [file.read_bytes() for file in sorted((tmp_path / "pictures").iterdir())]
+    within = {"image": [{"bytes": data, "path": name} for data, name in zip(content, names, strict=True)]}
+    table = within if column == "image.path" else {"image": content, column: names}
+    pq.write_table(pa.table(table), tmp_path / "cls.parquet", row_group_size=2)
+    assert run(tmp_path / "cls.parquet", tmp_path / "out") == 0
+    said = f"iagan: {column} names several pictures of {tmp_path}/cls.parquet alike: they are called cls/000000 ...\n"
+    assert said in capsys.readouterr().err
+    found = results(tmp_path / "out")
+    assert list(found) == ["cls/000000", "cls/000001", "cls/000002"]
+    assert [files["truth.png"] for _, files in found.values()] == [f["truth.png"] for _, f in expected.values()]
+
+
+def test_a_member_that_is_twice_in_a_tar_file(run, tmp_path, capsys):
+    picture = draw(tmp_path / "pictures", 1) / "000.png"
+    with tarfile.open(tmp_path / "faces.tar", "w") as archive:
+        for _ in range(2):
+            archive.add(picture, "000.png")
+    assert run(tmp_path / "faces.tar", tmp_path / "out") == 2
+    one_line(capsys, f"000.png is twice in {tmp_path}/faces.tar", "pack it anew")
+
+
 def test_shards_that_cannot_be_used_are_one_line(run, tmp_path, capsys):
     draw(tmp_path / "pictures", 2)
     tar = pack(tmp_path / "faces.tar", tmp_path / "pictures")

@@ -115,27 +115,29 @@ def list_members(root: str | os.PathLike[str]) -> Listing:
 
     Raises:
         ValueError: where there are none, where a shard cannot be read, and where two pictures have one path: results
-            are named by it, whichever shard a picture lies in.
+            are named by it, whichever shard a picture lies in. Rows of one Parquet file are numbered then.
     """
     left = LeftOut(root)
     found: dict[str, Member] = {}
     owners: dict[str, str] = {}
+    said: list[str] = []
     shards = _shards(str(root), left)
     for shard in shards:
         try:
-            members = list(_members(shard, left))
+            members = list(_members(shard, left, said))
         except (OSError, ValueError, tarfile.TarError) as error:
             raise ValueError(f"{printable(shard)} cannot be read: {' '.join(str(error).split())}") from error
         for member in members:
             if member.path in found:
-                raise ValueError(
-                    f"{printable(member.path)} is in {owners[member.path]} and in {shard}: results are named by it, "
-                    "so give such shards apart"
-                )
+                other = owners[member.path]
+                where, mend = f"in {other} and in {shard}", "give such shards apart"
+                if other == shard:
+                    where, mend = f"twice in {shard}", "pack it anew without one of them"
+                raise ValueError(f"{printable(member.path)} is {where}: results are named by it, so {mend}")
             found[member.path], owners[member.path] = member, shard
     if not found:
         raise left.nothing(picture_suffixes() | set(SHARDS))
-    return Listing(dict(sorted(found.items())), str(left))
+    return Listing(dict(sorted(found.items())), "; ".join(filter(None, [str(left), *said])))
 
 
 def _shards(root: str, left: LeftOut) -> list[str]:
@@ -157,7 +159,7 @@ def _shards(root: str, left: LeftOut) -> list[str]:
     return sorted(paths)
 
 
-def _members(shard: str, left: LeftOut) -> Iterator[Member]:
+def _members(shard: str, left: LeftOut, said: list[str]) -> Iterator[Member]:
     suffix = suffix_of(shard)
     if suffix == ".tar":
         with open_shard(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
@@ -175,29 +177,33 @@ def _members(shard: str, left: LeftOut) -> Iterator[Member]:
                 else:
                     left.add(reason, path)
     elif suffix == ".parquet":
-        yield from _rows(shard, left)
+        yield from _rows(shard, left, said)
     elif suffix in picture_suffixes():
         yield Member(shard, shard.rpartition("/")[2])
     else:
         left.add(OTHER, shard)
 
 
-def _rows(shard: str, left: LeftOut) -> Iterator[Member]:
+def _rows(shard: str, left: LeftOut, said: list[str]) -> Iterator[Member]:
+    """Yield the rows of a Parquet file by their names; by their numbers where no column names each of them apart."""
     _, pq = parquet()
     with open_shard(shard) as file, pq.ParquetFile(file) as table:
         column, names = _columns(table.schema_arrow, shard)
-        stem = posixpath.basename(shard).removesuffix(".parquet")
-        number = 0
-        for group in range(table.num_row_groups):
-            count = table.metadata.row_group(group).num_rows
-            given = _flat(table.read_row_group(group, columns=[names])) if names else [None] * count
-            for row, name in enumerate(given):
-                path = f"{stem}/{number:06}" if name in (None, "") else posixpath.normpath(str(name)).lstrip("/")
-                number += 1
-                if path.startswith(".."):
-                    left.add("outside of it", path)
-                else:
-                    yield Member(shard, path, group=group, row=row, column=column)
+        counts = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
+        given = [_flat(table.read_row_group(group, columns=[names])) for group in range(len(counts))] if names else []
+    paths = ["" if name in (None, "") else posixpath.normpath(str(name)).lstrip("/") for each in given for name in each]
+    named = list(filter(None, paths))
+    stem = posixpath.basename(shard).removesuffix(".parquet")
+    if len(set(named)) < len(named):  # of persons or classes, or of files in several folders
+        said.append(f"{names} names several pictures of {printable(shard)} alike: they are called {stem}/000000 ...")
+        paths = []
+    rows = ((group, row) for group, count in enumerate(counts) for row in range(count))
+    for number, (group, row) in enumerate(rows):
+        path = (paths[number] if paths else "") or f"{stem}/{number:06}"
+        if path.startswith(".."):
+            left.add("outside of it", path)
+        else:
+            yield Member(shard, path, group=group, row=row, column=column)
 
 
 def _columns(schema: Any, shard: str) -> tuple[str, str | None]:
