@@ -8,6 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+import yaml
 from iagan_lightning.callbacks import DIPBaseline, StageStopping
 from PIL import Image
 
@@ -394,6 +395,41 @@ def test_dip_is_a_setting_that_determines_results(run, tmp_path, capsys):
     assert "dip.steps was None, now 250" in capsys.readouterr().err
     assert run("super-resolution", "--dip", "true", "--dip_settings.stop", "noise", out="other") == 2
     assert "noise_std above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "content", "message"),
+    [
+        (
+            ["--dip_settings.steps", 3],
+            "",
+            "--dip_settings.steps is of Deep Image Prior beside the method: add --dip true",
+        ),
+        ([], "dip: false\ndip_settings: {steps: 3, lr: 0.1}", "--dip_settings.steps and --dip_settings.lr is of"),
+        (
+            ["--model", "dip", "--data.size", 16, "--dip_settings.steps", 3],
+            "",
+            "--model dip has --model.settings.steps",
+        ),
+    ],
+)
+def test_settings_of_dip_without_dip_are_refused(run, tmp_path, capsys, options, content, message):
+    if content:
+        (tmp_path / "own.yaml").write_text(content)
+        options = [*options, "--config", tmp_path / "own.yaml"]
+    common = ["super-resolution", "--data.limit", 1, "--out", tmp_path / "out", *options]
+    assert main([str(word) for word in common]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_of_dip_at_their_defaults_and_declined_ones_pass(run, tmp_path):
+    """The config.yaml of a run repeats it, whether it was made with settings of a DIP that was declined or none."""
+    assert run("super-resolution", "--dip", "false", "--dip_settings.steps", 3) == 0
+    assert run("super-resolution", "--config", tmp_path / "out" / "config.yaml") == 0
+    config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert config["dip"] is False and set(config["dip_settings"].values()) == {None}
 
 
 def test_batches_run_with_their_own_seeds(run, tmp_path):

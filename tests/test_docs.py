@@ -150,10 +150,10 @@ def test_the_page_on_extending_does_what_it_says():
 FEW = {
     "--model.latent.steps": "2",
     "--model.joint.steps": "2",
-    "--dip_settings.steps": "3",
     "--lpips": "none",
     "--trainer.accelerator": "cpu",
 }
+FEW_OF_DIP = FEW | {"--dip_settings.steps": "3"}  # of a command with it
 SMALL = {
     "--model.channels": "4",
     "--model.latent": "8",
@@ -231,7 +231,9 @@ def iagan(words):
     if command == "app":  # it would not end; tests/test_app.py runs it
         assert app.parser().parse_args(options)
         return
-    short = {"train-prior": SMALL}.get(command, FEW if command in TASKS else {})
+    short = {"train-prior": SMALL}.get(command, {})
+    if command in TASKS:
+        short = FEW_OF_DIP if "--dip" in options else FEW
     if command == "report" and not Path(options[0]).exists():  # the page takes runs for granted
         if not Path("a-run").exists():
             iagan(["super-resolution", "--out", "a-run"])

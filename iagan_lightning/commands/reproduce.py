@@ -105,7 +105,7 @@ def run_reproduce(args: Sequence[str]) -> int:
     for row in rows:
         common = ["--data.root", given.root, "--model.generator", given.generator, "--model.preset", preset]
         limit = [] if given.limit is None else ["--data.limit", str(given.limit)]
-        dip = ["--dip", "true"] if experiment.dip and with_dip else []
+        dip = ["--dip", str(experiment.dip and with_dip).lower()]
 
         print(f"{report.name}, {row.title}: {report.folder(row).root}", file=sys.stderr)
         try:

@@ -17,7 +17,7 @@ import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from iagan_lightning.commands.configs import stated_settings
+from iagan_lightning.commands.configs import options_of, stated_settings
 from iagan_lightning.commands.options import known
 from iagan_lightning.commands.pages import task_page, wanted
 from iagan_lightning.commands.parsing import SeededCLI, own_sections, parse
@@ -258,6 +258,30 @@ def _refuse_a_guess(class_path: str, given: Mapping[str, Any], stated: Collectio
         )
 
 
+def _refuse_idle_settings(config: Any, args: Sequence[str]) -> None:
+    """Take away settings of Deep Image Prior beside the method where the command line declines it.
+
+    Args:
+        config: of the task, defaults filled in.
+        args: of the command line.
+
+    Raises:
+        ValueError: where it was neither asked for nor declined.
+    """
+    settings = config["dip_settings"]
+    given = [name for name, value in vars(settings).items() if value is not None]
+    if config["dip"] or not given:
+        return
+    if "--dip" in dict(options_of(args)):
+        for name in given:
+            settings[name] = None
+        return
+    names = " and ".join(f"--dip_settings.{name}" for name in given)
+    if config["model"]["class_path"].endswith(".DIP"):
+        raise ValueError(f"{names} is of Deep Image Prior beside a method; --model dip has --model.settings.{given[0]}")
+    raise ValueError(f"{names} is of Deep Image Prior beside the method: add --dip true, or leave it out")
+
+
 def add_task(name: str, task: Task) -> None:
     """Make a task a command: ``iagan NAME``.
 
@@ -297,6 +321,7 @@ class TaskCLI(SeededCLI):
         """Keep the arguments: further processes run the same command."""
         self.args = list(args)
         super().parse_arguments(parser, self.args)
+        _refuse_idle_settings(self.config[self.config["subcommand"]], self.args)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the Trainer, and leave its arguments with it for the Trainers of the images."""
