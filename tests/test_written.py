@@ -67,6 +67,22 @@ def test_a_run_within_its_input_goes_on_and_others_leave_it_out(run, tmp_path, c
     assert [finished(out) for out in tmp_path.glob("runs/*")] == [["a", "b/b"]] * 2
 
 
+def test_pictures_that_a_run_has_saved_by_themselves(run, tmp_path):
+    """They lie in a folder that is the run's only where it says so: others call theirs pictures too."""
+    draw(tmp_path / "a.png")
+    for out, saved in (("results", ["--save", "pictures"]), ("own", [])):
+        for _ in range(2):
+            assert run(tmp_path / "a.png", "--out", tmp_path / out, *saved) == 0
+    assert (tmp_path / "results" / "pictures" / "a.png").is_file()
+    draw(tmp_path / "own" / "pictures" / "b.png", 1)
+    assert list(list_pictures(tmp_path).files) == ["a.png", "own/pictures/b.png"]
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        archive.add(tmp_path / "results", "results")
+        archive.add(tmp_path / "a.png", "a.png")
+    assert list(list_members(tmp_path / "all.tar").files) == ["a.png"]
+    assert list(list_pictures(tmp_path / "results" / "pictures").files) == ["a.png"], "named by itself it is meant"
+
+
 def test_a_training_within_its_pictures_goes_on_with_them_alone(tmp_path, capsys):
     for seed in range(3):
         draw(tmp_path / "faces" / f"{seed}.png", seed)

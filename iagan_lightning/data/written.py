@@ -23,6 +23,8 @@ RUN = (
     "images/", "tensorboard/", "settings.json", "config.yaml", "environment.json", "summary.csv", "summary.json",
     "report.html", "shards/", "failed/", ".*",
 )  # fmt: skip
+PICTURES = "pictures/"
+SAVED = b"\nsave: pictures\n"  # in config.yaml: the folder of pictures is the run's too
 TRAINING = ("samples.png", "tensorboard/", "settings.json", "*.ckpt", "prior.safetensors", "*.json", "*.csv", ".*")
 IMAGE = ("*.png", "*.pt", "*.json", "*.csv", "*.txt", "*.safetensors", ".*")
 PHOTO, ADDED = ".iagan.json", "_iagan"  # behind a photograph's name: of the record of what was made of it, of the rest
@@ -51,6 +53,8 @@ def written_in(has: Callable[[str], bool], read: Callable[[str], bytes], names: 
         has(".names.json") and (has("images") or has("shards"))
     ):  # damaged settings
         patterns += RUN
+        if has("config.yaml") and SAVED in _content(read, "config.yaml"):
+            patterns += (PICTURES,)
     if has("metrics.json") and _record(read, "metrics.json").keys() >= {"image", "methods"}:
         patterns += IMAGE
     if all(map(has, ("table.csv", "table.md", "table.tex"))):  # of iagan reproduce
@@ -88,10 +92,13 @@ def written_on_disk(folder: Path, names: Iterable[str] | None = None) -> tuple[s
 
 
 def results_around(folder: Path) -> Path | None:
-    """Return the folder of a run or training that has written this one; None where it is nobody's."""
+    """Return the folder of a run or training that has written this one; None where it is nobody's.
+
+    Nor is it for one that holds nothing but results and was named by itself: whoever asks for that means it.
+    """
     inner = folder.resolve()
     for outer in inner.parents:
-        if is_written(f"{inner.name}/", written_on_disk(outer)):
+        if inner.name + "/" != PICTURES and is_written(f"{inner.name}/", written_on_disk(outer)):
             return outer
         inner = outer
     return None
@@ -134,9 +141,16 @@ def _parents(path: str) -> list[str]:
     return parents
 
 
+def _content(read: Callable[[str], bytes], name: str) -> bytes:
+    try:
+        return read(name)
+    except (OSError, KeyError):  # nobody's, or a folder
+        return b""
+
+
 def _record(read: Callable[[str], bytes], name: str) -> dict[str, object]:
     try:
-        content = json.loads(read(name))
-    except (OSError, ValueError, KeyError, RecursionError):  # nobody's, damaged, or a folder
+        content = json.loads(_content(read, name))
+    except (ValueError, RecursionError):  # damaged
         return {}
     return content if isinstance(content, dict) else {}
