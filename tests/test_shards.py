@@ -103,6 +103,9 @@ def test_shards_hold_what_folders_hold(run, tmp_path, capsys, monkeypatch):
     assert record["methods"][table["result"][0].as_py()]["psnr"] == table["psnr"][0].as_py()
     assert Image.open(io.BytesIO(table["iagan_bp"][0].as_py())).size == (16, 16)
     assert main(["export", str(tmp_path / "out"), "--to", str(tmp_path / "exported")]) == 0
+    monkeypatch.chdir(tmp_path / "out")
+    assert main(["export", "."]) == 0
+    assert len(list((tmp_path / "out-folders" / "images").iterdir())) == len(names_in(tmp_path / "out"))
     assert results(tmp_path / "exported") == results(tmp_path / "folders")
     capsys.readouterr()
     assert run(pictures, tmp_path / "exported", "--save", "weights", form="folders") == 0

@@ -41,9 +41,20 @@ def run_export(args: Sequence[str]) -> int:
         raise ValueError(f"{given.folder} holds no Parquet shards: give the --out of a run with --out_format parquet")
     if given.to is None and is_url(given.folder):
         raise ValueError("give --to: a folder on this machine")
-    target = OutputFolder(given.to or Path(given.folder).with_name(f"{Path(given.folder).name}-folders"))
+    target = OutputFolder(given.to or _beside(Path(given.folder)))
     count = export(results, target)
     if not count:
         raise ValueError(f"{given.folder} holds no finished image")
     print(f"{count} images: {target.root / 'images'}")
     return 0
+
+
+def _beside(folder: Path) -> Path:
+    """Return OUT-folders beside OUT, that of the working folder too.
+
+    Example:
+        >>> print(_beside(Path("runs/a")))
+        runs/a-folders
+    """
+    folder = folder if folder.name not in ("", "..") else folder.resolve()
+    return folder.with_name(f"{folder.name}-folders")
