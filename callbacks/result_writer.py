@@ -86,7 +86,7 @@ def finished(module: TestTimeModule, index: int, notes: Mapping[str, Any] | None
         misfit={stage: float(value[index]) for stage, value in module.misfits.items()},
         broken=[stage for stage, images in module.broken.items() if images[index]],
         preset=module.preset,
-        device=str(module.y.device),
+        device=str(module.fitted_on),
         space=module.fits[0].space,
         truth=None if module.truth is None else module.truth[index].cpu(),
         metrics=module.metrics[index] if module.metrics else {},
@@ -109,6 +109,7 @@ def familiar(module: TestTimeModule, index: int) -> Familiarity | None:
     if fit is None or fit.space is None or fit.result not in module.results or module.weights_of(fit.name):
         return None
     x, y, A = module.results[fit.result][index, None], module.y[index, None], module.operator
+    x = x.to(y.device)  # when all fits have ended Lightning has taken y and A to the CPU, and no results
     left = float(unexplained(x, y, A, module.noise_std))
     kind = kind_of(A, module.noise_std)
     typical = module.generator.calibration.typical(kind, A.num_measurements)

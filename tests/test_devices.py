@@ -13,6 +13,8 @@ import pytorch_lightning as pl
 import torch
 from iagan_lightning.callbacks import BestObjective, CurveWriter, StageStopping
 from iagan_lightning.callbacks.curves import curve_point
+from iagan_lightning.callbacks.result_writer import familiar, finished
+from test_operator_modes import WithoutFloat64
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,6 +23,7 @@ from iagan_lightning import DIP, IAGAN, ILO, DIPSettings, Stage, adapt
 from iagan_lightning.generators import BEGAN, PGGAN, ModuleGenerator, Pyramid
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import BicubicDownsampling
+from iagan_lightning.results.familiarity import unexplained
 
 SHAPE = (3, 16, 16)
 GENERATORS = {
@@ -32,13 +35,19 @@ GENERATORS = {
 }
 
 
-class NoWaiting(TorchDispatchMode):
+class Pinned(TorchDispatchMode):
+    """Pinned memory, which fake tensors have not."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        pins = func is torch.ops.aten._pin_memory.default
+        return args[0].clone() if pins else func(*args, **(kwargs or {}))
+
+
+class NoWaiting(Pinned):
     """Refuse copies to the device for which the host would wait: of more than a number, and not from pinned memory."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.aten._pin_memory.default:  # fake tensors have no such memory
-            return args[0].clone()
-        output = func(*args, **(kwargs or {}))
+        output = super().__torch_dispatch__(func, types, args, kwargs)
         if func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):
             given = args[1] if func is torch.ops.aten.copy_.default else args[0]
             waits = given.device.type != output.device.type and not (kwargs or {}).get("non_blocking")
@@ -108,6 +117,36 @@ def began(kind, fit, noise_std=0.0, batch=2, **settings):
         module.keep(module.last_iterate())
     module.enter(fit)
     return module
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_fit_asks_no_float64_of_a_device_that_has_none(mode, optimizer):
+    """Apple's; several searches, each of which accepts, end in the place of the float64 that they need."""
+    module = began(IAGAN, "latent", generator=BEGAN(16, 4, 8), latent=Stage(optimizer, restarts=2, keep="last"))
+    pretend(module, mode)
+    with mode, WithoutFloat64("cuda"):
+        take_steps(module, steps=5)
+        x, A = module.evaluation.image[::2], module.operator
+        assert unexplained(x, module.y, A, 0.0).device.type == "cuda"
+
+
+def test_dip_asks_no_float64_of_a_device_that_has_none(mode):
+    module = began(DIP, "dip", settings=DIPSettings(steps=5, stop="variance", window=2, average=0.5))
+    pretend(module, mode)
+    with mode, Pinned(), WithoutFloat64("cuda"):
+        take_steps(module, steps=5)
+
+
+def test_what_is_said_of_an_image_once_lightning_has_left_the_device():
+    """Then y and A are on the CPU, and the results, which are no buffers, where they were made."""
+    module = began(IAGAN, "joint", generator=BEGAN(16, 4, 8))
+    module.keep(module.last_iterate())
+    module.fitted_on = torch.device("cuda:0")
+    assert finished(module, 0).device == "cuda:0"
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    module.results = {name: pretended(x, mode) for name, x in module.results.items()}
+    with mode, pytest.raises(DataDependentOutputException):  # the number that would be said has no value here
+        familiar(module, 0)
 
 
 def test_what_this_file_catches(mode):

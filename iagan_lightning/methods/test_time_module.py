@@ -102,6 +102,7 @@ class TestTimeModule(pl.LightningModule):
         uncertainty: standard deviation of the error of the mean of several views, ``(B, 1, H, W)`` on the [0, 1] scale
             (filled by a callback); None with one view.
         limit: ``(B,)`` evaluations that a probe found best; None without a probe.
+        fitted_on: the device of the latest fit, from which Lightning takes the module when that has ended.
     """
 
     __test__ = False  # for pytest, which would take it for a test
@@ -141,6 +142,7 @@ class TestTimeModule(pl.LightningModule):
         self.fits: list[Fit] = []
         self.views: tuple[str, ...] = (IDENTITY,)
         self.uncertainty: Tensor | None = None
+        self.fitted_on = torch.device("cpu")
 
     # The plan ----------------------------------------------------------------------------------------------------
 
@@ -581,6 +583,7 @@ class TestTimeModule(pl.LightningModule):
         """End the fit with an iterate: its best restart becomes the result, and where later fits begin."""
         self.evaluations[self.stage] = self.spent.to("cpu", copy=True)  # on the CPU it would be the counter itself
         self.seconds[self.stage] = time.perf_counter() - self._entered
+        self.fitted_on = iterate.objective.device
         if self.evaluation is not None:
             finite = self.evaluation.objective.isfinite().unflatten(0, (len(self.y), -1))
             self.broken[self.stage] = ~finite.any(1).cpu()

@@ -74,6 +74,16 @@ def has_float64(device: torch.device) -> bool:
     return True
 
 
+def in_float64(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, on the CPU where its own device has none.
+
+    Example:
+        >>> in_float64(torch.ones(2)).dtype
+        torch.float64
+    """
+    return tensor.double() if has_float64(tensor.device) else tensor.cpu().double()
+
+
 def version_of(tensor: Tensor | None) -> int:
     """Return a number that changes when a tensor is changed in place; tensors of inference mode do not count.
 

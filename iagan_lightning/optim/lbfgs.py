@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from iagan_lightning.checks import check_number, in_words
+from iagan_lightning.operators.modes import has_float64
 
 BRACKETING, ZOOMING = 0, 1
 
@@ -195,10 +196,12 @@ class _Search:
         self.every = torch.arange(batch, device=x.device)
         self.finished = value.isnan() | ~gradient.isfinite().all(1)
         self.asynchronous = x.device.type != "cpu"
+        self.place = x.device if has_float64(x.device) else torch.device("cpu")  # of what is float64
         # Ring buffers of curvature pairs, which slots count, and all inner products s_i.y_j and y_i.y_j.
         self.s = x.new_zeros(batch, settings.history_size, n)
         self.y = torch.zeros_like(self.s)
-        self.sy = x.new_zeros(batch, settings.history_size, settings.history_size, dtype=torch.float64)
+        size = settings.history_size
+        self.sy = torch.zeros(batch, size, size, dtype=torch.float64, device=self.place)
         self.yy = torch.zeros_like(self.sy)
         self.filled = torch.zeros(batch, settings.history_size, dtype=torch.bool, device=x.device)
         self.ages = torch.arange(settings.history_size, device=x.device)
@@ -308,9 +311,10 @@ class _Search:
         y = torch.where(keeps[:, None], change, self.y[slot])
         self.s[slot], self.y[slot] = s, y
         self.filled[slot] |= keeps
-        with_y = (self.y @ torch.stack([s, y], 2)).double()
-        self.sy[slot], self.sy[self.every, :, slot[1]] = with_y[..., 0], _times(self.s, y).double()
-        self.yy[slot] = self.yy[self.every, :, slot[1]] = with_y[..., 1]
+        with_y = self._precise(self.y @ torch.stack([s, y], 2))
+        every, newest = (index.to(self.place) for index in slot)
+        self.sy[every, newest], self.sy[every, :, newest] = with_y[..., 0], self._precise(_times(self.s, y))
+        self.yy[every, newest] = self.yy[every, :, newest] = with_y[..., 1]
         self.gamma = torch.where(keeps, curvature / change.square().sum(1), self.gamma)
 
         stuck = ends & (step.abs().amax(1) == 0)
@@ -355,20 +359,26 @@ class _Search:
         """
         size = self.settings.history_size
         order = (self.newest[:, None] + 1 + self.ages) % size  # the oldest pair first, empty slots before it
-        filled = self.filled.gather(1, order)
+        order = order.to(self.place)
+        filled = self.filled.to(self.place).gather(1, order)
         both = filled[:, :, None] & filled[:, None, :]
         sy, yy = (
             m.gather(1, order[:, :, None].expand_as(m)).gather(2, order[:, None, :].expand_as(m)).where(both, 0)
             for m in (self.sy, self.yy)
         )
-        p, q = (_times(m, g).double().gather(1, order).where(filled, 0)[..., None] for m in (self.s, self.y))
-        gamma = self.gamma.double()[:, None, None]
+        p, q = (self._precise(_times(m, g)).gather(1, order).where(filled, 0)[..., None] for m in (self.s, self.y))
+        gamma = self._precise(self.gamma)[:, None, None]
         upper = sy.triu() + torch.diag_embed((~filled).double())
         w = torch.linalg.solve_triangular(upper, p, upper=True)
         right = sy.diagonal(dim1=1, dim2=2)[..., None] * w + gamma * (yy @ w - q)
         u = torch.linalg.solve_triangular(upper.mT, right, upper=False)
         u, w = (torch.zeros_like(v[..., 0]).scatter(1, order, v[..., 0]).to(g.dtype) for v in (u, gamma * w))
+        u, w = u.to(g.device), w.to(g.device)
         return self.gamma[:, None] * g + _times(self.s.mT, u) - _times(self.y.mT, w)
+
+    def _precise(self, small: Tensor) -> Tensor:
+        """Return a small tensor in float64: on the CPU where the device, such as Apple's, has none."""
+        return small.to(self.place).double()
 
 
 def _times(matrices: Tensor, vectors: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from iagan_lightning.operators.modes import in_float64
+
 
 def noise_power(noise_std: float, is_complex: bool = False) -> float:
     r"""Return the objective that the truth itself is expected to have, where discrepancy stopping ends.
@@ -126,10 +128,11 @@ class MovingVariance:
         if len(self._outputs) < self.window:
             return None
         assert self._total is not None and self._energy is not None
-        return window_variance(self._total, self._energy, self.window)
+        variance = window_variance(self._total, self._energy, self.window)
+        return variance if variance.device == x.device else variance.float().to(x.device)
 
     def _add(self, x: Tensor, sign: int) -> None:
-        x = x.double()
+        x = in_float64(x)
         energy = x.square().flatten(1).mean(1)
         self._total = x * sign if self._total is None else self._total.add_(x, alpha=sign)
         self._energy = energy * sign if self._energy is None else self._energy + sign * energy

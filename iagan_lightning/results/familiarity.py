@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.operators import LinearOperator, Operator
+from iagan_lightning.operators.modes import in_float64
 
 # Unknown is what fewer than one in a hundred known pictures would be; without a calibration, what leaves more than the
 # limit. From the middle of w a short search leaves more, which the weights explain.
@@ -93,7 +94,7 @@ def unexplained(x: Tensor, y: Tensor, operator: Operator, noise_std: float | Non
     left, contrast = _squares(A.difference(x, y)) - noise, _contrast(y, A) - noise
     share = (left.clamp(min=0) / contrast).sqrt()
     seen = contrast > torch.clamp(ROUNDING * _squares(y), min=NOISE * noise)
-    return torch.where(seen, share, torch.full_like(share, torch.nan)).float()
+    return torch.where(seen, share, torch.full_like(share, torch.nan)).float().to(y.device)
 
 
 def _contrast(y: Tensor, A: Operator) -> Tensor:
@@ -102,8 +103,8 @@ def _contrast(y: Tensor, A: Operator) -> Tensor:
         return _squares(y)
     channels = A.image_shape[0]
     plain = torch.eye(channels, device=y.device, dtype=y.real.dtype)[:, :, None, None].expand(-1, *A.image_shape)
-    columns = _real(A(plain)).double()
-    right = _real(y).double() @ columns.T
+    columns = in_float64(_real(A(plain)))
+    right = in_float64(_real(y)) @ columns.T
     coefficients = right @ torch.linalg.pinv(columns @ columns.T, hermitian=True)
     return (_squares(y) - (coefficients * right).sum(1)).clamp(min=0)
 
@@ -113,4 +114,4 @@ def _real(y: Tensor) -> Tensor:
 
 
 def _squares(y: Tensor) -> Tensor:
-    return _real(y).double().square().sum(1)
+    return in_float64(_real(y)).square().sum(1)
