@@ -104,15 +104,108 @@ def test_a_mask_that_was_edited_is_another_setting(run, tmp_path, capsys):
     assert "(the file of operator.mask holds something else)" in capsys.readouterr().err
 
 
+@pytest.fixture
+def own_classes(tmp_path, monkeypatch):
+    """A method, a callback and a generator as users would write them, with settings that the pictures depend on."""
+    (tmp_path / "classes_of_mine.py").write_text(
+        """
+import pytorch_lightning as pl
+import torch
+from iagan_lightning import IAGAN
+
+
+class Strong(IAGAN):
+    def __init__(self, strength: float = 0.0, **settings):
+        super().__init__(**settings)
+        self.strength = strength
+
+    def penalty(self, iterate):
+        return super().penalty(iterate) + self.strength * iterate.z.square().flatten(1).mean(1)
+
+
+class Darker(pl.Callback):
+    def __init__(self, by: float = 0.0, phase: str = "make"):
+        self.by, self.phase = by, phase
+
+    def on_train_end(self, trainer, pl_module):
+        pl_module.results = {name: x - self.by for name, x in pl_module.results.items()}
+
+
+class Net(torch.nn.Module):
+    def __init__(self, psi: float = 1.0):
+        super().__init__()
+        self.psi = psi
+        self.layers = torch.nn.Sequential(torch.nn.Linear(8, 768), torch.nn.Tanh(), torch.nn.Unflatten(1, (3, 16, 16)))
+        with torch.no_grad():
+            for n, p in enumerate(self.parameters()):
+                p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(n)) / 3)
+
+    def forward(self, z):
+        return self.layers(self.psi * z)
+"""
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+NET = "{{class_path: classes_of_mine.Net, init_args: {{psi: {}}}, latent_shape: [8]}}"
+
+
+@pytest.mark.usefixtures("own_classes")
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["--model", "classes_of_mine.Strong", "--model.strength", "{}"], "own.model.strength was 1.0, now 2.0"),
+        (
+            ["--trainer.callbacks+=classes_of_mine.Darker", "--trainer.callbacks.by", "{}"],
+            "own.callback 1.init_args.by was 1.0, now 2.0",
+        ),
+        (["--model.generator", NET], "own.generator.init_args.psi was 1.0, now 2.0"),
+        (
+            [
+                "--trainer.callbacks+=classes_of_mine.Darker",
+                "--trainer.callbacks.by={}",
+                "--trainer.callbacks.phase=write",
+            ],
+            None,
+        ),
+    ],
+    ids=["method", "callback", "generator", "a callback that makes nothing"],
+)
+def test_settings_of_classes_of_ones_own_decide_about_results(run, tmp_path, capsys, settings, said):
+    out = ["--data.root", draw(tmp_path / "in" / "a.png").parent, "--out", tmp_path / "out"]
+    given = [[word.format(value) for word in settings] for value in (1.0, 2.0)]
+    assert run(*given[0], *out) == 0
+    assert run(*given[0], *out) == 0, "the same once more"
+    capsys.readouterr()
+    status = run(*given[1], *out)
+    if said is None:
+        assert status == 0
+    else:
+        assert said in refused(capsys, status)
+
+
+def test_a_method_without_a_size_of_its_own_has_that_of_the_pictures(tmp_path, capsys):
+    draw(tmp_path / "in" / "a.png")
+
+    def run(size):
+        words = ["--model.settings.steps", "2", "--data.size", size, "--tensorboard", "0", "--lpips", "none"]
+        folders = ["--data.root", tmp_path / "in", "--out", tmp_path / "out"]
+        return main(["super-resolution", "--model", "dip", *map(str, [*words, *folders])])
+
+    assert run(8) == 0
+    capsys.readouterr()
+    assert "image_shape was [3, 8, 8], now [3, 16, 16]" in refused(capsys, run(16))
+
+
 def test_folders_of_earlier_versions_go_on(run, tmp_path, capsys):
-    """They recorded no hashes."""
+    """They recorded no hashes, nor what classes of one's own were given, nor the size."""
     mask, out = tmp_path / "mask.npy", tmp_path / "out"
     np.save(mask, np.arange(256).reshape(16, 16) % 3 > 0)
     pictures = draw(tmp_path / "in" / "a.png").parent
     arguments = ["--data.root", pictures, "--operator.mask", mask, "--out", out]
     assert run(*arguments, task="inpainting") == 0
     settings, metrics = out / "settings.json", out / "images" / "a" / "metrics.json"
-    for path, key in ((settings, "files"), (metrics, "inputs")):
+    for path, key in ((settings, "files"), (settings, "own"), (settings, "image_shape"), (metrics, "inputs")):
         content = json.loads(path.read_text())
         assert content.pop(key)
         path.write_text(json.dumps(content))

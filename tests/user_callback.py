@@ -32,7 +32,9 @@ class TwoAtMost(pl.Callback):
 
 
 class Faults(pl.Callback):
-    """Images that go wrong in different ways."""
+    """Images that go wrong in different ways; the others are as without it."""
+
+    phase = "measure"
 
     def on_train_start(self, trainer, pl_module):
         if "005" in pl_module.names:

@@ -23,6 +23,7 @@ from iagan_lightning.results.summary import summarise
 from iagan_lightning.urls import is_url
 
 LONGEST_FILE = 64  # bytes of the longest name within the folder of an image, while it is written
+LATER = ("files", "own", "image_shape")  # of settings.json, which folders of earlier versions lack
 METRICS_VERSION = 2  # of metrics.json: 2 names the misfit beside the objective; 1 had no version
 
 
@@ -121,7 +122,7 @@ class Results:
                     f"{self.root} holds results of another version of this package, whose settings cannot be compared "
                     "with today's: choose another --out (iagan report still reads that one)"
                 )
-            settings = {key: value for key, value in settings.items() if key != "files" or key in before}
+            settings = {key: value for key, value in settings.items() if key not in LATER or key in before}
             old, new = dict(_flatten(before)), dict(_flatten(settings))
             changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
             if changed:

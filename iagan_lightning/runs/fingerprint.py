@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from iagan_lightning.generators import Encoder, Generator, ModuleGenerator
 from iagan_lightning.generators.base import fingerprint
@@ -18,6 +21,7 @@ from iagan_lightning.runs.inputs import file_hash
 from iagan_lightning.runs.run import Run
 
 FORMAT = 2  # of settings.json: 2 holds the fits of any method; 1 had no number
+LIGHTNING = ("pytorch_lightning.", "lightning.")  # whose callbacks look on; those that do not are refused
 
 
 def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[str, Any]:
@@ -34,7 +38,7 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
     return {
         "format": FORMAT,
         "task": task,
-        "method": f"{type(model).__module__}.{type(model).__qualname__}",
+        "method": _path(model),
         "seed_everything": run.seed,
         "operator": config["operator"],
         "files": dict(_files({"operator": config["operator"], "model": {**given, "generator": None}})),
@@ -50,6 +54,8 @@ def determining_settings(task: str, config: dict[str, Any], run: Run) -> dict[st
         "weights": fingerprint(model.generator) if model.image_shape else None,
         "encoder": _encoder(fits, model),
         "generator": describe(model.generator) if model.image_shape else None,
+        "own": {"model": _own_settings(model, given), **_own_generator(model, given), **_own_callbacks(run, config)},
+        "image_shape": list(run.image_shape),
         "data": {
             "fit": run.data.fit,
             "align": run.framing if run.data.align else False,
@@ -75,6 +81,47 @@ def _files(settings: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, digest
 
 
+def _own_settings(model: TestTimeModule, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that a method of the user's has beside those of ours, which its fits tell."""
+    ours = [kind for kind in type(model).__mro__ if issubclass(kind, TestTimeModule) and _is_ours(kind)]
+    known = {name for kind in ours for name in inspect.signature(kind).parameters}
+    return {name: value for name, value in given.items() if name not in known}
+
+
+def _own_generator(model: TestTimeModule, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the class of a generator that is the user's, and its settings: weights tell no number beside them."""
+    network = None if model.image_shape is None else _network(model.generator)
+    if network is None or _is_ours(type(network)):
+        return {}
+    stated = given.get("generator")
+    return {"generator": {"class": _path(network), "init_args": _init_args(stated)}}
+
+
+def _own_callbacks(run: Run, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the callbacks that may make results otherwise, with their settings; those of Lightning's may not."""
+    stated = (config.get("trainer") or {}).get("callbacks") or []
+    pairs = zip(run.callbacks, stated if isinstance(stated, list) else [stated], strict=True)
+    makers = [
+        {"class": _path(callback), "init_args": _init_args(settings)}
+        for callback, settings in pairs
+        if getattr(callback, "phase", "make") == "make" and not _path(callback).startswith(LIGHTNING)
+    ]
+    return {f"callback {number}": maker for number, maker in enumerate(makers, 1)}
+
+
+def _init_args(stated: Any) -> Any:
+    """Return the settings of a class as the command line states it; None where it has the name alone."""
+    return (stated.get("init_args") or None) if isinstance(stated, dict) else None
+
+
+def _path(instance: Any) -> str:
+    return f"{type(instance).__module__}.{type(instance).__qualname__}"
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
 def _recorded(fit: Fit, model: TestTimeModule) -> dict[str, Any]:
     """Return a fit as what JSON holds; of the weights that adapt a hash of their names."""
     names = [name for name, _ in model.generator.named_parameters()] if model.image_shape else []
@@ -98,7 +145,7 @@ def _encoder(fits: list[Fit], model: TestTimeModule) -> str | None:
 
 def describe(generator: Generator) -> dict[str, Any]:
     """Return what decides about a generator's images besides its weights."""
-    network = generator.module if isinstance(generator, ModuleGenerator) else generator
+    network = _network(generator)
     value_range = (generator.low, generator.high) if isinstance(generator, ModuleGenerator) else (-1.0, 1.0)
     return {
         "class": type(network).__name__,
@@ -106,3 +153,7 @@ def describe(generator: Generator) -> dict[str, Any]:
         "value_range": list(value_range),
         **({"chosen": chosen} if (chosen := generator.chosen()) else {}),
     }
+
+
+def _network(generator: Generator) -> nn.Module:
+    return generator.module if isinstance(generator, ModuleGenerator) else generator
