@@ -50,6 +50,7 @@ def reconstruct(
 
     Args:
         y: measurements ``(B, *A.measurement_shape)`` of images in [-1, 1], a tensor or a NumPy array; no whole numbers.
+            What stands where A measures nothing, as behind an inpainting's mask, is left out of account.
             Or, where A's measurements are pictures, one picture: an image of Pillow's or the path of a file.
         A: the operator.
         G: the generator, or the path of its weights; a generator that is given is not changed. Or a method of your own

@@ -183,6 +183,22 @@ class Coils(LinearOperator):
         return torch.cat([x, 2 * x], -1)
 
 
+@pytest.mark.parametrize("painted", [1.0, -0.3])
+def test_what_stands_where_nothing_is_measured_is_no_measurement(tmp_path, truth, tiny, painted):
+    """A damage painted white: the same picture, and the same is said of it, as where it is black."""
+    A = Inpainting(IMAGE, box=[4, 4, 8, 8])
+    y = A(truth)
+    own = torch.where(A(torch.ones_like(truth)) == 0, painted, y)
+    expected, found = (
+        reconstruct(each, A, tiny, latent=Stage(steps=3), joint=Stage(steps=2), accelerator="cpu") for each in (y, own)
+    )
+    assert torch.equal(found.iagan_bp, expected.iagan_bp)
+    assert found.images[0].familiarity == expected.images[0].familiarity
+    np.save(tmp_path / "y.npy", own[0].numpy())
+    read, _ = measurement_of(tmp_path / "y.npy", IMAGE, lambda shape: A)
+    assert torch.equal(read, y)
+
+
 def test_measurements_larger_than_the_image_are_no_pictures_here(tmp_path, truth):
     torch.save(Coils(IMAGE)(truth)[0], tmp_path / "a.pt")
     with pytest.raises(ValueError, match="larger than the generator's image"):

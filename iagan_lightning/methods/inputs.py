@@ -51,7 +51,7 @@ def tensor_of(name: str, given: Any) -> Tensor:
 
 
 def measurements_of(y: Any, A: Operator) -> Tensor:
-    """Return measurements of several images, ``(B, *measurement_shape)``, as A makes them.
+    """Return measurements of several images, ``(B, *measurement_shape)``, as A makes them: 0 where it measures nothing.
 
     Raises:
         ValueError: for what is none, saying what is expected and what looks to be the matter.
@@ -74,7 +74,7 @@ def measurements_of(y: Any, A: Operator) -> Tensor:
         )
     if reason := wrong_kind(y.is_complex(), A):
         raise ValueError(f"y: {reason}")
-    return y
+    return A.measured(y)
 
 
 def truths_of(truth: Any, count: int, A: Operator) -> Tensor:

@@ -205,7 +205,8 @@ class TestTimeModule(pl.LightningModule):
         """Take new measurements and forget everything about the last ones, adapted weights included.
 
         Args:
-            y: measurements ``(B, *operator.measurement_shape)`` of images in [-1, 1], no whole numbers.
+            y: measurements ``(B, *operator.measurement_shape)`` of images in [-1, 1], no whole numbers. What stands
+                where A measures nothing counts as 0.
             operator: A.
             noise_std: standard deviation of the noise in y, on the [0, 1] scale; None where it is unknown.
             seeds: one per image for the starting latents; an int s means s, s + 1, ...

@@ -12,8 +12,9 @@ from iagan_lightning.operators.operator import Operator
 
 
 def as_measurement(y: Tensor, A: Operator) -> Tensor:
-    """Return one measurement as A makes it: of its shape, complex where A is.
+    """Return one measurement as A makes it: of its shape, complex where A is, 0 where A measures nothing.
 
+    What stands there, the paint over a damage perhaps, is no measurement: fitted, it would make the picture worse.
     Complex numbers may be stated as pairs of real and imaginary parts on a last axis of 2. The real part alone, or the
     absolute value, is refused: each fits some image, and not the one that was measured.
 
@@ -38,7 +39,7 @@ def as_measurement(y: Tensor, A: Operator) -> Tensor:
         raise ValueError(misfit(tuple(y.shape), A.measurement_shape))
     if reason := wrong_kind(y.is_complex(), A):
         raise ValueError(reason)
-    return y
+    return A.measured(y[None])[0]
 
 
 def join_parts(y: Tensor, A: Operator, axis: int = 0) -> Tensor:
