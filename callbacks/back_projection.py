@@ -10,7 +10,7 @@ import torch
 
 from iagan_lightning.checks import check_kind
 from iagan_lightning.methods.phases import require_method
-from iagan_lightning.operators import LinearOperator
+from iagan_lightning.operators import LinearOperator, Operator
 from iagan_lightning.terminal import Notice
 
 Projection = bool | Literal["discrepancy", "naive"] | None  # whether, and how far, results are back-projected
@@ -31,7 +31,8 @@ class BackProjection(pl.Callback):
             the zero-filled inverse transform. It only approaches agreement with y; kept to compare with.
 
     Raises:
-        ValueError: where it is asked for and the operator is not linear.
+        ValueError: before the first fit, where it is asked for and the operator is not linear, and for
+            ``"discrepancy"`` where the level of the noise is unknown.
 
     Source: Abu Hussein, Tirer and Giryes, AAAI 2020, Eq. (10); ``"naive"`` is what their public code does.
     """
@@ -51,20 +52,34 @@ class BackProjection(pl.Callback):
         """
         return noise_std == 0 if self.enabled is None else self.enabled is not False
 
+    def check(self, noise_std: float | None, operator: Operator | None = None) -> None:
+        """Raise ValueError where results of such measurements cannot be back-projected as it is asked for.
+
+        Example:
+            >>> BackProjection("discrepancy").check(None)
+            Traceback (most recent call last):
+            ValueError: back_projection discrepancy stops at the noise level: it needs a noise_std that is known
+        """
+        if self.enabled == "discrepancy" and noise_std is None:
+            raise ValueError("back_projection discrepancy stops at the noise level: it needs a noise_std that is known")
+        if self.enabled not in (None, False) and not isinstance(operator, LinearOperator | None):
+            raise ValueError(
+                f"back_projection needs a linear operator; {type(operator).__name__} is none: leave it out, or set it "
+                "to false"
+            )
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse what cannot be done before the first fit is made."""
+        module = require_method(pl_module, self)
+        self.check(module.noise_std, module.operator)
+
     @torch.no_grad()
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Back-project the result of the fit that has ended."""
         module = require_method(pl_module, self)
         result, noisy = module.current.result, module.noise_std != 0
-        if result is None or not self.wanted(module.noise_std):
+        if result is None or not self.wanted(module.noise_std) or not isinstance(module.operator, LinearOperator):
             return
-        if not isinstance(module.operator, LinearOperator):
-            if self.enabled is None:
-                return
-            raise ValueError(
-                f"back-projection needs a linear operator; {type(module.operator).__name__} is none: leave "
-                "back_projection out, or set it to false"
-            )
         if noisy and self.enabled is True and module.is_first:
             warnings.warn(
                 f"back-projection of measurements with noise_std {_level(module.noise_std)} amplifies the noise",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import pytorch_lightning as pl
 from iagan_lightning.callbacks.stage_stopping import StageStopping
 
 from iagan_lightning.methods.adaptation import adapt_alone
-from iagan_lightning.methods.dip import DIP, DIPSettings
+from iagan_lightning.methods.dip import DIP, DIPSettings, resolve_dip
 from iagan_lightning.methods.phases import require_method
+from iagan_lightning.methods.presets import Preset
+from iagan_lightning.methods.test_time_module import TestTimeModule
 from iagan_lightning.methods.trainers import place_of
 from iagan_lightning.terminal import Notice
 
@@ -28,6 +29,9 @@ class DIPBaseline(pl.Callback):
     Args:
         settings: what replaces the preset's settings.
         callbacks: Lightning callbacks for the fit of DIP, which see each of its evaluations.
+
+    Raises:
+        ValueError: before the first fit, for settings that do not fit the noise, and beside ``DIP`` itself.
     """
 
     phase = "make"
@@ -35,16 +39,20 @@ class DIPBaseline(pl.Callback):
     def __init__(self, settings: DIPSettings = DIPSettings(), callbacks: Sequence[pl.Callback] = ()) -> None:  # noqa: B008
         self.settings, self.callbacks = settings, callbacks
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse what cannot be done before the first fit is made."""
+        module = require_method(pl_module, self)
+        if isinstance(module, DIP):
+            raise ValueError("the method is Deep Image Prior already: leave the baseline out")
+        resolve_dip(self.settings, self._preset(module), module.noise_std, module.operator)
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Fit DIP after the last fit."""
         module = require_method(pl_module, self)
         if not module.is_last:
             return
-        if isinstance(module, DIP):
-            raise ValueError("the method is Deep Image Prior already: leave the baseline out")
         device = module.y.device
-        preset: Any = module.preset or "fast"
-        dip = DIP(preset, self.settings)
+        dip = DIP(self._preset(module), self.settings)
         dip.begin(module.y, module.operator, module.noise_std, module.seeds, None, module.names, module.quantisation)
         try:
             adapt_alone(
@@ -65,3 +73,7 @@ class DIPBaseline(pl.Callback):
         module.broken |= dip.broken
         del dip  # refers to its Trainer and that to it: weights would stay until Python happens to look for cycles
         gc.collect()
+
+    @staticmethod
+    def _preset(module: TestTimeModule) -> Preset:
+        return module.preset or "fast"

@@ -604,10 +604,34 @@ def test_what_needs_linearity_says_so(tiny, tmp_path):
     assert set(module.results) == {"csgm", "iagan"}, "no back-projection, and no plain reconstruction"
     assert not {"row_space_mse", "null_space_mse"} & set(module.metrics[0]["iagan"])
     for enabled in (True, "discrepancy", "naive"):
-        with pytest.raises(ValueError, match="back-projection needs a linear operator; Saturated is none"):
-            reconstruct(y, B, tiny, **SHORT, back_projection=enabled)
+        watch = Watching()
+        with pytest.raises(ValueError, match="back_projection needs a linear operator; Saturated is none"):
+            reconstruct(y, B, tiny, **SHORT, back_projection=enabled, callbacks=[watch])
+        assert not watch.evaluations, "before any fit"
     x, v = torch.rand(1, *SHAPE, dtype=torch.float64) * 2 - 1, torch.rand(1, *SHAPE, dtype=torch.float64)
     assert torch.equal(B.vjp(x, v), v * (x.abs() < 0.5))
+
+
+class Watching(pl.Callback):
+    evaluations = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.evaluations += 1
+
+
+@pytest.mark.parametrize(
+    ("noise_std", "callback", "said"),
+    [
+        (None, BackProjection("discrepancy"), "needs a noise_std that is known"),
+        (0.0, DIPBaseline(DIPSettings(stop="noise")), "needs a noise_std above 0"),
+        (None, DIPBaseline(DIPSettings(stop="noise")), "needs a noise_std above 0"),
+    ],
+)
+def test_what_a_callback_cannot_do_is_refused_before_any_fit(tiny, noise_std, callback, said):
+    watch = Watching()
+    with pytest.raises(ValueError, match=said):
+        reconstruct(torch.zeros(1, *SHAPE), Identity(SHAPE), tiny, noise_std, callbacks=[callback, watch], **SHORT)
+    assert not watch.evaluations
 
 
 def test_pictures_are_no_measurements_of_a_non_linear_operator(tmp_path):

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from iagan_lightning import signals
-from iagan_lightning.callbacks import RunProgress
+from iagan_lightning.callbacks import BackProjection, RunProgress
 from iagan_lightning.data.samples import Sample
 from iagan_lightning.methods.trainers import quiet_lightning
-from iagan_lightning.operators import Inpainting, LinearOperator
+from iagan_lightning.operators import Inpainting
 from iagan_lightning.results.folder import OutputFolder
 from iagan_lightning.results.lpips import load_lpips
 from iagan_lightning.results.remarks import offered
@@ -87,8 +87,8 @@ class Run(Job):
                 "noise_std unknown is for measurements of your own (--data.measurements); the pictures of --data.root "
                 "are measured here, with noise of a level that you give"
             )
-        if self.noise_std is None and self.options.back_projection == "discrepancy":
-            raise ValueError("back_projection discrepancy stops at the noise level: it needs a noise_std that is known")
+        projection = BackProjection(self.options.back_projection)
+        projection.check(self.noise_std)
         check_pictures(self)
         self.out.check_apart(self.data.root, self.data.measurements)
         leading = self.place.rank == 0
@@ -102,8 +102,7 @@ class Run(Job):
             self._tell_of_framing()
         if any(sample.measurement is None for sample in samples):
             A = self.operator(self.image_shape)  # settings that fit no operator are found now, not once per image
-            if self.options.back_projection not in (None, False) and not isinstance(A, LinearOperator):
-                raise ValueError(f"back_projection needs a linear operator; {type(A).__name__} is none: leave it out")
+            projection.check(self.noise_std, A)
         self.out.prepare()
         names = {sample.name: sample.file for sample in samples}
         if leading:
