@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from iagan_lightning.data import ImageData
-from iagan_lightning.operators import BicubicDownsampling, Identity, LinearOperator
+from iagan_lightning.operators import BicubicDownsampling, Identity, Inpainting, LinearOperator
 from iagan_lightning.results.metrics import evaluate
 
 
@@ -90,3 +90,36 @@ def test_a_picture_that_is_no_number_changes_nothing_for_its_neighbours():
     for row, reference in zip((rows[0], rows[2]), alone, strict=True):
         assert row == pytest.approx(reference, rel=1e-4)
     assert all(map(math.isnan, evaluate(x[1, None], y[1, None], A, truth=truth[1, None])[0].values()))
+
+
+A = Identity((3, 12, 12))
+
+
+@pytest.mark.parametrize(
+    ("x", "truth", "said"),
+    [
+        (lambda x: ((x + 1) * 127.5).byte(), None, "x holds whole numbers"),
+        (None, lambda x: ((x + 1) * 127.5).byte(), "truth holds whole numbers"),
+        (None, lambda x: (x + 1) * 127.5, "truth has values up to 2[0-9.]*; images are in"),
+        (None, lambda x: x[:1], r"truth must have shape \(2, 3, 12, 12\)"),
+        (lambda x: x[0], None, r"x must have shape \(batch, 3, 12, 12\)"),
+        (lambda x: x[:1], None, "1 images came with 2 measurements"),
+    ],
+)
+def test_pictures_of_another_scale_or_shape_are_not_measured(x, truth, said):
+    given, true = pictures(2, (3, 12, 12))
+    x = given if x is None else x(given)
+    with pytest.raises(ValueError, match=said):
+        evaluate(x, given, A, truth=true if truth is None else truth(true))
+
+
+def test_arrays_are_measured_as_tensors_are():
+    x, truth = pictures(2, (3, 12, 12))
+    assert evaluate(x.numpy(), x.numpy(), A, truth.numpy()) == evaluate(x, x, A, truth)
+
+
+def test_what_stands_where_nothing_is_measured_is_no_residual():
+    x, truth = pictures(1, (3, 12, 12))
+    box = Inpainting((3, 12, 12), box=[2, 2, 4, 4])
+    painted = torch.where(box(torch.ones_like(x)) == 0, 1.0, box(truth))
+    assert evaluate(x, painted, box, truth) == evaluate(x, box(truth), box, truth)

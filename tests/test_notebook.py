@@ -105,7 +105,12 @@ def test_a_result_is_saved_as_a_run_saves_it(problem, tiny_weights, tmp_path, ca
         result.save(tmp_path / "saved", ["a", "c"])
     with pytest.raises(ValueError, match="2 different names are needed"):
         result.save(tmp_path / "other", ["a", "a"])
-    result.save(tmp_path / "saved")
+    wrong = [((x + 1) * 127.5, "images are in"), (x.repeat(2, 1, 1, 1), "truth must have"), (x[0], "truth must have")]
+    for truth, said in wrong:
+        with pytest.raises(ValueError, match=said):
+            result.save(tmp_path / "none", truth=truth)
+    assert not (tmp_path / "none").exists()
+    result.save(tmp_path / "saved", truth=x.numpy())
     assert json.loads((tmp_path / "saved" / "summary.json").read_text())["images"] == 4
 
 

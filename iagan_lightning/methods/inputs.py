@@ -11,13 +11,16 @@ from torch import Tensor
 from iagan_lightning.operators import Operator
 from iagan_lightning.operators.measurements import join_parts, likely_matter, wrong_kind
 
+BEYOND = 10.0  # no picture in [-1, 1] has such values, and hardly one of 0 ... 255 is without
 
-def tensor_of(name: str, given: Any) -> Tensor:
+
+def tensor_of(name: str, given: Any, finite: bool = True) -> Tensor:
     """Return measurements or images as a floating-point tensor of their own precision, at least float32.
 
     Args:
         name: what they are called in an error.
         given: a tensor or a NumPy array.
+        finite: refuse values that are no numbers.
 
     Raises:
         ValueError: for whole numbers, which are a picture of 0 ... 255 almost surely; for what is not finite or not
@@ -45,7 +48,7 @@ def tensor_of(name: str, given: Any) -> Tensor:
             "0 ... 255, and measurements of such images, A(x)"
         )
     full = given.to(torch.promote_types(given.dtype, torch.float32)).detach()
-    if not bool(full.isfinite().all()):
+    if finite and not bool(full.isfinite().all()):
         raise ValueError(f"{name} has values that are infinite or not a number")
     return full
 
@@ -81,7 +84,14 @@ def truths_of(truth: Any, count: int, A: Operator) -> Tensor:
     """Return true images, ``(count, C, H, W)``, one for each measurement.
 
     Raises:
-        ValueError: for another shape.
+        ValueError: for another shape, and for another scale.
+
+    Example:
+        >>> from iagan_lightning.operators import Identity
+        >>> truths_of(np.full((1, 3, 4, 4), 255.0), 1, Identity((3, 4, 4)))
+        Traceback (most recent call last):
+        ...
+        ValueError: truth has values up to 255; images are in [-1, 1] here: give x / 127.5 - 1 of a picture of 0 ... 255
     """
     truth = tensor_of("truth", truth)
     if truth.shape != (count, *A.image_shape):
@@ -89,4 +99,21 @@ def truths_of(truth: Any, count: int, A: Operator) -> Tensor:
             f"truth must have shape ({count}, {', '.join(map(str, A.image_shape))}), an image for each of y; "
             f"{tuple(truth.shape)} was given"
         )
+    if (largest := float(truth.abs().max())) > BEYOND:
+        raise ValueError(
+            f"truth has values up to {largest:.4g}; images are in [-1, 1] here: give x / 127.5 - 1 of a picture of "
+            "0 ... 255"
+        )
     return truth
+
+
+def images_of(x: Any, A: Operator) -> Tensor:
+    """Return reconstructions, ``(B, C, H, W)``; values of any size and none are theirs to have.
+
+    Raises:
+        ValueError: for another shape, and for whole numbers.
+    """
+    x = tensor_of("x", x, finite=False)
+    if tuple(x.shape[1:]) != A.image_shape or len(x) == 0:
+        raise ValueError(f"x must have shape (batch, {', '.join(map(str, A.image_shape))}); {tuple(x.shape)} was given")
+    return x

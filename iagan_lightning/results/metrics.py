@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from iagan_lightning.data.images import to_8bit
+from iagan_lightning.methods.inputs import images_of, measurements_of, truths_of
 from iagan_lightning.methods.precision import without_autocast
 from iagan_lightning.operators import LinearOperator, Operator
 from iagan_lightning.results.lpips import Backbone, large_enough_for_lpips, load_lpips
@@ -21,10 +23,10 @@ WINDOW = 11  # pixels of a side of the window of SSIM
 
 @torch.no_grad()
 def evaluate(
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | np.ndarray,
+    y: Tensor | np.ndarray,
     operator: Operator,
-    truth: Tensor | None = None,
+    truth: Tensor | np.ndarray | None = None,
     noise_std: float = 0.0,
     lpips: Backbone = "none",
 ) -> list[dict[str, float]]:
@@ -42,14 +44,20 @@ def evaluate(
     nothing for the others.
 
     Args:
-        x: reconstructions ``(B, C, H, W)`` in [-1, 1].
+        x: reconstructions ``(B, C, H, W)`` in [-1, 1], as all images and measurements tensors or NumPy arrays.
         y: measurements ``(B, *operator.measurement_shape)``.
         operator: A.
         truth: true images ``(B, C, H, W)`` in [-1, 1].
         noise_std: noise level of y on the [0, 1] scale.
         lpips: backbone of LPIPS, or ``none``.
+
+    Raises:
+        ValueError: for whole numbers, for other shapes, and for a truth that is not on the scale of [-1, 1].
     """
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x, y = images_of(x, operator), measurements_of(y, operator)
+    if len(y) != len(x):
+        raise ValueError(f"one y for each x is needed; {len(x)} images came with {len(y)} measurements")
+    truth = None if truth is None else truths_of(truth, len(x), operator)
     with without_autocast(x.device):
         columns = _columns(x, y, operator, truth, noise_std, lpips)
     values = {name: column.cpu().double().tolist() for name, column in columns.items()}

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from iagan_lightning.methods.inputs import truths_of
 from iagan_lightning.results.files import png_of
 from iagan_lightning.results.finished import Finished
 from iagan_lightning.results.folder import OutputFolder
@@ -124,7 +126,7 @@ class Reconstruction:
         self,
         folder: str | os.PathLike[str],
         names: Sequence[str] | None = None,
-        truth: Tensor | None = None,
+        truth: Tensor | np.ndarray | None = None,
         lpips: Backbone = "none",
     ) -> Path:
         """Write what a run writes: a folder for each image, summary.csv and summary.json; ``iagan report`` reads it.
@@ -139,18 +141,20 @@ class Reconstruction:
             The folder.
 
         Raises:
-            ValueError: where the folder cannot be written to, or holds an image of such a name.
+            ValueError: where the folder cannot be written to, or holds an image of such a name; for a truth of another
+                shape or scale.
         """
         names = [str(index) for index in range(len(self))] if names is None else list(names)
         if len(names) != len(self) or len(set(names)) != len(names):
             raise ValueError(f"{len(self)} different names are needed; {len(names)} were given: {', '.join(names)}")
+        truths = None if truth is None else truths_of(truth, len(self), self.images[0].operator).cpu()
         out = OutputFolder(folder)
         out.prepare()
         out.check_names({name: name for name in names})
         if taken := [name for name in names if out.is_done(name)]:
             raise ValueError(f"{out.root} holds {', '.join(taken)} already: give other names, or another folder")
         for index, (name, image) in enumerate(zip(names, self.images, strict=True)):
-            own = None if truth is None else truth[index]
+            own = None if truths is None else truths[index]
             named = replace(image, name=name, truth=own).with_metrics(lpips)
             named.write(out.make(name))
         out.write_summary()
