@@ -17,6 +17,7 @@ from iagan_lightning.methods.trainers import quiet_trainer
 from iagan_lightning.operators import BicubicDownsampling, Blur, Identity
 from iagan_lightning.results.page.collect import collect
 from iagan_lightning.results.remarks import Remarks
+from iagan_lightning.runs.run import verdict
 
 EIGHT_BITS = 1 / 255 / math.sqrt(12)
 STEPS = ["--model.latent.steps", "3", "--model.joint.steps", "2", "--trainer.accelerator", "cpu", "--lpips", "none"]
@@ -260,6 +261,18 @@ def test_each_picture_is_filled_in_where_it_is_transparent(run, tmp_path):
     run("inpainting", "--data.measurements", folder / "a.png", *own)
     assert torch.equal(torch.load(tmp_path / "again" / "images" / "a" / "measurement.pt"), y)
     assert Image.open(tmp_path / "again" / "images" / "a" / "iagan.png").tobytes() == first
+
+
+def test_erased_pictures_beside_the_true_ones(run, noise, tmp_path):
+    """Pairs: what was measured is told, and the picture is compared; records of earlier versions lack the share."""
+    erased(tmp_path / "cut", "a.png", 4)
+    pairs = ["--data.root", noise, "--data.measurements", tmp_path / "cut" / "a.png", "--data.alpha", "mask"]
+    _, said = run("inpainting", *pairs)
+    assert "75.0% of it measured" in said
+    found = record(tmp_path, "a")
+    assert found["share"] == 0.75
+    assert "psnr" in found["methods"]["iagan"]
+    assert verdict({key: value for key, value in found.items() if key != "share"}, masked=True).startswith("PSNR")
 
 
 @pytest.mark.parametrize(

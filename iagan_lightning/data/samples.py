@@ -81,7 +81,7 @@ class Measured:
         if self.face is not None:
             notes |= {"face_score": round(self.face.score, 4), "faces": self.face.faces}
             notes["face_outside"] = round(self.face.outside, 4)
-        if isinstance(self.operator, Inpainting) and self.truth is None:
+        if isinstance(self.operator, Inpainting):
             notes["share"] = round(self.operator.num_measurements / math.prod(self.operator.image_shape), 6)
         return notes
 

@@ -191,5 +191,5 @@ def verdict(record: dict[str, Any], masked: bool) -> str:
     best = record["methods"].get(offered(record), {})
     parts = [f"PSNR {best['psnr']:.2f} dB"] if best.get("psnr") is not None else []
     parts += [f"residual {best['residual']:.1e}"] if best.get("residual") is not None else []
-    parts += [f"{record['share']:.1%} of it measured"] if masked else []
+    parts += [f"{record['share']:.1%} of it measured"] if masked and "share" in record else []
     return ", ".join([*parts, f"{record['seconds']['total']:.1f} s"])
