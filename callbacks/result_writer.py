@@ -13,6 +13,7 @@ from safetensors.torch import save as to_safetensors
 
 from iagan_lightning.checks import check_choice
 from iagan_lightning.data.images import to_pillow
+from iagan_lightning.methods.fit import space_of
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule
 from iagan_lightning.results.familiarity import Familiarity, familiarity, unexplained
@@ -132,5 +133,5 @@ def _variables(module: TestTimeModule, index: int) -> bytes:
             tensors[f"{fit.name}.change.{name}"] = (adapted[index].to(prior) - prior).half()
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     views = {fit.name: fit.view for fit in ends}
-    about = {"fit": ends[0].name, "space": ends[0].space or "z", "views": json.dumps(views)}
+    about = {"fit": ends[0].name, "space": space_of(ends[0], module.fits), "views": json.dumps(views)}
     return to_safetensors(plain, metadata=about)

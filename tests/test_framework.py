@@ -1,5 +1,6 @@
 """What others build on: plans of fits, spaces, penalties, callbacks with phases, operators that are not linear."""
 
+import copy
 import gc
 import json
 import math
@@ -66,11 +67,62 @@ def y():
         ([Fit("a", init="b", result="x"), Fit("b", result="y")], "begins with b, which is no fit before it"),
         ([Fit("a"), Fit("b", init="a", result="x")], "begins with a, which is no fit before it"),
         ([Fit("a", result="x"), Fit("b", init="a")], "the last fit, b, has no result"),
+        ([Fit("a", result="truth")], "'truth' is no name of a result"),
+        ([Fit("a", result="below/x")], "'below/x' is no name of a result"),
+        ([Fit("a", result="x"), Fit("b", result="x_bp")], "'x_bp' is no name of a result"),
+        ([Fit("a", space=None, result="x")], "fit a searches no latent .* and no weights"),
+        ([Fit("a", FitSettings(restarts=4), init="mean", result="x")], "fit a begins with mean, of which there is one"),
+        ([Fit("a", FitSettings(stop="held-out"), result="x")], "no probe before it tells when"),
     ],
 )
 def test_plans_that_cannot_be_carried_out(fits, message):
     with pytest.raises(ValueError, match=message):
         check_plan(fits)
+
+
+class Planned(CSGM):
+    def __init__(self, generator, fit):
+        super().__init__(generator, latent=SHORT["latent"])
+        self.fit = fit
+
+    def configure_fits(self):
+        return [*super().configure_fits(), self.fit]
+
+
+@pytest.mark.parametrize(
+    ("fit", "noise_std", "message"),
+    [
+        (Fit("b", adapts=lambda name: "decoder" in name, result="x"), 0.0, "none that the generator has: .* l1.weight"),
+        (Fit("b", FitSettings(stop="noise"), result="x"), None, "fit b ends at the noise level, and that is unknown"),
+        (Fit("b", view="miror", result="x"), 0.0, "view of fit b is one of identity, mirror, .*; 'miror' was given"),
+    ],
+)
+def test_fits_that_do_not_go_with_generator_or_noise_are_refused_before_the_first(y, tiny, fit, noise_std, message):
+    with pytest.raises(ValueError, match=message):
+        Planned(tiny, fit).begin(y, A, noise_std)
+
+
+def test_weights_that_came_frozen_are_told_of_before_the_first_fit(y, tiny):
+    with pytest.raises(ValueError, match="all weights that fit b adapts came frozen"):
+        Planned(copy.deepcopy(tiny).requires_grad_(False), Fit("b", adapts=everything, result="x")).begin(y, A)
+
+
+def test_weights_alone_adapt_from_where_the_fit_before_ended(y):
+    """In its space: after a search of features, too, and after another fit of weights alone."""
+
+    class Weights(ILO):
+        def configure_fits(self):
+            *before, _ = super().configure_fits()
+            settings = FitSettings(steps=3, lr_weights=1e-3)
+            weights = Fit("weights", settings, None, everything, "features", "tuned")
+            again = Fit("again", settings, None, everything, "weights", "tuned_again")
+            return [*before, weights, again]
+
+    module = fitted(Weights(BEGAN(16, 4, 8), depth=8, features=Stage(steps=3), **SHORT), y)
+    assert module.kept["again"].z.shape == module.kept["features"].z.shape
+    assert torch.equal(module.kept["again"].z, module.kept["features"].z)
+    assert bool((module.objective["again"] <= module.objective["features"]).all())
+    assert torch.allclose(module(), module.results["tuned_again"], atol=1e-5)
 
 
 class Polished(IAGAN):

@@ -11,6 +11,7 @@ from torch import Tensor
 from iagan_lightning.methods.settings import FitSettings
 
 DRAW, MEAN, ENCODER = "draw", "mean", "encoder"  # beginnings that are no earlier fit
+FILES = ("naive", "truth", "measurement", "mask", "uncertainty", "comparison")  # pictures of an image's own
 Init = Literal["draw", "mean", "encoder"]
 
 
@@ -32,7 +33,7 @@ class Fit:
         name: by which it is told apart: in metrics.json, curves, tables and messages.
         settings: of its optimiser and its end.
         space: the generator's latent space that is searched, ``z`` or another of ``Generator.spaces``; None where
-            weights alone are.
+            weights alone are, and the latent stays where it begins.
         adapts: told the name of a weight, says whether it adapts. Weights that the generator came with frozen
             (``requires_grad_(False)``) never do.
         init: where the latent begins: ``draw``, from the prior; ``mean``, in the middle of it; ``encoder``, at what the
@@ -55,7 +56,7 @@ class Fit:
 
 
 def check_plan(fits: Sequence[Fit]) -> None:
-    """Raise ValueError for a plan that cannot be carried out: names twice, beginnings that do not come first.
+    """Raise ValueError for a plan that cannot be carried out: names twice, beginnings that do not come first, ...
 
     Example:
         >>> check_plan([Fit("latent", result="csgm"), Fit("joint", init="lattent")])
@@ -79,6 +80,41 @@ def check_plan(fits: Sequence[Fit]) -> None:
             before.append(fit.name)
     if fits[-1].result is None:
         raise ValueError(f"the last fit, {fits[-1].name}, has no result: name it")
+    results = [fit.result for fit in fits if fit.result is not None]
+    made = {f"{result}{end}" for result in results for end in ("_bp", "_mean")}
+    for result in results:
+        if result in (*FILES, *made) or not result or set(result) & set("/\\"):
+            raise ValueError(
+                f"{result!r} is no name of a result: it is a file's name, and {', '.join(FILES)}, RESULT_bp "
+                "and RESULT_mean are others' already"
+            )
+    for number, fit in enumerate(fits):
+        if fit.space is None and fit.adapts is nothing:
+            raise ValueError(f"fit {fit.name} searches no latent (space) and no weights (adapts): give one of them")
+        if fit.settings.restarts > 1 and fit.init not in (DRAW, ENCODER):
+            raise ValueError(
+                f"fit {fit.name} begins with {fit.init}, of which there is one, and has {fit.settings.restarts} "
+                f"restarts: leave them out, or begin with {DRAW} or {ENCODER}"
+            )
+        if fit.settings.stop == "held-out" and all(earlier.result is not None for earlier in fits[: number + 1]):
+            raise ValueError(
+                f"fit {fit.name} ends by held-out measurements, and no probe before it tells when: put the same fit "
+                "without a result before it, or choose another stop"
+            )
+
+
+def space_of(fit: Fit, fits: Sequence[Fit]) -> str:
+    """Return the space in which the latent of a fit lies: of one that searches none, that of where it begins.
+
+    Example:
+        >>> plan = [Fit("latent", space="w", result="csgm"), Fit("weights", space=None, init="latent", result="mine")]
+        >>> space_of(plan[1], plan)
+        'w'
+    """
+    earlier = {each.name: each for each in fits}
+    while fit.space is None and fit.init in earlier:
+        fit = earlier[fit.init]
+    return fit.space or "z"
 
 
 @dataclass

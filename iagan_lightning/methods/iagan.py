@@ -8,7 +8,7 @@ from typing import Literal
 
 from iagan_lightning.generators import finer_weights, full_resolution_weights
 from iagan_lightning.methods.csgm import CSGM
-from iagan_lightning.methods.fit import ENCODER, MEAN, Fit, Init, everything
+from iagan_lightning.methods.fit import ENCODER, MEAN, Fit, Init, everything, nothing
 from iagan_lightning.methods.presets import BEFORE_WEIGHTS, Preset
 from iagan_lightning.methods.settings import Frozen, Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike
@@ -91,6 +91,8 @@ class IAGAN(CSGM):
         """Return the joint fit that begins where an earlier one ended, and the probe that its rule may want."""
         settings = self.resolve("joint")
         adapts = everything if settings.frozen == "none" else partial(self._adapts, self._finest(settings.frozen))
+        if not any(adapts(name) for name, _ in self.generator.named_parameters()):
+            adapts = nothing  # of a y of one pixel, say, all layers are finer
         joint = Fit("joint", settings, space, adapts, init, "iagan")
         return [Fit("probe", settings, space, adapts, init), joint] if settings.stop == "held-out" else [joint]
 

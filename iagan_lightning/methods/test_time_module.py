@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from iagan_lightning.checks import check_choice, check_seeds
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.methods.checkpoints import make_room, restore, store
-from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, Iterate, check_plan
+from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, Iterate, check_plan, nothing, space_of
 from iagan_lightning.methods.inputs import measurements_of, truths_of
 from iagan_lightning.methods.precision import check_dtypes
 from iagan_lightning.methods.presets import Preset
@@ -38,6 +38,7 @@ from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.optim import BatchedLBFGS
 
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+NAMED = 3  # weights, in a message
 HELD_OUT = 0.05  # share of the measurements that a probe is not shown
 
 # Negated, because jsonargparse reads blocks for type checkers too: for a class type it would read weights as YAML.
@@ -162,13 +163,17 @@ class TestTimeModule(pl.LightningModule):
         self.noise_std = None if noise_std is None else float(noise_std)
         self.views = views_of(self.preset_views if views is None else views)
         fits = list(self.configure_fits())
-        check_plan(fits)
         fits = seen(fits, self.views)
+        check_plan(fits)
         if type(self).forward is not TestTimeModule.forward and any(fit.view != IDENTITY for fit in fits):
             raise ValueError(f"{type(self).__name__} makes its pictures itself (forward): it has no other views")
         for fit in fits:
-            if fit.space is not None and self.image_shape is not None:
-                self.generator.require_space(fit.space)
+            if self.image_shape is not None:
+                self._check_variables(fit)
+            if fit.settings.stop == "noise" and noise_std is None:
+                raise ValueError(
+                    f"fit {fit.name} ends at the noise level, and that is unknown: give noise_std, or another stop"
+                )
             if fit.init == ENCODER and not self.can_encode:
                 raise ValueError(
                     f"fit {fit.name} begins with encoder, which needs a generator that has one and an operator with a "
@@ -177,6 +182,23 @@ class TestTimeModule(pl.LightningModule):
             if fit.settings.stop == "held-out" and type(self).misfit is not TestTimeModule.misfit:
                 raise ValueError(f"{type(self).__name__} has a misfit of its own: held-out measurements cannot be told")
         return fits
+
+    def _check_variables(self, fit: Fit) -> None:
+        """Raise ValueError for a fit in a space that the generator has not, or of weights none of which may adapt."""
+        if fit.space is not None:
+            self.generator.require_space(fit.space)
+        wanted = [name for name, _ in self.generator.named_parameters() if fit.adapts(name)]
+        if fit.adapts is not nothing and not wanted:
+            first = ", ".join(name for name, _ in [*self.generator.named_parameters()][:NAMED])
+            raise ValueError(
+                f"fit {fit.name} adapts weights, and says so of none that the generator has: their names are those of "
+                f"generator.named_parameters(), {first} and so on"
+            )
+        if wanted and not self.trainable & set(wanted):
+            raise ValueError(
+                f"all weights that fit {fit.name} adapts came frozen (requires_grad is False): unfreeze those that may "
+                "adapt, G.requires_grad_(True), or choose a method that searches latents alone, such as CSGM"
+            )
 
     @property
     def can_encode(self) -> bool:
@@ -295,7 +317,7 @@ class TestTimeModule(pl.LightningModule):
         # Between two fits Lightning has taken the module to the CPU, and what was kept is where it was made.
         carried = {name: w.to(like) for name, w in self.weights_of(fit.init).items()}
         self.starts = 1
-        space, self._centre = fit.space or "z", None
+        space, self._centre = space_of(fit, self.fits), None
         if fit.init in (DRAW, ENCODER):
             self.starts = fit.settings.restarts
             draws = [self.generator.sample_latent(self.starts, derived_seed(seed, fit.name)) for seed in self.seeds]
@@ -307,7 +329,7 @@ class TestTimeModule(pl.LightningModule):
             z = like.new_zeros(batch, *self.generator.spaces[origin])
         else:
             z = self.kept[fit.init].z.to(like)
-            origin = next(earlier.space or "z" for earlier in self.fits if earlier.name == fit.init)
+            origin = space_of(next(earlier for earlier in self.fits if earlier.name == fit.init), self.fits)
         if space != origin:
             with torch.no_grad():
                 z = call_stacked(self.generator, carried, z, to=space, **_within(origin))
@@ -318,11 +340,6 @@ class TestTimeModule(pl.LightningModule):
         # which channels_last brings nothing, and in float64 wrong gradients of the weights (seen in torch 2.15).
         plain = torch.preserve_format if batch == 1 else torch.contiguous_format
         self.adapted = [name for name in pretrained if fit.adapts(name) and name in self.trainable]
-        if not self.adapted and any(map(fit.adapts, pretrained)):
-            raise ValueError(
-                f"all weights that fit {fit.name} adapts came frozen (requires_grad is False): unfreeze those that may "
-                "adapt, G.requires_grad_(True), or choose a method that searches latents alone, such as CSGM"
-            )
         self._adapted[fit.name] = self.adapted
         own = [carried[n] if n in carried else pretrained[n].detach()[None] for n in self.adapted]
         stacks = [w.detach().expand(batch, *w.shape[1:]).clone(memory_format=plain) for w in own]
@@ -427,7 +444,7 @@ class TestTimeModule(pl.LightningModule):
         Args:
             rows: indices of the problems whose images are wanted; all by default.
         """
-        space = _within(self.current.space or "z")
+        space = _within(space_of(self.current, self.fits))
         images: Tensor = self._generate(self.generator, self.stacks(rows), self.latents(rows), **space)
         return VIEWS[self.current.view].apply(images.to(torch.promote_types(images.dtype, torch.float32)))
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from iagan_lightning.checks import check_choice
 from iagan_lightning.methods.fit import Fit
 
 ANGLE = 4.0  # degrees; a face that is turned further is none that priors of levelled faces know
@@ -82,7 +83,7 @@ def seen(fits: Sequence[Fit], views: Sequence[str]) -> list[Fit]:
     """Return a plan carried out in each of several views, one after another; those after the first have other names.
 
     Raises:
-        ValueError: for several views of a plan that has views of its own.
+        ValueError: for several views of a plan that has views of its own, and for a view that there is not.
 
     Example:
         >>> plan = [Fit("latent", result="csgm"), Fit("joint", init="latent", result="iagan")]
@@ -91,6 +92,8 @@ def seen(fits: Sequence[Fit], views: Sequence[str]) -> list[Fit]:
         latent-mirror draw csgm_mirror mirror
         joint-mirror latent-mirror iagan_mirror mirror
     """
+    for fit in fits:
+        check_choice(f"view of fit {fit.name}", fit.view, VIEWS)
     if len(views) > 1 and any(fit.view != IDENTITY for fit in fits):
         raise ValueError("fits that have views of their own are made in one view: leave views out")
     names = {fit.name for fit in fits}
