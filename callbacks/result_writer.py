@@ -94,8 +94,7 @@ def finished(module: TestTimeModule, index: int, notes: Mapping[str, Any] | None
         titles=module.titles,
         notes=notes or {},
         uncertainty=None if module.uncertainty is None else module.uncertainty[index].float().cpu(),
-        calibrated=module.uncertainty is not None
-        and kind_of(module.operator, module.noise_std) in module.generator.calibration.factors,
+        calibrated=module.calibrated,
         familiarity=familiar(module, index),
     )
 
@@ -104,7 +103,8 @@ def familiar(module: TestTimeModule, index: int) -> Familiarity | None:
     """Return how well the prior of a method explains an image by itself.
 
     From the result of its first fit with one, which is None where that adapts weights, where there is no generator, and
-    where y shows nothing but noise.
+    where y shows nothing but noise. It is judged by what known pictures leave where the search is that with which they
+    were measured.
     """
     fit = next((fit for fit in module.fits if fit.result), None)
     if fit is None or fit.space is None or fit.result not in module.results or module.weights_of(fit.name):
@@ -113,7 +113,8 @@ def familiar(module: TestTimeModule, index: int) -> Familiarity | None:
     x = x.to(y.device)  # when all fits have ended Lightning has taken y and A to the CPU, and no results
     left = float(unexplained(x, y, A, module.noise_std))
     kind = kind_of(A, module.noise_std)
-    typical = module.generator.calibration.typical(kind, A.num_measurements)
+    usual = module.is_calibrated("latent")
+    typical = module.generator.calibration.typical(kind, A.num_measurements) if usual else None
     return familiarity(left, typical, fit.space) if math.isfinite(left) else None
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 import torch
+from iagan_lightning.callbacks.back_projection import BackProjection
 from torch import Tensor
 
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule
 from iagan_lightning.methods.views import VIEWS, averaged
+from iagan_lightning.operators import LinearOperator
 from iagan_lightning.results.finished import OUTSIDE
 from iagan_lightning.results.metrics import outside
 from iagan_lightning.results.sheet import TITLES
@@ -24,7 +26,8 @@ class ViewMean(pl.Callback):
     there are any, and back-projected again, so that without noise :math:`A \bar x = y` as for each of them. Where
     back-projection has led far out of [-1, 1], as with an A^+ that amplifies errors of y, of the results themselves.
     Of the other views only what is averaged stays among the results. How much the views differ becomes the module's
-    ``uncertainty``. It acts after ``BackProjection``.
+    ``uncertainty``, by the factor that was measured where fits and back-projection are those with which it was, else by
+    one that stands in. It acts after ``BackProjection``.
     """
 
     phase = "make"
@@ -44,8 +47,9 @@ class ViewMean(pl.Callback):
             views = torch.where(inside[:, None, None, None], exact_views, views)
         mean = averaged(views, module.views)
         results[f"{names[0]}_mean"] = _agreeing(mean, views.mean(0), module) if exact else mean
-        factor = module.generator.calibration.factors.get(kind_of(module.operator, module.noise_std), TYPICAL)
-        module.uncertainty = factor_of(factor, len(views)) * spread(views)
+        factor = _measured_factor(trainer, module, exact)
+        module.calibrated = factor is not None
+        module.uncertainty = factor_of(factor or TYPICAL, len(views)) * spread(views)
         module.titles[f"{names[0]}_mean"] = f"{TITLES.get(names[0], names[0])}, {len(names)} views"
         ends = projected if exact else names
         for fit in module.fits:
@@ -54,6 +58,20 @@ class ViewMean(pl.Callback):
                     results.pop(name, None)
         for view, name in zip(module.views[1:], ends[1:], strict=True):
             module.titles[name] = f"{TITLES.get(ends[0], ends[0])}, {VIEWS[view].title}"
+
+
+def _measured_factor(trainer: pl.Trainer, module: TestTimeModule, exact: bool) -> float | None:
+    """Return the factor that was measured for the prior, the kind of measurements and what was done, or None.
+
+    What was done are the fits of ``fast``, and back-projection as it is by default.
+    """
+    A, noise_std = module.operator, module.noise_std
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning, untyped
+    plainly = any(isinstance(callback, BackProjection) and callback.enabled == "naive" for callback in callbacks)
+    usual = exact == (BackProjection().wanted(noise_std) and isinstance(A, LinearOperator)) and not plainly
+    if not usual or not module.is_calibrated("latent", "joint"):
+        return None
+    return module.generator.calibration.factors.get(kind_of(A, noise_std))
 
 
 def _agreeing(mean: Tensor, plain: Tensor, module: TestTimeModule) -> Tensor:

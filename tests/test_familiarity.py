@@ -147,15 +147,38 @@ def test_a_method_tells_it_of_each_picture_whatever_its_weights_do(prior) -> Non
     G = load_generator(prior)
     with torch.no_grad():
         y = torch.cat([A(G(G.sample_latent(1, seed=3))), A(normal(1, *SHAPE).clamp(-1, 1))])
-    result = reconstruct(y, A, G, accelerator="cpu", **SHORT)
+    short = {"joint": SHORT["joint"]}
+    result = reconstruct(y, A, G, accelerator="cpu", **short)
     for index, image in enumerate(result.images):
         own = unexplained(result.csgm[index, None], y[index, None], A, 0.0)
         assert image.familiarity.unexplained == pytest.approx(own.item(), rel=1e-6)
         assert image.familiarity.percentile is None
     save_calibration(G, prior, {}, unexplained={"BicubicDownsampling": {A.num_measurements: (-3.0, 0.5)}})
-    told = reconstruct(y, A, load_generator(prior), accelerator="cpu", views=2, **SHORT).images
+    told = reconstruct(y, A, load_generator(prior), accelerator="cpu", views=2, **short).images
     for image, before in zip(told, result.images, strict=True):
         assert image.familiarity == familiarity(before.familiarity.unexplained, (-3.0, 0.5))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"latent": Stage(steps=3)},
+        {"preset": "paper", "latent": Stage(steps=3)},
+        {"method": "csgm"},
+        {"noise_std": None},
+    ],
+    ids=", ".join,
+)
+def test_another_search_is_not_judged_by_what_the_usual_one_leaves(prior, settings) -> None:
+    A = BicubicDownsampling(SHAPE, scale=4)
+    figures = {
+        kind: {A.num_measurements: (-9.0, 0.5)} for kind in ("BicubicDownsampling", "BicubicDownsampling, noise")
+    }
+    save_calibration(load_generator(prior), prior, {}, unexplained=figures)
+    y = A(normal(1, *SHAPE).clamp(-1, 1))
+    settings = {**settings, **({} if settings.get("method") == "csgm" else {"joint": Stage(steps=2)})}
+    [image] = reconstruct(y, A, load_generator(prior), accelerator="cpu", **settings).images
+    assert image.familiarity == familiarity(image.familiarity.unexplained)
 
 
 def test_a_run_says_it_in_its_record_its_last_lines_and_its_report(tmp_path, prior, capsys) -> None:
@@ -168,7 +191,7 @@ def test_a_run_says_it_in_its_record_its_last_lines_and_its_report(tmp_path, pri
     to_pillow(0.5 * normal(*SHAPE)).save(tmp_path / "pictures/noise.png")
     out = tmp_path / "out"
     words = ["super-resolution", "--data.root", str(tmp_path / "pictures"), "--model.generator", str(prior)]
-    quick = ["--model.latent.steps", "200", "--model.joint.steps", "2", "--lpips", "none", "--trainer.accelerator"]
+    quick = ["--model.joint.steps", "2", "--lpips", "none", "--trainer.accelerator"]
     assert main([*words, *quick, "cpu", "--out", str(out)]) == 0
     told = {name: read_json(out / f"images/{name}/metrics.json")["familiarity"] for name in ("own", "noise")}
     assert told["own"]["known"] is True and told["noise"]["known"] is False

@@ -6,6 +6,7 @@ import json
 import math
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -100,7 +101,7 @@ def test_a_calibration_scales_the_spread_and_is_said(prior) -> None:
     y = A(0.5 * normal(2, 3, 16, 16).clamp(-1, 1))
 
     def made():
-        return reconstruct(y, A, load_generator(prior), views=2, accelerator="cpu", **SHORT)
+        return reconstruct(y, A, load_generator(prior), views=2, accelerator="cpu", callbacks=[Brief()])
 
     before = made()
     assert before.uncertainty.shape == (2, 1, 16, 16)
@@ -112,6 +113,46 @@ def test_a_calibration_scales_the_spread_and_is_said(prior) -> None:
     assert [image.calibrated for image in after.images] == [True, True]
     torch.testing.assert_close(after.uncertainty, before.uncertainty * 3.0 / TYPICAL)
     assert reconstruct(y, A, load_generator(prior), accelerator="cpu", **SHORT).uncertainty is None
+
+
+class Brief(pl.Callback):
+    """End each fit after its third evaluation, whatever its settings."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        trainer.should_stop |= batch_idx >= 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "calibrated"),
+    [
+        ({}, True),
+        ({"preset": "best"}, True),
+        ({"views": 4}, True),
+        ({"time": 60.0}, True),
+        ({"joint": Stage(steps=3)}, False),
+        ({"latent": Stage(steps=3)}, False),
+        ({"preset": "paper", "latent": Stage(steps=2), "joint": Stage(steps=2)}, False),
+        ({"method": "csgm"}, False),
+        ({"back_projection": False}, False),
+        ({"back_projection": "naive"}, False),
+        ({"noise_std": 0.1}, True),
+        ({"noise_std": 0.1, "back_projection": "discrepancy"}, False),
+        ({"noise_std": None}, False),
+    ],
+    ids=lambda given: ", ".join(given) if isinstance(given, dict) else "",
+)
+def test_a_factor_is_that_of_what_was_done(prior, settings, calibrated: bool) -> None:
+    """Fits and back-projection as they are by default, in any number of views and seconds; else 2 stands in."""
+    factors = {"BicubicDownsampling": 3.0, "BicubicDownsampling, noise": 3.0}
+    save_calibration(load_generator(prior), prior, {"faces": 2}, factors=factors)
+    A = BicubicDownsampling(SHAPE, scale=4)
+    y = A(0.5 * normal(1, 3, 16, 16).clamp(-1, 1))
+    settings = {"views": 2, "callbacks": [Brief()], **settings}
+    result = reconstruct(y, A, load_generator(prior), accelerator="cpu", **settings)
+    assert result.images[0].calibrated is calibrated
+    assert result.images[0].sureness()["calibrated"] is calibrated
+    factor = factor_of(3.0 if calibrated else TYPICAL, len(result.views))
+    torch.testing.assert_close(result.uncertainty, factor * spread(result.samples))
 
 
 @pytest.mark.parametrize(

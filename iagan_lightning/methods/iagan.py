@@ -9,7 +9,7 @@ from typing import Literal
 from iagan_lightning.generators import finer_weights, full_resolution_weights
 from iagan_lightning.methods.csgm import CSGM
 from iagan_lightning.methods.fit import ENCODER, MEAN, Fit, Init, everything, nothing
-from iagan_lightning.methods.presets import BEFORE_WEIGHTS, Preset
+from iagan_lightning.methods.presets import BEFORE_WEIGHTS, Kind, Preset, searched_space
 from iagan_lightning.methods.settings import Frozen, Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike
 
@@ -71,6 +71,12 @@ class IAGAN(CSGM):
         """Return the search for z, then that for z and weights, with a probe before it where a rule wants one."""
         [latent] = super().configure_fits()
         return [self._followed(latent), *self.joint_fits("latent", self.space)]
+
+    def is_calibrated(self, *kinds: Kind) -> bool:
+        """Tell whether fits of these kinds are those of ``fast``, for noise of known level: so priors are measured."""
+        usual = self.init is None and self.space == searched_space(self.generator.schedule, "fast")
+        known = type(self) is IAGAN and self.preset != "paper" and self.noise_std is not None
+        return usual and known and all(self.given[kind] == Stage() for kind in kinds)
 
     def _followed(self, latent: Fit) -> Fit:
         """Return the search for the latent as ``fast`` has it where the weights follow: shorter, where it begins well.

@@ -27,7 +27,7 @@ from iagan_lightning.methods.checkpoints import make_room, restore, store
 from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, Iterate, check_plan, nothing, space_of
 from iagan_lightning.methods.inputs import measurements_of, truths_of
 from iagan_lightning.methods.precision import check_dtypes
-from iagan_lightning.methods.presets import Preset
+from iagan_lightning.methods.presets import Kind, Preset
 from iagan_lightning.methods.seeds import derived_seed
 from iagan_lightning.methods.settings import FitSettings
 from iagan_lightning.methods.stacking import call_stacked
@@ -102,6 +102,8 @@ class TestTimeModule(pl.LightningModule):
         validation: in a probe, ``(P,)`` misfits of the held-out measurements.
         uncertainty: standard deviation of the error of the mean of several views, ``(B, 1, H, W)`` on the [0, 1] scale
             (filled by a callback); None with one view.
+        calibrated: whether the uncertainty has the factor that was measured for the prior, the kind of measurements and
+            what was done.
         limit: ``(B,)`` evaluations that a probe found best; None without a probe.
         fitted_on: the device of the latest fit, from which Lightning takes the module when that has ended.
     """
@@ -143,6 +145,7 @@ class TestTimeModule(pl.LightningModule):
         self.fits: list[Fit] = []
         self.views: tuple[str, ...] = (IDENTITY,)
         self.uncertainty: Tensor | None = None
+        self.calibrated = False
         self.fitted_on = torch.device("cpu")
 
     # The plan ----------------------------------------------------------------------------------------------------
@@ -199,6 +202,10 @@ class TestTimeModule(pl.LightningModule):
                 f"all weights that fit {fit.name} adapts came frozen (requires_grad is False): unfreeze those that may "
                 "adapt, G.requires_grad_(True), or choose a method that searches latents alone, such as CSGM"
             )
+
+    def is_calibrated(self, *kinds: Kind) -> bool:
+        """Tell whether fits of these kinds are those with which figures of priors were measured (``Calibration``)."""
+        return False
 
     @property
     def can_encode(self) -> bool:
@@ -277,7 +284,7 @@ class TestTimeModule(pl.LightningModule):
         self.limit: Tensor | None = None
         self.kept: dict[str, Iterate] = {}
         self.metrics: list[dict[str, dict[str, float]]] = []
-        self.uncertainty = None
+        self.uncertainty, self.calibrated = None, False
         self._adapted: dict[str, list[str]] = {}  # by fit, as all that a fit ends with
         self._carried: dict[str, dict[str, Tensor]] = {}  # weights that an earlier fit adapted and this one does not
         self.enter(self.fits[0].name)

@@ -45,7 +45,8 @@ class Finished:
         uncertainty: standard deviation of the error of the mean of several views, ``(1, H, W)``, on the [0, 1] scale.
         familiarity: how well the prior explains it by itself; None for methods that adapt from the start, and where y
             shows nothing but noise.
-        calibrated: whether it was measured for this prior and kind of measurements by how much errors exceed it.
+        calibrated: whether it was measured for this prior, this kind of measurements and such fits by how much errors
+            exceed it.
         titles: what results are called where their usual titles would mislead.
         notes: what else its record is to say.
     """
