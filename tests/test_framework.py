@@ -596,6 +596,9 @@ def test_metrics_of_ones_own_are_measured_written_and_shown(y, tiny, tmp_path, c
         assert "mae" not in evaluate(y.new_zeros(2, *SHAPE), y, A)[0], "it needs the truth"
         with pytest.raises(ValueError, match="there is a metric psnr already"):
             metric("psnr")(lambda x: x)
+        for taken in ("mse", "residual_8bit", "null_space_mse", "image", "method", "title", "n", "psnr_of_mean_mse"):
+            with pytest.raises(ValueError, match=f"there is a metric {taken} already"):
+                metric(taken)(lambda x: x)
         with pytest.raises(ValueError, match="asks for z"):
             metric()(lambda z: z)
     finally:
@@ -607,6 +610,29 @@ def test_metrics_of_ones_own_are_measured_written_and_shown(y, tiny, tmp_path, c
     shown = {row["key"]: row for row in collect([tmp_path], tmp_path / "report.html")["metrics"]}
     assert (shown["mae"]["title"], shown["mae"]["judged"]) == ("MAE", True)
     assert main(["report", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("returned", "got"), [(0.5, "a float"), (torch.zeros(1), r"\(1,\)"), (torch.zeros(2, 1), r"\(2, 1\)")]
+)
+def test_a_metric_that_is_no_number_of_each_image_is_refused_by_name(y, returned, got):
+    try:
+        metric("mine")(lambda x: returned)
+        with pytest.raises(
+            ValueError, match=rf"metric mine returns a tensor of one number per image, \(2,\); got {got}"
+        ):
+            evaluate(y.new_zeros(2, *SHAPE), y, A)
+    finally:
+        METRICS.pop("mine"), OWN.pop("mine")
+
+
+def test_a_metric_is_not_told_that_noise_of_unknown_level_is_none(y):
+    try:
+        metric("mine")(lambda x, noise_std: torch.full((len(x),), noise_std))
+        x = y.new_zeros(2, *SHAPE)
+        assert [evaluate(x, y, A, noise_std=level)[0].get("mine") for level in (0.0, 0.25, None)] == [0.0, 0.25, None]
+    finally:
+        METRICS.pop("mine"), OWN.pop("mine")
 
 
 def test_folders_of_earlier_versions_are_read_but_not_gone_on_with(y, tiny, tiny_weights, tmp_path, capsys):

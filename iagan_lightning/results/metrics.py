@@ -27,7 +27,7 @@ def evaluate(
     y: Tensor | np.ndarray,
     operator: Operator,
     truth: Tensor | np.ndarray | None = None,
-    noise_std: float = 0.0,
+    noise_std: float | None = 0.0,
     lpips: Backbone = "none",
 ) -> list[dict[str, float]]:
     r"""Return the metrics of each image of a batch.
@@ -48,7 +48,7 @@ def evaluate(
         y: measurements ``(B, *operator.measurement_shape)``.
         operator: A.
         truth: true images ``(B, C, H, W)`` in [-1, 1].
-        noise_std: noise level of y on the [0, 1] scale.
+        noise_std: noise level of y on the [0, 1] scale; None where it is unknown.
         lpips: backbone of LPIPS, or ``none``.
 
     Raises:
@@ -65,13 +65,13 @@ def evaluate(
 
 
 def _columns(
-    x: Tensor, y: Tensor, operator: Operator, truth: Tensor | None, noise_std: float, lpips: Backbone
+    x: Tensor, y: Tensor, operator: Operator, truth: Tensor | None, noise_std: float | None, lpips: Backbone
 ) -> dict[str, Tensor]:
     """Return the metrics of a batch, ``(B,)`` each; see ``evaluate``."""
     residual = _norm(operator.difference(x, y))
     shown = torch.where(x.isnan(), x, to_8bit(x).to(x.dtype) / 127.5 - 1)
     columns = {"residual": residual / _norm(y), "residual_8bit": _norm(operator.difference(shown, y)) / _norm(y)}
-    if noise_std > 0:
+    if noise_std:
         columns["residual_sigma"] = residual / (2 * noise_std * math.sqrt(operator.num_measurements))
     if truth is not None:
         from torchmetrics.functional.image import peak_signal_noise_ratio
@@ -131,14 +131,13 @@ def evaluate_all(
 
     Args:
         results: reconstructions ``(B, C, H, W)`` by name.
-        y, operator, truth, lpips: as of ``evaluate``.
-        noise_std: likewise; None where the level is unknown.
+        y, operator, truth, noise_std, lpips: as of ``evaluate``.
     """
     naive = operator.naive(y)
     results = dict(results) if naive is None else {"naive": naive, **results}
     metrics: list[dict[str, dict[str, float]]] = [{} for _ in y]
     for name, images in results.items():
-        rows = evaluate(images, y, operator, truth, noise_std or 0.0, lpips)
+        rows = evaluate(images, y, operator, truth, noise_std, lpips)
         for own, row in zip(metrics, rows, strict=True):
             own[name] = row
     return results, metrics

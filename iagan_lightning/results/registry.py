@@ -43,6 +43,11 @@ METRICS: dict[str, Metric] = {
     "residual": Metric("Residual", "low", "|Ax - y| / |y|", "e"),
     "residual_sigma": Metric("Residual / noise", None, "1 = truth", "2"),
 }
+# Figures that are not shown, and what else stands beside figures in metrics.json, summaries, tables, shards and pages.
+RESERVED = frozenset(
+    ["mse", "residual_8bit", "row_space_mse", "null_space_mse", "psnr_of_mean_mse", "n", "image", "method", "result",
+     "title", "run", "evaluations", "seconds"]
+)  # fmt: skip
 OWN: dict[str, Callable[..., Tensor]] = {}  # functions of metrics that are not ours, by name
 
 
@@ -57,8 +62,8 @@ def metric(
     """Register a function as a metric: it appears in metrics.json, the tables and the report.
 
     The function names what it needs as its parameters: ``x``, images ``(B, C, H, W)`` in [-1, 1], not clamped;
-    ``truth``, ``y``, ``operator``, ``noise_std``. It returns ``(B,)`` numbers. One that needs the truth is left out
-    where there is none.
+    ``truth``, ``y``, ``operator``, ``noise_std``. It returns ``(B,)`` numbers. One that needs the truth or the
+    level of the noise is left out where that is unknown.
 
     Args:
         name: its key in metrics.json; the function's by default.
@@ -79,7 +84,7 @@ def metric(
 
     def register(function: Function) -> Function:
         key = name or function.__name__
-        if key in METRICS and key not in OWN:  # one's own may be defined anew, as in a notebook
+        if key in RESERVED or (key in METRICS and key not in OWN):  # one's own may be defined anew, as in a notebook
             raise ValueError(f"there is a metric {key} already: give yours another name")
         if surplus := set(inspect.signature(function).parameters) - set(KNOWN):
             raise ValueError(f"a metric may ask for {', '.join(KNOWN)}; {key} asks for {', '.join(sorted(surplus))}")
@@ -105,11 +110,11 @@ def own_metrics(x: Tensor, **given: Any) -> dict[str, Tensor]:
     for name, function in OWN.items():
         wanted = inspect.signature(function).parameters
         if all(parameter in values for parameter in wanted):
-            found[name] = function(**{parameter: values[parameter] for parameter in wanted})
-            if tuple(found[name].shape) != (len(x),):
-                raise ValueError(
-                    f"metric {name} returns one number per image, ({len(x)},); got {tuple(found[name].shape)}"
-                )
+            numbers = function(**{parameter: values[parameter] for parameter in wanted})
+            if not isinstance(numbers, Tensor) or tuple(numbers.shape) != (len(x),):
+                got = tuple(numbers.shape) if isinstance(numbers, Tensor) else f"a {type(numbers).__name__}"
+                raise ValueError(f"metric {name} returns a tensor of one number per image, ({len(x)},); got {got}")
+            found[name] = numbers
     return found
 
 
