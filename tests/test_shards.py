@@ -114,6 +114,22 @@ def test_shards_hold_what_folders_hold(run, tmp_path, capsys, monkeypatch):
     one_line(capsys, "holds no Parquet shards")
 
 
+def test_two_runs_are_not_exported_into_one_folder(run, tmp_path, capsys):
+    pictures, to = draw(tmp_path / "pictures", 2), tmp_path / "exported"
+    assert run(pictures, tmp_path / "one", "--data.limit", "1") == 0
+    assert run(pictures, tmp_path / "two", "--seed_everything", "5") == 0
+    export = ["export", str(tmp_path / "one"), "--to", str(to)]
+    assert main(export) == 0
+    before = {path: path.read_bytes() for path in to.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(["export", str(tmp_path / "two"), "--to", str(to)]) == 2
+    one_line(capsys, "holds results of other settings (seed_everything was 0, now 5)")
+    assert {path: path.read_bytes() for path in to.rglob("*") if path.is_file()} == before
+    assert run(pictures, tmp_path / "one") == 0
+    assert main(export) == 0, "what has been added since comes along"
+    assert len(list((to / "images").iterdir())) == 2
+
+
 def test_what_a_complete_shard_holds_is_skipped(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(shards, "IMAGES", 2)
     pictures, out = draw(tmp_path / "pictures", 4), tmp_path / "out"

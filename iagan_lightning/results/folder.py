@@ -122,8 +122,11 @@ class Results:
                     f"{self.root} holds results of another version of this package, whose settings cannot be compared "
                     "with today's: choose another --out (iagan report still reads that one)"
                 )
-            settings = {key: value for key, value in settings.items() if key not in LATER or key in before}
-            old, new = dict(_flatten(before)), dict(_flatten(settings))
+            unknown = {key for key in LATER if key not in before or key not in settings}
+            old, new = (
+                dict(_flatten({key: value for key, value in each.items() if key not in unknown}))
+                for each in (before, settings)
+            )
             changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
             if changed:
                 details = "; ".join(_difference(key, old.get(key), new.get(key)) for key in changed)

@@ -329,8 +329,13 @@ def export(shards: ShardedOutput, folder: OutputFolder, wanted: Callable[[str], 
         shards: the results.
         folder: where to; images that are done there are left as they are.
         wanted: tells of the name of a file whether it is written.
+
+    Raises:
+        ValueError: for a folder with results of other settings.
     """
     folder.prepare()
+    if shards.files.exists("settings.json"):
+        folder.check_settings(record_in(shards.read("settings.json"), f"{shards.root}/settings.json"))
     count = 0
     for name, files in shards.images():
         count += 1
