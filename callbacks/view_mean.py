@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iagan_lightning.methods.phases import require_method
 from iagan_lightning.methods.test_time_module import TestTimeModule
-from iagan_lightning.methods.views import VIEWS, averaged
+from iagan_lightning.methods.views import IDENTITY, VIEWS, averaged
 from iagan_lightning.operators import LinearOperator
 from iagan_lightning.results.finished import OUTSIDE
 from iagan_lightning.results.metrics import outside
@@ -25,12 +25,13 @@ class ViewMean(pl.Callback):
     Its details are those of upright views (``methods.views.averaged``). It is the mean of back-projected results where
     there are any, and back-projected again, so that without noise :math:`A \bar x = y` as for each of them. Where
     back-projection has led far out of [-1, 1], as with an A^+ that amplifies errors of y, of the results themselves.
-    Of the other views only what is averaged stays among the results. How much the views differ becomes the module's
+    Of views other than the upright one as it is (the first, where that is not among them) only what is averaged stays
+    among the results. How much the views differ becomes the module's
     ``uncertainty``, by the factor that was measured where fits and back-projection are those with which it was, else by
-    one that stands in. It acts after ``BackProjection``.
+    one that stands in. It acts after ``BackProjection``, wherever that is given.
     """
 
-    phase = "make"
+    phase, follows = "make", BackProjection
 
     @torch.no_grad()
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -46,18 +47,22 @@ class ViewMean(pl.Callback):
             exact_views = torch.stack([results[name] for name in projected])
             views = torch.where(inside[:, None, None, None], exact_views, views)
         mean = averaged(views, module.views)
-        results[f"{names[0]}_mean"] = _agreeing(mean, views.mean(0), module) if exact else mean
+        results[f"{module.outcome}_mean"] = _agreeing(mean, views.mean(0), module) if exact else mean
         factor = _measured_factor(trainer, module, exact)
         module.calibrated = factor is not None
         module.uncertainty = factor_of(factor or TYPICAL, len(views)) * spread(views)
-        module.titles[f"{names[0]}_mean"] = f"{TITLES.get(names[0], names[0])}, {len(names)} views"
+        title = TITLES.get(module.outcome, module.outcome)
+        module.titles[f"{module.outcome}_mean"] = f"{title}, {len(names)} views"
         ends = projected if exact else names
+        whole = IDENTITY if IDENTITY in module.views else module.views[0]  # the view of which all results stay
         for fit in module.fits:
-            if fit.view != module.fits[0].view:
+            if fit.view != whole:
                 for name in {f"{fit.result}", f"{fit.result}_bp"} - set(ends):
                     results.pop(name, None)
-        for view, name in zip(module.views[1:], ends[1:], strict=True):
-            module.titles[name] = f"{TITLES.get(ends[0], ends[0])}, {VIEWS[view].title}"
+        plain = f"{module.outcome}_bp" if exact else module.outcome
+        for view, name in zip(module.views, ends, strict=True):
+            if view != IDENTITY:
+                module.titles[name] = f"{TITLES.get(plain, plain)}, {VIEWS[view].title}"
 
 
 def _measured_factor(trainer: pl.Trainer, module: TestTimeModule, exact: bool) -> float | None:

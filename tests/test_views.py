@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from iagan_lightning.callbacks import BackProjection, ViewMean
+from iagan_lightning.callbacks import BackProjection, BestObjective, ViewMean
 from torch import Tensor
 
 from iagan_lightning import CSGM, IAGAN, Fit, FitSettings, Stage, adapt, reconstruct
@@ -303,3 +303,28 @@ def test_samples_are_views_at_the_command_line(tmp_path, capsys) -> None:
     assert names == {"iagan", "iagan_bp", "iagan_mirror_bp", "iagan_turn_bp", "iagan_mean"}
     assert main([*words, "--samples", "9"]) == 2
     assert "views is a number from 1 to 8; 9 was given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 0, 2]])
+def test_the_mean_is_exact_in_whatever_order_callbacks_are_given(order):
+    A = BicubicDownsampling(SHAPE, scale=4)
+    y = A(torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    module = IAGAN(BEGAN(16, 4, 8), latent=Stage(steps=3), joint=Stage(steps=3))
+    module.begin(y, A, views=2)
+    callbacks = [ViewMean(), BackProjection(), BestObjective()]
+    adapt(module, quiet_trainer(accelerator="cpu", callbacks=[callbacks[n] for n in order]))
+    assert torch.allclose(A(module.results["iagan_mean"]), y, atol=1e-5)
+    assert {"iagan_bp", "iagan_mirror_bp"} <= module.results.keys()
+
+
+@pytest.mark.parametrize("views", [["mirror", "identity"], ["mirror", "turn"]])
+def test_the_mean_is_named_after_the_method_whatever_view_comes_first(views):
+    A = Identity(SHAPE)
+    y = A(torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    short = {"latent": Stage(steps=3), "joint": Stage(steps=3)}
+    result = reconstruct(y, A, BEGAN(16, 4, 8), 0.1, views=views, accelerator="cpu", **short)
+    assert torch.equal(result.iagan_mean, averaged(result.samples, views))
+    assert result.images[0].final == "iagan_mean"
+    assert result.titles["iagan_mean"] == "IAGAN, 2 views" and result.titles["iagan_mirror"] == "IAGAN, mirrored"
+    first = "" if "identity" in views else "_mirror"
+    assert {name for name in result.results if name.startswith("csgm")} == {f"csgm{first}"}

@@ -15,7 +15,8 @@ PHASES = ("make", "measure", "write")
 def sort_callbacks(callbacks: list[Any]) -> None:
     """Sort callbacks by their ``phase`` (without one: make), those of a phase in the order in which they are given.
 
-    One that ``concludes``, whose file says that all is done, is the last of its phase.
+    One that ``concludes``, whose file says that all is done, is the last of its phase. One that ``follows`` a class of
+    callbacks, whose results it takes, comes behind them.
 
     Example:
         >>> class Writer(pl.Callback):
@@ -36,6 +37,10 @@ def sort_callbacks(callbacks: list[Any]) -> None:
         return PHASES.index(phase), bool(getattr(callback, "concludes", False))
 
     callbacks.sort(key=place)
+    for callback in [each for each in callbacks if hasattr(each, "follows")]:
+        own = callbacks.index(callback)
+        last = max((n for n, other in enumerate(callbacks) if isinstance(other, callback.follows)), default=own)
+        callbacks.insert(max(own, last), callbacks.pop(own))
 
 
 def require_method(module: pl.LightningModule, callback: pl.Callback) -> TestTimeModule:

@@ -412,8 +412,13 @@ class TestTimeModule(pl.LightningModule):
     @property
     def final(self) -> str:
         """Name of what the method is about: the last fit's result, or the mean of all views where there is one."""
-        first = self.outcomes[0]
-        return f"{first}_mean" if f"{first}_mean" in self.results else first
+        return f"{self.outcome}_mean" if f"{self.outcome}_mean" in self.results else self.outcomes[0]
+
+    @property
+    def outcome(self) -> str:
+        """Name of the plan's last result, in whatever view it is made."""
+        last = self.fits[self.fits_of_a_view - 1]
+        return str(last.result).removesuffix(f"_{last.view}")
 
     def train(self, mode: bool = True) -> TestTimeModule:
         """Set the mode of the module; the generator stays as in evaluation, or images would see others' statistics."""
