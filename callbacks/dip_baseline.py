@@ -68,6 +68,7 @@ class DIPBaseline(pl.Callback):
         module.results["dip"] = dip.results["dip"].to(device)
         module.titles |= dip.titles
         module.objective |= dip.objective
+        module.misfits |= dip.misfits
         module.evaluations |= dip.evaluations
         module.seconds |= dip.seconds
         module.broken |= dip.broken

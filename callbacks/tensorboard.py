@@ -25,6 +25,7 @@ from iagan_lightning.results.registry import METRICS
 from iagan_lightning.results.sheet import TITLES, sheet_of
 
 CELL, COLUMNS = 128, 4  # of the final comparison: TensorBoard shrinks what is wider than a narrow card, captions too
+EVENTS = "events.out.tfevents.*"  # what FileWriter names its files
 CURVES = ("objective", "psnr", "residual")
 
 
@@ -41,25 +42,29 @@ class TensorBoardImages(pl.Callback):
         out: folder of the run.
         density: of the curves' points, see ``is_point``.
         images: every how many of these points come with pictures on the way.
+        names: of the images that get a run; all by default. What an attempt before has written of one is deleted.
     """
 
     phase = "write"
 
-    def __init__(self, out: str, density: float = 4, images: int = 4) -> None:
+    def __init__(self, out: str, density: float = 4, images: int = 4, names: Collection[str] | None = None) -> None:
         self.out = OutputFolder(out)
-        self.density, self.images = density, images
-        self._writers: list[Any] = []
+        self.density, self.images, self.names = density, images, names
+        self._writers: dict[int, Any] = {}  # by the index of the image
         self._steps = self._points = self._written = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open one writer per image at the first fit."""
+        """Open one writer per image at the first fit, in the place of what an earlier attempt has left."""
         module = require_method(pl_module, self)
         if module.is_first or not self._writers:
             from torch.utils.tensorboard import FileWriter
 
             self._close()
-            self._writers = [FileWriter(str(self.out.tensorboard(name))) for name in module.names]
-            for writer in self._writers:
+            boards = {i: self.out.tensorboard(name) for i, name in enumerate(module.names) if self._shows(name)}
+            for event in (event for board in boards.values() if module.is_first for event in board.glob(EVENTS)):
+                event.unlink()
+            self._writers = {index: FileWriter(str(board)) for index, board in boards.items()}
+            for writer in self._writers.values():
                 writer.add_summary(layout(), 0)
             self._steps = self._written = 0
         self._points = 0
@@ -73,12 +78,15 @@ class TensorBoardImages(pl.Callback):
             self._write(require_method(pl_module, self), step, pictured=self._points % self.images == 0)
             self._points += 1
 
+    def _shows(self, name: str) -> bool:
+        return self.names is None or name in self.names
+
     def _write(self, module: TestTimeModule, step: int, pictured: bool) -> None:
         curves, images = curve_point(module)
         values = {f"curve/{tag}": curve.tolist() for tag, curve in curves.items()}
         tag = f"image/{module.current.result or module.stage}"
         place = module.fits.index(module.current) / max(len(module.fits) - 1, 1)
-        for index, writer in enumerate(self._writers):
+        for index, writer in self._writers.items():
             scalars = {name: curve[index] for name, curve in values.items()} | {"curve/stage": place}
             pictures = {tag: to_pillow(images[index])} if pictured else {}
             writer.add_summary(summary(scalars, pictures), step)
@@ -91,11 +99,11 @@ class TensorBoardImages(pl.Callback):
             if self._written < self._steps - 1:
                 self._write(module, self._steps - 1, pictured=False)
             ends = {f"stage/{module.stage}/{tag}": curve.tolist() for tag, curve in curve_point(module)[0].items()}
-            for index, writer in enumerate(self._writers):
+            for index, writer in self._writers.items():
                 writer.add_summary(summary({tag: values[index] for tag, values in ends.items()}, {}), self._steps - 1)
         if not module.is_last:
             return
-        for index, writer in enumerate(self._writers):
+        for index, writer in self._writers.items():
             done = finished(module, index)
             record = done.record()
             sheet = sheet_of(done.shown, done.truth, done.measurement, done.metrics, done.titles, CELL, COLUMNS)
@@ -114,9 +122,9 @@ class TensorBoardImages(pl.Callback):
         self._close()
 
     def _close(self) -> None:
-        for writer in self._writers:
+        for writer in self._writers.values():
             writer.close()
-        self._writers = []
+        self._writers = {}
 
 
 def summary(scalars: dict[str, float], pictures: dict[str, Image.Image]) -> Any:

@@ -89,6 +89,18 @@ def test_one_bad_image_leaves_its_companions_alone(tmp_path, five, tiny_weights,
     assert "image 2 is broken" in (tmp_path / "out" / "images" / "2" / "error.txt").read_text()
 
 
+def test_the_first_images_have_a_board_whoever_is_beside_them(tmp_path, five, tiny_weights):
+    """Of a batch some; one that has failed beside others and is tried again has one board, that of the last attempt."""
+    bad = ["--trainer.callbacks+=user_callback.FailsOnTwo"]
+    batched = ["--data.images_per_fit", "3", "--tensorboard", "2"]
+    assert run(tmp_path / "out", five, tiny_weights, *batched, *bad) == 1
+    for _ in range(2):
+        boards = sorted(path.parent.name for path in (tmp_path / "out" / "tensorboard").rglob("events*"))
+        assert boards == ["0", "1"]
+        (tmp_path / "out" / "images" / "1" / "metrics.json").unlink()
+        assert run(tmp_path / "out", five, tiny_weights, *batched, *bad) == 1
+
+
 def test_auto_on_a_cpu(tmp_path, five, tiny_weights):
     assert run(tmp_path / "out", five, tiny_weights, "--data.images_per_fit", "auto", "--data.limit", "2") == 0
     assert len(results(tmp_path / "out")) == 2

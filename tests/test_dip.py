@@ -338,6 +338,7 @@ def test_callback_adds_dip_to_a_reconstruction(tiny):
     assert plain.dip is None
     assert torch.equal(plain.iagan_bp, both.iagan_bp), "DIP changes nothing else"
     assert both.evaluations["dip"].tolist() == [3, 3]
+    assert torch.equal(both.misfit["dip"], both.objective["dip"]), "it has no penalty"
     alone = fitted(y, A, DIPSettings(steps=3), seeds=4).results["dip"]
     assert torch.equal(both.dip, alone)
 

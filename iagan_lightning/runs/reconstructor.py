@@ -216,8 +216,8 @@ class Reconstructor:
             callbacks.append(DIPBaseline(options.baseline, [self.progress]))
         callbacks += copy.deepcopy(list(job.callbacks))  # fresh for each image, like everything else
         callbacks.append(ImageMetrics(options.lpips))
-        if with_tensorboard.issuperset(names):
-            callbacks.append(TensorBoardImages(str(self.out.root)))
+        if shown := with_tensorboard.intersection(names):
+            callbacks.append(TensorBoardImages(str(self.out.root), names=shown))
         notes = {sample.name: {"inputs": self._inputs[sample.name], **own.notes} for sample, own in batch}
         writers = [CurveWriter(self.out), ResultWriter(self.out, options.save, notes, options.pictures)]
         adapt_alone(job.model, **{**job.trainer, "callbacks": [*callbacks, self.progress, *writers]})
