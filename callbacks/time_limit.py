@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from iagan_lightning.checks import check_number
 from iagan_lightning.methods.phases import require_method
 
 
@@ -30,6 +31,7 @@ class TimeLimit(pl.Callback):
     phase = "make"
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        check_number("time", seconds)
         if not seconds > 0:
             raise ValueError(f"time is a number of seconds above 0; {seconds} was given")
         self.seconds, self.clock = seconds, clock

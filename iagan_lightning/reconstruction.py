@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from iagan_lightning.callbacks import BackProjection, BestObjective, StageStoppi
 from iagan_lightning.callbacks.back_projection import Projection
 from iagan_lightning.callbacks.notebook_progress import NotebookProgress, in_notebook
 from iagan_lightning.callbacks.result_writer import finished
+from iagan_lightning.checks import in_words
 from iagan_lightning.data.measured import read_measurement
 from iagan_lightning.generators import Generator
 from iagan_lightning.methods import Stage, TestTimeModule, method_named
 from iagan_lightning.methods.adaptation import adapt_alone
+from iagan_lightning.methods.inputs import require_operator
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.trainer_arguments import check_arguments
 from iagan_lightning.methods.trainers import quiet_lightning
@@ -42,7 +44,7 @@ def reconstruct(
     quantisation: float | None = None,
     views: int | Sequence[str] | None = None,
     time: float | None = None,
-    callbacks: Sequence[pl.Callback] = (),
+    callbacks: Sequence[pl.Callback] | pl.Callback = (),
     progress: bool = True,
     **trainer: Any,
 ) -> Reconstruction:
@@ -70,7 +72,7 @@ def reconstruct(
         views: how many reconstructions with the generator seen otherwise (mirrored, ...) are made, or the names of the
             views; ``iagan_mean`` is the mean of them, exact where they are. None for as many as the preset has.
         time: seconds for all fits, in which as much is done as can be; None sets no limit.
-        callbacks: further Lightning callbacks; they see every evaluation of the objective.
+        callbacks: further Lightning callbacks, or one; they see every evaluation of the objective.
         progress: in a notebook, show a line that tells how far it is.
         **trainer: arguments of ``pytorch_lightning.Trainer``, for example ``accelerator="cpu"``.
 
@@ -97,12 +99,20 @@ def reconstruct(
             raise ValueError(f"{', '.join(given)}: {type(G).__name__} is a method already, give it its own settings")
         module = G
     else:
-        kind = method_named(method) if isinstance(method, str) else method
+        kind: Any = method_named(method) if isinstance(method, str) else method
+        if not (isinstance(kind, type) and issubclass(kind, TestTimeModule)):
+            raise ValueError(
+                f"method is a name or a class of methods; {in_words(method)} was given: a method with its generator is "
+                "given in the place of G"
+            )
         module = _build(kind, G, {name: value for name, value in settings.items() if value is not None})
     check_arguments(trainer)
+    others = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    if wrong := [each for each in others if not isinstance(each, pl.Callback)]:
+        raise ValueError(f"callbacks are Lightning callbacks; {in_words(wrong[0])} was given")
     rounding = 0.0
     if isinstance(y, str | os.PathLike | Image.Image):
-        y, rounding = read_measurement(y, A)
+        y, rounding = read_measurement(y, require_operator(A))
     module.begin(y, A, noise_std, seed, quantisation=rounding if quantisation is None else quantisation, views=views)
     ours: list[pl.Callback] = [BestObjective(), StageStopping(), BackProjection(back_projection), ViewMean()]
     if time is not None:
@@ -110,7 +120,7 @@ def reconstruct(
     if progress and in_notebook():
         ours.append(NotebookProgress())
     with quiet_lightning():
-        adapt_alone(module, callbacks=[*ours, *callbacks], **trainer)
+        adapt_alone(module, callbacks=[*ours, *others], **trainer)
     projected = [f"{name}_bp" for name in module.outcomes]
     return Reconstruction(
         {name: image.cpu() for name, image in module.results.items()},

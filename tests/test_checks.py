@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from iagan_lightning.callbacks import BackProjection, ResultWriter
+from iagan_lightning.callbacks import BackProjection, DIPBaseline, ResultWriter
 
 from iagan_lightning import CSGM, IAGAN, DIPSettings, Stage, reconstruct
 from iagan_lightning.checks import check_choice
 from iagan_lightning.data import ImageData
-from iagan_lightning.generators import ModuleGenerator, load_generator
+from iagan_lightning.generators import BEGAN, ModuleGenerator, load_generator
 from iagan_lightning.methods import FitSettings
 from iagan_lightning.operators import (
     JPEG,
@@ -125,6 +125,37 @@ def test_numbers_of_other_libraries():
 def test_of_a_method(method, tiny):
     with pytest.raises(ValueError, match="memory_format is one of channels_last, contiguous; 'nhwc' was given"):
         method(tiny, memory_format="nhwc")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"views": 2.0}, "views are a whole number or different ones of identity, mirror"),
+        ({"views": True}, "views are a whole number or different ones of"),
+        ({"views": [["mirror"]]}, "views are a whole number or different ones of"),
+        ({"time": "5"}, "time is a number; '5' was given"),
+        ({"noise_std": "10/255"}, "noise_std is a number on the [0, 1] scale, such as 10 / 255; '10/255' was given"),
+        ({"noise_std": [0.1]}, "noise_std is a number on the [0, 1] scale, such as 10 / 255; a list was given"),
+        ({"method": IAGAN(BEGAN(16, 4, 8))}, "a IAGAN was given: a method with its generator is given in the place"),
+        ({"method": None}, "method is a name or a class of methods; None was given"),
+        ({"joint": 5}, "settings of a fit are a Stage, such as Stage(steps=5); 5 was given"),
+        ({"joint": {"step": 5}}, "Stage has no step"),
+        ({"callbacks": 5}, "callbacks are Lightning callbacks; 5 was given"),
+        ({"callbacks": [BackProjection]}, "callbacks are Lightning callbacks; a type was given"),
+        ({"A": "super-resolution"}, "A is an operator, such as BicubicDownsampling((3, 64, 64), scale=4); 'super-res"),
+        ({"A": torch.zeros(3, 4)}, "A is an operator, such as BicubicDownsampling((3, 64, 64), scale=4); a Tensor was"),
+    ],
+)
+def test_arguments_of_reconstruct_of_another_kind(tiny, given, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        reconstruct(**{"y": torch.zeros(1, *SHAPE), "A": Identity(SHAPE), "G": tiny, "accelerator": "cpu", **given})
+
+
+def test_numbers_and_callbacks_as_they_come(tiny):
+    short = {"latent": Stage(steps=2), "joint": Stage(steps=2), "accelerator": "cpu"}
+    given = {"views": np.int64(2), "noise_std": np.float32(0.1), "callbacks": DIPBaseline(DIPSettings(steps=2))}
+    result = reconstruct(torch.zeros(1, *SHAPE), Identity(SHAPE), tiny, **short, **given)
+    assert result.iagan_mean is not None and result.dip is not None
 
 
 def test_what_is_long_is_shown_by_its_kind(tiny):

@@ -219,7 +219,9 @@ def test_what_has_no_views_is_refused(G: Generator, truth: Tensor) -> None:
     A = Identity(SHAPE)
     with pytest.raises(ValueError, match="views is a number from 1 to"):
         reconstruct(A(truth), A, G, views=0)
-    with pytest.raises(ValueError, match=r"views are a number or different ones of identity, mirror.*'upside-down'"):
+    with pytest.raises(
+        ValueError, match=r"views are a whole number or different ones of identity, mirror.*'upside-down'"
+    ):
         reconstruct(A(truth), A, G, views=["identity", "upside-down"])
     with pytest.raises(ValueError, match="different ones"):
         reconstruct(A(truth), A, G, views=["mirror", "mirror"])

@@ -15,7 +15,7 @@ from iagan_lightning.checks import check_choice, check_fields
 from iagan_lightning.methods.fit import Fit, Iterate, everything
 from iagan_lightning.methods.presets import Preset
 from iagan_lightning.methods.seeds import derived_seed, the_same_everywhere
-from iagan_lightning.methods.settings import FitSettings, stated
+from iagan_lightning.methods.settings import FitSettings, settings_of, stated
 from iagan_lightning.methods.skip_network import SkipNetwork, levels_for
 from iagan_lightning.methods.stacking import call_stacked
 from iagan_lightning.methods.test_time_module import TestTimeModule
@@ -200,7 +200,7 @@ class DIP(TestTimeModule):
     ) -> None:
         super().__init__(logged=logged)
         self.preset: Preset = preset
-        self.given = settings if isinstance(settings, DIPSettings) else DIPSettings(**settings)  # of a checkpoint
+        self.given = settings_of(DIPSettings, settings)
 
     def configure_fits(self) -> list[Fit]:
         """Return the fit of the network's weights, drawn anew."""

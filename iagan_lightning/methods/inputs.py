@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iagan_lightning.checks import in_words
 from iagan_lightning.operators import Operator
 from iagan_lightning.operators.measurements import join_parts, likely_matter, wrong_kind
 
@@ -53,6 +54,19 @@ def tensor_of(name: str, given: Any, finite: bool = True) -> Tensor:
     return full
 
 
+def require_operator(A: Any) -> Operator:
+    """Return A.
+
+    Raises:
+        ValueError: for what is no operator.
+    """
+    if not isinstance(A, Operator):
+        raise ValueError(
+            f"A is an operator, such as BicubicDownsampling((3, 64, 64), scale=4); {in_words(A)} was given"
+        )
+    return A
+
+
 def measurements_of(y: Any, A: Operator) -> Tensor:
     """Return measurements of several images, ``(B, *measurement_shape)``, as A makes them: 0 where it measures nothing.
 
@@ -66,7 +80,7 @@ def measurements_of(y: Any, A: Operator) -> Tensor:
         ...
         ValueError: y must have shape (batch, 3, 4, 4); (3, 4, 4) was given (for one image add a batch axis: y[None])
     """
-    y = join_parts(tensor_of("y", y), A, axis=1)
+    y = join_parts(tensor_of("y", y), require_operator(A), axis=1)
     if tuple(y.shape[1:]) != A.measurement_shape or len(y) == 0:
         alone = "for one image add a batch axis: y[None]"
         single = not len(y) or tuple(y.shape) == A.measurement_shape

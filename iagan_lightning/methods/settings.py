@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from iagan_lightning.checks import check_fields
+from iagan_lightning.checks import check_fields, in_words
 
 Solver = Literal["adam", "lbfgs"]
 Frozen = Literal["none", "full-resolution", "finer"]
@@ -114,14 +114,43 @@ class Stage:
         check(self)
 
 
+Settings = TypeVar("Settings")
+
+
+def settings_of(kind: type[Settings], given: Any) -> Settings:
+    """Return settings as a dataclass of a kind; a checkpoint holds them as a mapping.
+
+    Raises:
+        ValueError: for what is neither, and for names that it does not have.
+
+    Example:
+        >>> settings_of(Stage, 5)
+        Traceback (most recent call last):
+        ...
+        ValueError: settings of a fit are a Stage, such as Stage(steps=5); 5 was given
+    """
+    if isinstance(given, kind):
+        return given
+    if not isinstance(given, Mapping):
+        name = kind.__name__
+        raise ValueError(f"settings of a fit are a {name}, such as {name}(steps=5); {in_words(given)} was given")
+    known: Any = kind
+    if surplus := [str(name) for name in given if name not in {field.name for field in fields(known)}]:
+        raise ValueError(f"{kind.__name__} has no {', '.join(surplus)}")
+    return kind(**given)
+
+
 def stage_of(given: Stage | Mapping[str, Any]) -> Stage:
     """Return settings as a ``Stage``; a checkpoint holds them as a mapping.
+
+    Raises:
+        ValueError: for what is neither.
 
     Example:
         >>> stage_of({"steps": 7}) == Stage(steps=7)
         True
     """
-    return given if isinstance(given, Stage) else Stage(**given)
+    return settings_of(Stage, given)
 
 
 LOWEST = {"steps": 1, "restarts": 1, "halve": 0, "history": 1, "patience": 1, "lr": 0, "lr_weights": 0, "spread": 0,

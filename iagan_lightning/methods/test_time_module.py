@@ -25,7 +25,7 @@ from iagan_lightning.checks import check_choice, check_seeds
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.methods.checkpoints import make_room, restore, store
 from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, Iterate, check_plan, nothing, space_of
-from iagan_lightning.methods.inputs import measurements_of, truths_of
+from iagan_lightning.methods.inputs import measurements_of, require_operator, truths_of
 from iagan_lightning.methods.precision import check_dtypes
 from iagan_lightning.methods.presets import Kind, Preset
 from iagan_lightning.methods.seeds import derived_seed
@@ -251,7 +251,7 @@ class TestTimeModule(pl.LightningModule):
             ValueError: when shapes, counts or the generator's image shape do not fit together, and for values that are
                 no measurements or images.
         """
-        if self.image_shape not in (None, operator.image_shape):
+        if self.image_shape not in (None, require_operator(operator).image_shape):
             raise ValueError(
                 f"the generator makes images of shape {self.image_shape}, the operator takes "
                 f"{operator.image_shape}: give both the same image_shape"

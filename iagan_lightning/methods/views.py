@@ -8,9 +8,10 @@ guessed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -165,10 +166,11 @@ def views_of(views: int | Sequence[str]) -> tuple[str, ...]:
         >>> views_of(2)
         ('identity', 'mirror')
     """
-    if isinstance(views, int):
+    if isinstance(views, Integral) and not isinstance(views, bool):
         if not 1 <= views <= len(VIEWS):
             raise ValueError(f"views is a number from 1 to {len(VIEWS)}; {views} was given")
-        return tuple(VIEWS)[:views]
-    if isinstance(views, str) or not views or len(set(views)) != len(views) or not VIEWS.keys() >= set(views):
-        raise ValueError(f"views are a number or different ones of {', '.join(VIEWS)}; {views!r} was given")
-    return tuple(views)
+        return tuple(VIEWS)[: int(views)]
+    names = [] if isinstance(views, str) or not isinstance(views, Iterable) else list(views)
+    if not names or any(names.count(name) > 1 or name not in list(VIEWS) for name in names):
+        raise ValueError(f"views are a whole number or different ones of {', '.join(VIEWS)}; {views!r} was given")
+    return tuple(names)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from iagan_lightning.checks import check_number
+import math
+
+from iagan_lightning.checks import in_words
 
 
 def check_noise_std(noise_std: float, name: str = "noise_std") -> None:
@@ -20,7 +22,12 @@ def check_noise_std(noise_std: float, name: str = "noise_std") -> None:
         ...
         ValueError: noise_std is on the [0, 1] scale, at least 0 and at most 1; 25 was given: 25/255 is meant?
     """
-    check_number(name, noise_std)
-    if not 0 <= noise_std <= 1:
-        meant = f": {noise_std:g}/255 is meant?" if 1 < noise_std <= 255 else ""
-        raise ValueError(f"{name} is on the [0, 1] scale, at least 0 and at most 1; {noise_std:g} was given{meant}")
+    try:
+        level = math.nan if isinstance(noise_std, str | bool) else float(noise_std)
+    except (TypeError, ValueError, RuntimeError):
+        level = math.nan
+    if math.isnan(level) and not isinstance(noise_std, float):
+        raise ValueError(f"{name} is a number on the [0, 1] scale, such as 10 / 255; {in_words(noise_std)} was given")
+    if not 0 <= level <= 1:
+        meant = f": {level:g}/255 is meant?" if 1 < level <= 255 else ""
+        raise ValueError(f"{name} is on the [0, 1] scale, at least 0 and at most 1; {level:g} was given{meant}")
