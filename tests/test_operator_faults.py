@@ -115,8 +115,8 @@ def test_only_real_images_of_floating_point(name, dtype):
         (25, r"is on the \[0, 1\] scale, at least 0 and at most 1; 25 was given: 25/255 is meant\?"),
         (-1, r"is on the \[0, 1\] scale, .*; -1 was given"),
         (math.nan, r"is on the \[0, 1\] scale, .*; nan was given"),
-        ("0.1", "is a number; '0.1' was given"),
-        (None, "is a number; None was given"),
+        ("0.1", "is a number on the .0, 1. scale, such as 10 / 255; '0.1' was given"),
+        (None, "is a number on the .0, 1. scale, such as 10 / 255; None was given"),
     ],
 )
 def test_a_level_of_noise_is_refused_wherever_it_is_given(name, level, said):
