@@ -162,6 +162,7 @@ class TestTimeModule(pl.LightningModule):
         Raises:
             ValueError: for fits that cannot be made.
         """
+        self.train(self.training)  # which weights may adapt is seen in what the generator does in evaluation mode
         self.operator = operator
         self.noise_std = None if noise_std is None else float(noise_std)
         self.views = views_of(self.preset_views if views is None else views)

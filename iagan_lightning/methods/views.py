@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from numbers import Integral
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -166,7 +166,7 @@ def views_of(views: int | Sequence[str]) -> tuple[str, ...]:
         >>> views_of(2)
         ('identity', 'mirror')
     """
-    if isinstance(views, Integral) and not isinstance(views, bool):
+    if isinstance(views, int | np.integer) and not isinstance(views, bool):
         if not 1 <= views <= len(VIEWS):
             raise ValueError(f"views is a number from 1 to {len(VIEWS)}; {views} was given")
         return tuple(VIEWS)[: int(views)]
