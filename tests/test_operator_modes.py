@@ -229,7 +229,7 @@ def test_no_nan_where_back_projection_has_nothing_to_do():
     A = BicubicDownsampling((1, 8, 8), scale=2)
     x = images(A).requires_grad_()
     y = A(x).detach()
-    for noise_std in (1e-9, 0.1, 10.0):
+    for noise_std in (1e-9, 0.1, 1.0):
         gradient = torch.autograd.grad(A.back_project(x, y, noise_std).sum(), x)[0]
         assert torch.allclose(gradient, torch.ones_like(x)), noise_std
     A = Blur((1, 8, 8), size=3, padding="zero")  # regularised: the noise's level is never reached

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from iagan_lightning.operators.modes import has_float64
+from iagan_lightning.devices import has_float64
 
 ORDINARY = 2.0**-7, 2.0**7  # powers |y|^2 / m with which optimisers work as they are
 USUAL = 0.25  # of pictures in [-1, 1] and of measurements as large as they

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from iagan_lightning.checks import check_choice, check_kind, check_seed
+from iagan_lightning.devices import has_float64
 from iagan_lightning.operators.files import Array, fingerprint, read_tensor
 from iagan_lightning.operators.linear import LinearOperator
 from iagan_lightning.operators.memory import require_memory
-from iagan_lightning.operators.modes import cast, has_float64, has_values, on_the_cpu
+from iagan_lightning.operators.modes import cast, has_values, on_the_cpu
 from iagan_lightning.operators.operator import check_image_shape
 
 Design = Literal["auto", "dense", "dct"]

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from iagan_lightning.checks import check_integers, check_seed, check_seeds
+from iagan_lightning.devices import has_float64
 from iagan_lightning.operators.modes import (
     UNCOUNTED,
     cast,
-    has_float64,
     has_values,
     in_autocast,
     in_transform,

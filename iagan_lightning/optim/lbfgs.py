@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from iagan_lightning.checks import check_number, in_words
-from iagan_lightning.operators.modes import has_float64
+from iagan_lightning.devices import has_float64
 
 BRACKETING, ZOOMING = 0, 1
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iagan_lightning.operators.modes import in_float64
+from iagan_lightning.devices import in_float64
 
 
 def noise_power(noise_std: float, is_complex: bool = False) -> float:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iagan_lightning.devices import in_float64
 from iagan_lightning.operators import LinearOperator, Operator
-from iagan_lightning.operators.modes import in_float64
 
 # Unknown is what fewer than one in a hundred known pictures would be; without a calibration, what leaves more than the
 # limit. From the middle of w a short search leaves more, which the weights explain.
