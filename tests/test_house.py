@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 # From the lowest room to the highest; each may import those before it.
 ROOMS = (
     "checks", "safety", "urls", "replacing", "deferred", "signals", "terminal", "plugins", "devices", "operators",
-    "generators", "optim", "methods", "data", "results", "images", "metrics", "callbacks", "reconstruction", "prediction",
-    "training", "runs", "photo", "app", "commands", "cli", "__main__",
+    "generators", "optim", "methods", "data", "results", "images", "metrics", "callbacks", "reconstruction",
+    "prediction", "training", "runs", "photo", "app", "commands", "cli", "__main__",
 )  # fmt: skip
 TOGETHER = {"commands": {"paper"}, "paper": {"results", "data", "operators"}}  # the paper's tables serve one command
 
