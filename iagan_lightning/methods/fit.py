@@ -111,10 +111,10 @@ def space_of(fit: Fit, fits: Sequence[Fit]) -> str:
         >>> space_of(plan[1], plan)
         'w'
     """
-    earlier = {each.name: each for each in fits}
-    while fit.space is None and fit.init in earlier:
-        fit = earlier[fit.init]
-    return fit.space or "z"
+    if fit.space is not None:
+        return fit.space
+    before = next((each for each in fits if each.name == fit.init), None)
+    return "z" if before is None else space_of(before, fits)
 
 
 @dataclass
