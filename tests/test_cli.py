@@ -414,6 +414,10 @@ def test_the_table_at_the_end(tmp_path):
     plain = printed(False)
     assert "\x1b" not in plain
     assert "failed: c: OSError: [red] no\n" in plain
+    assert f"pictures: {tmp_path}/images" in plain and "error.txt" not in plain
+    summary |= {"images": 0, "methods": {}}
+    nothing = printed(False)
+    assert f"error.txt of each image in {tmp_path}/images\n" in nothing and "pictures:" not in nothing
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -25,6 +25,8 @@ def print_summary(
 ) -> None:
     """Print means over all finished images, best in bold where all are over the same ones, and where the pictures are.
 
+    Where none is finished it says where the reasons are.
+
     No residual is the best of ``noisy`` measurements, where the truth leaves one too; those of rounding are alike.
     """
     console = console or Console()
@@ -56,6 +58,10 @@ def print_summary(
     for name, reason in summary["failed"].items():
         console.print(f"failed: {printable(name)}: {printable(reason)}", markup=False, highlight=False, soft_wrap=True)
     sharded = isinstance(folder, ShardedOutput)
+    if summary["failed"] and not summary["images"]:  # there is no picture to show
+        reasons = f"{folder.root}/failed" if sharded else f"{folder.root / 'images'}"
+        console.print(f"in full: error.txt of each image in {reasons}", markup=False, highlight=False, soft_wrap=True)
+        return
     where = f"shards: {folder.root}/shards" if sharded else f"pictures: {folder.root / 'images'}"
     console.print(where, markup=False, highlight=False, soft_wrap=True)
     console.print(f"page: iagan report {shlex.quote(str(folder.root))}", markup=False, highlight=False, soft_wrap=True)
