@@ -8,7 +8,8 @@ its own, so that what one does to its process (memory that is kept, for example)
 adds every other task; ``--presets fast paper`` leaves the plain loop away, whose path ``paper`` follows. A preset with
 a precision, ``"paper bf16-mixed"``, runs the generator in half precision. The LPIPS column has the backbone in its
 name. Without noise the picture that is judged is iagan_bp, with noise iagan. How far the others are from the first
-method, in the mean over the faces, is printed with its standard error.
+method, in the mean over the faces, is printed with its standard error. With ``--keep FOLDER`` each face's figures are
+kept there, and the same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from iagan_lightning.commands.reproduce import device_name
 from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import BEGAN, Generator, load_generator
 from iagan_lightning.operators import BicubicDownsampling, Blur, FourierSensing, GaussianSensing, LinearOperator
+from iagan_lightning.results.files import as_json, read_json, write_text
 from iagan_lightning.results.metrics import evaluate
 
 
@@ -141,6 +143,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
     parser.add_argument("--out", type=Path, nargs="*", default=[], help="pages with <!-- NAME --> ... <!-- end -->")
     parser.add_argument("--name", default="speed", help="which of the page's tables")
+    parser.add_argument("--keep", type=Path, help="folder of what was measured before, with the same options")
     given = parser.parse_args()
     where = machine(given.device)
     first = given.presets[0]
@@ -157,15 +160,24 @@ def main() -> None:
         for name in PROBLEMS if "all" in given.problems else given.problems:
             problem = PROBLEMS[name]
             A = problem.operator(G.image_shape)
-            rows: dict[str, list[tuple[float, float, float, float]]] = {method: [] for method in given.presets}
+            rows: dict[str, list[list[float]]] = {method: [] for method in given.presets}
             evaluations: dict[str, str] = {}
             for i, truth in enumerate(faces):
-                y = A.measure(truth, problem.noise_std, seed=i)
+                kept = given.keep and given.keep / f"{Path(generator).stem}-{name}-{given.first + i + 1}.json"
+                done = read_json(kept) if kept and kept.exists() else {}
+                if done.keys() != set(given.presets):
+                    done, y = {}, A.measure(truth, problem.noise_std, seed=i)
+                    for method in given.presets:
+                        work = processes[method].submit(solve, method, y, A, G, problem.noise_std, i, given.device)
+                        x, seconds, spent = work.result()
+                        [row] = evaluate(x, y, A, truth, lpips=given.lpips)
+                        done[method] = [row["psnr"], row[f"lpips_{given.lpips}"], row["residual"], seconds, spent]
+                    if kept:
+                        kept.parent.mkdir(parents=True, exist_ok=True)
+                        write_text(kept, as_json(done))
                 for method in given.presets:
-                    work = processes[method].submit(solve, method, y, A, G, problem.noise_std, i, given.device)
-                    x, seconds, evaluations[method] = work.result()
-                    [row] = evaluate(x, y, A, truth, lpips=given.lpips)
-                    rows[method].append((row["psnr"], row[f"lpips_{given.lpips}"], row["residual"], seconds))
+                    *row, evaluations[method] = done[method]
+                    rows[method].append(row)
             times = {method: [row[3] for row in rows[method]] for method in rows}
             for method, measured in rows.items():
                 psnr, distance, residual, seconds = (statistics.fmean(column) for column in zip(*measured, strict=True))

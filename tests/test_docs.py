@@ -271,9 +271,14 @@ def iagan(words):
 def benchmark(words):
     """Run benchmarks/speed.py with one problem and one image; the generator is a small one."""
     assert words[0] == "benchmarks/speed.py"
-    subprocess.run([sys.executable, *words, "--count", "1", "--problems", "x4-noisy"], check=True)
-    for page in ("docs/speed.md", "README.md"):
-        assert "faces 51 to 51 of the folder" in Path(page).read_text()
+    words = [sys.executable, *words, "--count", "1", "--problems", "x4-noisy", "--keep", "kept"]
+    subprocess.run(words, check=True)
+    pages = {page: Path(page).read_text() for page in ("docs/speed.md", "README.md")}
+    assert all("faces 51 to 51 of the folder" in text for text in pages.values())
+    kept = {path: path.read_bytes() for path in Path("kept").iterdir()}
+    subprocess.run(words, check=True)  # seconds too are those that were kept
+    assert kept and kept == {path: path.read_bytes() for path in Path("kept").iterdir()}
+    assert pages == {page: Path(page).read_text() for page in pages}
 
 
 @pytest.mark.parametrize("block", blocks("bash"))
