@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -103,6 +104,16 @@ def solve(
     return x, time.perf_counter() - start, evaluations
 
 
+def judged(
+    process: ProcessPoolExecutor, method: str, task: tuple[Any, ...], truth: Tensor, lpips: str
+) -> tuple[float, float, float, float, str]:
+    """Return PSNR, LPIPS, residual, seconds and evaluations of a picture that a method's own process makes."""
+    x, seconds, evaluations = process.submit(solve, method, *task).result()
+    y, A, *_ = task
+    [row] = evaluate(x, y, A, truth, lpips=lpips)
+    return row["psnr"], row[f"lpips_{lpips}"], row["residual"], seconds, evaluations
+
+
 def machine(device: str) -> str:
     """Return what times belong to: the GPU's name, or the processor's and how many of its threads."""
     described = Path("/proc/cpuinfo")
@@ -145,6 +156,8 @@ def main() -> None:
     parser.add_argument("--name", default="speed", help="which of the page's tables")
     parser.add_argument("--keep", type=Path, help="folder of what was measured before, with the same options")
     given = parser.parse_args()
+    if given.keep:
+        given.keep.mkdir(parents=True, exist_ok=True)
     where = machine(given.device)
     first = given.presets[0]
     spawn = multiprocessing.get_context("spawn")
@@ -166,16 +179,12 @@ def main() -> None:
                 kept = given.keep and given.keep / f"{Path(generator).stem}-{name}-{given.first + i + 1}.json"
                 done = read_json(kept) if kept and kept.exists() else {}
                 if done.keys() != set(given.presets):
-                    done, y = {}, A.measure(truth, problem.noise_std, seed=i)
-                    for method in given.presets:
-                        work = processes[method].submit(solve, method, y, A, G, problem.noise_std, i, given.device)
-                        x, seconds, spent = work.result()
-                        [row] = evaluate(x, y, A, truth, lpips=given.lpips)
-                        done[method] = [row["psnr"], row[f"lpips_{given.lpips}"], row["residual"], seconds, spent]
+                    y = A.measure(truth, problem.noise_std, seed=i)
+                    task = (y, A, G, problem.noise_std, i, given.device)
+                    done = {method: judged(processes[method], method, task, truth, given.lpips) for method in rows}
                     if kept:
-                        kept.parent.mkdir(parents=True, exist_ok=True)
                         write_text(kept, as_json(done))
-                for method in given.presets:
+                for method in rows:
                     *row, evaluations[method] = done[method]
                     rows[method].append(row)
             times = {method: [row[3] for row in rows[method]] for method in rows}
