@@ -27,8 +27,9 @@ from torch.func import functional_call
 from iagan_lightning import CSGM, DIP, IAGAN, ILO, DIPSettings, Fit, FitSettings, Stage, TestTimeModule, adapt
 from iagan_lightning import reconstruct as reconstruct_anywhere
 from iagan_lightning.generators import BEGAN, PGGAN, Generator, ModuleGenerator
-from iagan_lightning.methods.fit import check_plan, everything
+from iagan_lightning.methods.fit import everything
 from iagan_lightning.methods.phases import sort_callbacks
+from iagan_lightning.methods.plan import check_plan
 from iagan_lightning.methods.trainers import quiet_lightning, quiet_trainer
 from iagan_lightning.operators import BicubicDownsampling, Identity, LinearOperator, Operator, PhaseRetrieval
 from iagan_lightning.results.metrics import evaluate

@@ -11,7 +11,6 @@ from torch import Tensor
 from iagan_lightning.methods.settings import FitSettings
 
 DRAW, MEAN, ENCODER = "draw", "mean", "encoder"  # beginnings that are no earlier fit
-FILES = ("naive", "truth", "measurement", "mask", "uncertainty", "comparison")  # pictures of an image's own
 Init = Literal["draw", "mean", "encoder"]
 
 
@@ -53,54 +52,6 @@ class Fit:
     result: str | None = None
     radius: float | None = None
     view: str = "identity"
-
-
-def check_plan(fits: Sequence[Fit]) -> None:
-    """Raise ValueError for a plan that cannot be carried out: names twice, beginnings that do not come first, ...
-
-    Example:
-        >>> check_plan([Fit("latent", result="csgm"), Fit("joint", init="lattent")])
-        Traceback (most recent call last):
-        ...
-        ValueError: fit joint begins with lattent, which is no fit before it: draw, mean, encoder or one of latent
-    """
-    if not fits:
-        raise ValueError("configure_fits returned no fit: a method has one at least")
-    for kind, names in (("fits", [fit.name for fit in fits]), ("results", [fit.result for fit in fits if fit.result])):
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two {kind} of a plan have the same name: {', '.join(sorted(twice))}")
-    before: list[str] = []
-    for fit in fits:
-        if fit.init not in (DRAW, MEAN, ENCODER, *before):
-            raise ValueError(
-                f"fit {fit.name} begins with {fit.init}, which is no fit before it: draw, mean, encoder or one "
-                f"of {', '.join(before) or 'none'}"
-            )
-        if fit.result is not None:
-            before.append(fit.name)
-    if fits[-1].result is None:
-        raise ValueError(f"the last fit, {fits[-1].name}, has no result: name it")
-    results = [fit.result for fit in fits if fit.result is not None]
-    made = {f"{result}{end}" for result in results for end in ("_bp", "_mean")}
-    for result in results:
-        if result in (*FILES, *made) or not result or set(result) & set("/\\"):
-            raise ValueError(
-                f"{result!r} is no name of a result: it is a file's name, and {', '.join(FILES)}, RESULT_bp "
-                "and RESULT_mean are others' already"
-            )
-    for number, fit in enumerate(fits):
-        if fit.space is None and fit.adapts is nothing:
-            raise ValueError(f"fit {fit.name} searches no latent (space) and no weights (adapts): give one of them")
-        if fit.settings.restarts > 1 and fit.init not in (DRAW, ENCODER):
-            raise ValueError(
-                f"fit {fit.name} begins with {fit.init}, of which there is one, and has {fit.settings.restarts} "
-                f"restarts: leave them out, or begin with {DRAW} or {ENCODER}"
-            )
-        if fit.settings.stop == "held-out" and all(earlier.result is not None for earlier in fits[: number + 1]):
-            raise ValueError(
-                f"fit {fit.name} ends by held-out measurements, and no probe before it tells when: put the same fit "
-                "without a result before it, or choose another stop"
-            )
 
 
 def space_of(fit: Fit, fits: Sequence[Fit]) -> str:

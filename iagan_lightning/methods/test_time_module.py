@@ -24,8 +24,9 @@ from torch.optim import Optimizer
 from iagan_lightning.checks import check_choice, check_seeds
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.methods.checkpoints import make_room, restore, store
-from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, Iterate, check_plan, nothing, space_of
+from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, Iterate, space_of
 from iagan_lightning.methods.inputs import measurements_of, require_operator, truths_of
+from iagan_lightning.methods.plan import check_feasible, check_plan
 from iagan_lightning.methods.precision import check_dtypes
 from iagan_lightning.methods.presets import Kind, Preset
 from iagan_lightning.methods.seeds import derived_seed
@@ -38,7 +39,6 @@ from iagan_lightning.operators.noise import check_noise_std
 from iagan_lightning.optim import BatchedLBFGS
 
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-NAMED = 3  # weights, in a message
 HELD_OUT = 0.05  # share of the measurements that a probe is not shown
 
 # Negated, because jsonargparse reads blocks for type checkers too: for a class type it would read weights as YAML.
@@ -169,40 +169,12 @@ class TestTimeModule(pl.LightningModule):
         fits = list(self.configure_fits())
         fits = seen(fits, self.views)
         check_plan(fits)
-        if type(self).forward is not TestTimeModule.forward and any(fit.view != IDENTITY for fit in fits):
-            raise ValueError(f"{type(self).__name__} makes its pictures itself (forward): it has no other views")
-        for fit in fits:
-            if self.image_shape is not None:
-                self._check_variables(fit)
-            if fit.settings.stop == "noise" and noise_std is None:
-                raise ValueError(
-                    f"fit {fit.name} ends at the noise level, and that is unknown: give noise_std, or another stop"
-                )
-            if fit.init == ENCODER and not self.can_encode:
-                raise ValueError(
-                    f"fit {fit.name} begins with encoder, which needs a generator that has one and an operator with a "
-                    "plain reconstruction: draw or mean"
-                )
-            if fit.settings.stop == "held-out" and type(self).misfit is not TestTimeModule.misfit:
-                raise ValueError(f"{type(self).__name__} has a misfit of its own: held-out measurements cannot be told")
+        check_feasible(fits, self)
         return fits
 
-    def _check_variables(self, fit: Fit) -> None:
-        """Raise ValueError for a fit in a space that the generator has not, or of weights none of which may adapt."""
-        if fit.space is not None:
-            self.generator.require_space(fit.space)
-        wanted = [name for name, _ in self.generator.named_parameters() if fit.adapts(name)]
-        if fit.adapts is not nothing and not wanted:
-            first = ", ".join(name for name, _ in [*self.generator.named_parameters()][:NAMED])
-            raise ValueError(
-                f"fit {fit.name} adapts weights, and says so of none that the generator has: their names are those of "
-                f"generator.named_parameters(), {first} and so on"
-            )
-        if wanted and not self.trainable & set(wanted):
-            raise ValueError(
-                f"all weights that fit {fit.name} adapts came frozen (requires_grad is False): unfreeze those that may "
-                "adapt, G.requires_grad_(True), or choose a method that searches latents alone, such as CSGM"
-            )
+    def overrides(self, name: str) -> bool:
+        """Tell whether the method has a member of its own in place of the one here."""
+        return getattr(type(self), name) is not getattr(TestTimeModule, name)
 
     def is_calibrated(self, *kinds: Kind) -> bool:
         """Tell whether fits of these kinds are those with which figures of priors were measured (``Calibration``)."""
