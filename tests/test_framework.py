@@ -366,9 +366,12 @@ def test_what_a_method_does_not_take_is_refused(y, tiny):
 
 
 class Mean(pl.Callback):
+    def __init__(self, name="mean"):
+        self.name = name
+
     def on_train_end(self, trainer, pl_module):
         if pl_module.is_last:
-            pl_module.results["mean"] = (pl_module.results["csgm"] + pl_module.results["iagan"]) / 2
+            pl_module.results[self.name] = (pl_module.results["csgm"] + pl_module.results["iagan"]) / 2
 
 
 def test_no_order_of_callbacks_drops_a_result(y, tiny, tmp_path):
@@ -387,6 +390,13 @@ def test_no_order_of_callbacks_drops_a_result(y, tiny, tmp_path):
         record.pop("seconds")
         records.append(record)
     assert records[0] == records[1]
+
+
+@pytest.mark.parametrize("name", ["truth", "comparison", "below/mean", ""])
+def test_no_callback_puts_a_result_in_place_of_another_picture(name, y, tiny, tmp_path):
+    with pytest.raises(ValueError, match=f"'{name}' is no name of a result"):
+        fitted(IAGAN(tiny, **SHORT), y, Mean(name), ResultWriter(tmp_path), truth=torch.zeros(2, *SHAPE))
+    assert not list(tmp_path.rglob("*.png"))
 
 
 def test_each_image_has_steps_of_its_own_in_tensorboard(y, tiny, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, nothing
@@ -42,12 +42,7 @@ def check_plan(fits: Sequence[Fit]) -> None:
         raise ValueError(f"the last fit, {fits[-1].name}, has no result: name it")
     results = [fit.result for fit in fits if fit.result is not None]
     made = {f"{result}{end}" for result in results for end in ("_bp", "_mean")}
-    for result in results:
-        if result in (*FILES, *made) or not result or set(result) & set("/\\"):
-            raise ValueError(
-                f"{result!r} is no name of a result: it is a file's name, and {', '.join(FILES)}, RESULT_bp "
-                "and RESULT_mean are others' already"
-            )
+    check_result_names(results, [*FILES, *made])
     for number, fit in enumerate(fits):
         if fit.space is None and fit.adapts is nothing:
             raise ValueError(f"fit {fit.name} searches no latent (space) and no weights (adapts): give one of them")
@@ -60,6 +55,23 @@ def check_plan(fits: Sequence[Fit]) -> None:
             raise ValueError(
                 f"fit {fit.name} ends by held-out measurements, and no probe before it tells when: put the same fit "
                 "without a result before it, or choose another stop"
+            )
+
+
+def check_result_names(names: Iterable[str], taken: Collection[str] = FILES) -> None:
+    """Raise ValueError for a name of a result that no file can have, or that is another picture's.
+
+    Example:
+        >>> check_result_names(["truth"])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        ValueError: 'truth' is no name of a result: it is a file's name, and naive, truth, measurement, ...
+    """
+    for name in names:
+        if name in taken or not name or set(name) & set("/\\"):
+            raise ValueError(
+                f"{name!r} is no name of a result: it is a file's name, and {', '.join(FILES)}, RESULT_bp "
+                "and RESULT_mean are others' already"
             )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from iagan_lightning.data.images import to_pillow
+from iagan_lightning.methods.plan import FILES, check_result_names
 from iagan_lightning.operators import Operator
 from iagan_lightning.results.familiarity import Familiarity
 from iagan_lightning.results.files import as_json, write_bytes, write_picture, write_tensors, write_text
@@ -49,6 +50,9 @@ class Finished:
             exceed it.
         titles: what results are called where their usual titles would mislead.
         notes: what else its record is to say.
+
+    Raises:
+        ValueError: for a result whose name is another picture's, ``truth`` for example.
     """
 
     name: str
@@ -74,6 +78,10 @@ class Finished:
     uncertainty: Tensor | None = None
     calibrated: bool = False
     familiarity: Familiarity | None = None
+
+    def __post_init__(self) -> None:
+        # A callback may add results of its own; the plain reconstruction comes among them with the metrics.
+        check_result_names(self.results, [name for name in FILES if name != "naive"])
 
     @property
     def measurement(self) -> Tensor | None:
