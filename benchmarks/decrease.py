@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def main() -> None:
                     result = reconstruct(y, A, method, seed=number, accelerator="cpu", progress=False)
                     [row] = evaluate(result["iagan_bp"], y, A, truth, lpips="squeeze")
                     seconds = result.seconds["latent"] + result.seconds["joint"]
-                    rows.append((row["psnr"], row["lpips_squeeze"], int(result.evaluations["joint"][0]), seconds))
+                    distance = row.get("lpips_squeeze", math.nan)
+                    rows.append((row["psnr"], distance, int(result.evaluations["joint"][0]), seconds))
                 psnr, lpips, evaluations, seconds = (statistics.fmean(column) for column in zip(*rows, strict=True))
                 cells = [Path(source).stem, task, f"{decrease:g}", f"{psnr:.2f}", f"{lpips:.4f}"]
                 lines.append(f"| {' | '.join([*cells, f'{evaluations:.0f}', f'{seconds:.1f}'])} |")

@@ -9,6 +9,7 @@ Each scale is a run of the command itself in a folder under OUT, which goes on w
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -52,7 +53,7 @@ def rows_of(out: Path, scale: int) -> list[str]:
         values = []
         for record in records:
             for key in keys:
-                record = record[key]
+                record = record.get(key, math.nan)  # without LPIPS where its weights are not at hand
             values.append(float(record))
         return sum(values) / len(values)
 

@@ -8,6 +8,7 @@ Super-resolution x4 with zero padding. Without noise rows show iagan_bp, with no
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def main() -> None:
             x = result.iagan if result.iagan_bp is None else result.iagan_bp
             metrics = evaluate(x, y, A, truth, lpips=arguments.lpips)[0]
             evaluations = int(result.evaluations["joint"])
-            rows.append((metrics["psnr"], metrics[f"lpips_{arguments.lpips}"], evaluations, result.seconds["total"]))
+            distance = metrics.get(f"lpips_{arguments.lpips}", math.nan)
+            rows.append((metrics["psnr"], distance, evaluations, result.seconds["total"]))
         psnr, distance, evaluations, seconds = (statistics.fmean(column) for column in zip(*rows, strict=True))
         level = f"{noise_std * 255:.0f}/255"
         print(f"| {name} | {level} | {psnr:.2f} | {distance:.4f} | {evaluations:.0f} | {seconds:.1f} |", flush=True)

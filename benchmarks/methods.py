@@ -9,6 +9,7 @@ Without noise, preset ``fast``; each method's last result, back-projected. ``--p
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def main() -> None:
                     result = done[id(module)]
                     [row] = evaluate(result[results[name]], y, A, x, lpips="squeeze")
                     spent = sum(int(count) for count in result.evaluations.values())
-                    cells[name].append((row["psnr"], row["lpips_squeeze"], spent))
+                    cells[name].append((row["psnr"], row.get("lpips_squeeze", math.nan), spent))
             for name, values in cells.items():
                 psnr, lpips, evaluations = (statistics.fmean(column) for column in zip(*values, strict=True))
                 figures = f"{psnr:.2f} | {lpips:.4f} | {evaluations:.0f}"

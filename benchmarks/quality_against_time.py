@@ -9,6 +9,7 @@ Nothing else should run on the machine. The plain reconstruction and CSGM of the
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def main() -> None:
 
     def worth(pictures: list[torch.Tensor]) -> tuple[float, float]:
         found = [evaluate(x, y, A, t, noise_std, "squeeze")[0] for x, y, t in zip(pictures, ys, truths, strict=True)]
-        return statistics.fmean(m["psnr"] for m in found), statistics.fmean(m[LPIPS] for m in found)
+        return statistics.fmean(m["psnr"] for m in found), statistics.fmean(m.get(LPIPS, math.nan) for m in found)
 
     rows = []
     for seconds in sorted(given.seconds):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import multiprocessing
 import platform
 import re
@@ -111,7 +112,7 @@ def judged(
     x, seconds, evaluations = process.submit(solve, method, *task).result()
     y, A, *_ = task
     [row] = evaluate(x, y, A, truth, lpips=lpips)
-    return row["psnr"], row[f"lpips_{lpips}"], row["residual"], seconds, evaluations
+    return row["psnr"], row.get(f"lpips_{lpips}", math.nan), row["residual"], seconds, evaluations
 
 
 def machine(device: str) -> str:

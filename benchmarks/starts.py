@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -74,7 +75,7 @@ def measured(G: Generator, x: Tensor, seed: int, problem: str, start: str, code:
     row |= {name: float(count) for name, count in result.evaluations.items()}
     for name, image in (("csgm", result.csgm), ("final", result.iagan if noise_std else result.iagan_bp)):
         [metrics] = evaluate(image, y, A, truth=x, lpips="squeeze")
-        row |= {f"{name}_psnr": metrics["psnr"], f"{name}_lpips": metrics["lpips_squeeze"]}
+        row |= {f"{name}_psnr": metrics["psnr"], f"{name}_lpips": metrics.get("lpips_squeeze", math.nan)}
     return row
 
 

@@ -9,6 +9,7 @@ picture is looked at whenever the objective has fallen by another factor. All pi
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -99,7 +100,7 @@ def compare(G: Generator, paths: Sequence[Path], scale: int) -> None:
         found |= {name: (int(result.evaluations[name]), A.back_project(result[name], y)) for name in LATENTS}
         for name, (spent, image) in {**found, **milestones.seen}.items():
             [row] = evaluate(image, y, A, x, lpips="squeeze")
-            cells.setdefault(name, []).append((row["psnr"], row["lpips_squeeze"], spent))
+            cells.setdefault(name, []).append((row["psnr"], row.get("lpips_squeeze", math.nan), spent))
     print("| fit | PSNR | LPIPS (squeeze) | evaluations | images |\n|---|---|---|---|---|")
     for name, rows in cells.items():
         psnr, distance, spent = (statistics.fmean(column) for column in zip(*rows, strict=True))

@@ -12,6 +12,7 @@ the weights of each generator. ``--plot FILE`` draws how often intervals of the 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def _correlation(error: Tensor, std: Tensor) -> float:
 
 def mean(rows: list[dict[str, Any]], of: str, key: str) -> float:
     """Return the mean of a metric of ``fast`` or of ``mean``."""
-    return statistics.fmean(row[of][key] for row in rows)
+    return statistics.fmean(row[of].get(key, math.nan) for row in rows)
 
 
 def left_open(rows: list[dict[str, Any]]) -> Tensor:
