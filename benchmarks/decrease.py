@@ -7,18 +7,16 @@
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 from pathlib import Path
 
 import torch
 from peers import PROBLEMS, problem_of
-from speed import machine, write_block
+from speed import machine, quality, write_block
 
 from iagan_lightning import IAGAN, Stage, reconstruct
 from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import load_generator
-from iagan_lightning.results.metrics import evaluate
 
 HEADS = ("prior", "task", "decrease", "PSNR", "LPIPS squeeze", "joint evaluations", "s / image")
 
@@ -49,10 +47,9 @@ def main() -> None:
                     truth = fit_image(read_image(path), G.image_shape[1:])[None]
                     y = A.measure(truth, seed=number)
                     result = reconstruct(y, A, method, seed=number, accelerator="cpu", progress=False)
-                    [row] = evaluate(result["iagan_bp"], y, A, truth, lpips="squeeze")
                     seconds = result.seconds["latent"] + result.seconds["joint"]
-                    distance = row.get("lpips_squeeze", math.nan)
-                    rows.append((row["psnr"], distance, int(result.evaluations["joint"][0]), seconds))
+                    spent = int(result.evaluations["joint"][0])
+                    rows.append((*quality(result["iagan_bp"], y, A, truth), spent, seconds))
                 psnr, lpips, evaluations, seconds = (statistics.fmean(column) for column in zip(*rows, strict=True))
                 cells = [Path(source).stem, task, f"{decrease:g}", f"{psnr:.2f}", f"{lpips:.4f}"]
                 lines.append(f"| {' | '.join([*cells, f'{evaluations:.0f}', f'{seconds:.1f}'])} |")

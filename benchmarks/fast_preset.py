@@ -8,17 +8,16 @@ Super-resolution x4 with zero padding. Without noise rows show iagan_bp, with no
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 from pathlib import Path
 
 import torch
+from speed import quality
 
 from iagan_lightning import Stage, reconstruct
 from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import load_generator
 from iagan_lightning.operators import BicubicDownsampling
-from iagan_lightning.results.metrics import evaluate
 
 
 def adam(steps: int, lr: float, stop: str = "never") -> Stage:
@@ -62,10 +61,9 @@ def main() -> None:
             y = A.measure(truth, noise_std, seed=i)
             result = reconstruct(y, A, G, noise_std, seed=i, joint=joint, accelerator="cpu")
             x = result.iagan if result.iagan_bp is None else result.iagan_bp
-            metrics = evaluate(x, y, A, truth, lpips=arguments.lpips)[0]
             evaluations = int(result.evaluations["joint"])
-            distance = metrics.get(f"lpips_{arguments.lpips}", math.nan)
-            rows.append((metrics["psnr"], distance, evaluations, result.seconds["total"]))
+            seconds = result.seconds["total"]
+            rows.append((*quality(x, y, A, truth, lpips=arguments.lpips), evaluations, seconds))
         psnr, distance, evaluations, seconds = (statistics.fmean(column) for column in zip(*rows, strict=True))
         level = f"{noise_std * 255:.0f}/255"
         print(f"| {name} | {level} | {psnr:.2f} | {distance:.4f} | {evaluations:.0f} | {seconds:.1f} |", flush=True)

@@ -9,17 +9,15 @@ Without noise, preset ``fast``; each method's last result, back-projected. ``--p
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 from pathlib import Path
 
-from speed import machine, write_block
+from speed import machine, quality, write_block
 
 from iagan_lightning import CSGM, IAGAN, ILO, TestTimeModule, reconstruct
 from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.operators import BicubicDownsampling, GaussianSensing, Inpainting
-from iagan_lightning.results.metrics import evaluate
 
 OPERATORS = {
     "x4": lambda shape: BicubicDownsampling(shape, scale=4),
@@ -70,9 +68,8 @@ def main() -> None:
                     if id(module) not in done:
                         done[id(module)] = reconstruct(y, A, module, seed=seed, accelerator="cpu")
                     result = done[id(module)]
-                    [row] = evaluate(result[results[name]], y, A, x, lpips="squeeze")
                     spent = sum(int(count) for count in result.evaluations.values())
-                    cells[name].append((row["psnr"], row.get("lpips_squeeze", math.nan), spent))
+                    cells[name].append((*quality(result[results[name]], y, A, x), spent))
             for name, values in cells.items():
                 psnr, lpips, evaluations = (statistics.fmean(column) for column in zip(*values, strict=True))
                 figures = f"{psnr:.2f} | {lpips:.4f} | {evaluations:.0f}"

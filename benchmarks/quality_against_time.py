@@ -9,21 +9,18 @@ Nothing else should run on the machine. The plain reconstruction and CSGM of the
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 from pathlib import Path
 
 import torch
 from peers import PROBLEMS, problem_of
-from speed import machine, write_block
+from speed import machine, quality, write_block
 
 from iagan_lightning import IAGAN, reconstruct
 from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import load_generator
-from iagan_lightning.results.metrics import evaluate
 
 VIEWS = 4
-LPIPS = "lpips_squeeze"
 
 
 def plot(rows: list[tuple[float, float, float, float]], plain: tuple[float, float], path: Path) -> None:
@@ -61,8 +58,9 @@ def main() -> None:
     ys = [A.measure(x, noise_std=noise_std, seed=number) for number, x in enumerate(truths, given.first)]
 
     def worth(pictures: list[torch.Tensor]) -> tuple[float, float]:
-        found = [evaluate(x, y, A, t, noise_std, "squeeze")[0] for x, y, t in zip(pictures, ys, truths, strict=True)]
-        return statistics.fmean(m["psnr"] for m in found), statistics.fmean(m.get(LPIPS, math.nan) for m in found)
+        found = [quality(x, y, A, t, noise_std) for x, y, t in zip(pictures, ys, truths, strict=True)]
+        psnr, distance = (statistics.fmean(column) for column in zip(*found, strict=True))
+        return psnr, distance
 
     rows = []
     for seconds in sorted(given.seconds):

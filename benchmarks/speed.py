@@ -38,6 +38,7 @@ from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import BEGAN, Generator, load_generator
 from iagan_lightning.operators import BicubicDownsampling, Blur, FourierSensing, GaussianSensing, LinearOperator
 from iagan_lightning.results.files import as_json, read_json, write_text
+from iagan_lightning.results.lpips import Backbone
 from iagan_lightning.results.metrics import evaluate
 
 
@@ -103,6 +104,14 @@ def solve(
         x = (result.iagan if result.iagan_bp is None else result.iagan_bp).float()
         evaluations = f"{int(result.evaluations['latent'][0])} + {int(result.evaluations['joint'][0])}"
     return x, time.perf_counter() - start, evaluations
+
+
+def quality(
+    x: Tensor, y: Tensor, A: LinearOperator, truth: Tensor, noise_std: float | None = 0.0, lpips: Backbone = "squeeze"
+) -> tuple[float, float]:
+    """Return PSNR in dB and LPIPS of a picture, the latter no number where its weights are not at hand."""
+    [row] = evaluate(x, y, A, truth, noise_std, lpips)
+    return row["psnr"], row.get(f"lpips_{lpips}", math.nan)
 
 
 def judged(
@@ -187,7 +196,7 @@ def main() -> None:
                         write_text(kept, as_json(done))
                 for method in rows:
                     *row, evaluations[method] = done[method]
-                    rows[method].append(row)
+                    rows[method].append([math.nan if value is None else value for value in row])  # null in JSON
             times = {method: [row[3] for row in rows[method]] for method in rows}
             for method, measured in rows.items():
                 psnr, distance, residual, seconds = (statistics.fmean(column) for column in zip(*measured, strict=True))

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from speed import machine, write_block
+from speed import machine, quality, write_block
 from torch import Tensor
 
 from iagan_lightning import CSGM, IAGAN, Stage, reconstruct
@@ -27,7 +26,6 @@ from iagan_lightning.data.images import fit_image, read_image
 from iagan_lightning.generators import Generator, load_generator
 from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN
 from iagan_lightning.operators import BicubicDownsampling, GaussianSensing, Identity, Inpainting, Operator
-from iagan_lightning.results.metrics import evaluate
 
 TRUTH = "truth"
 KEY = ("face", "problem", "start")
@@ -74,8 +72,7 @@ def measured(G: Generator, x: Tensor, seed: int, problem: str, start: str, code:
     row = {"seconds": time.process_time() - before}
     row |= {name: float(count) for name, count in result.evaluations.items()}
     for name, image in (("csgm", result.csgm), ("final", result.iagan if noise_std else result.iagan_bp)):
-        [metrics] = evaluate(image, y, A, truth=x, lpips="squeeze")
-        row |= {f"{name}_psnr": metrics["psnr"], f"{name}_lpips": metrics.get("lpips_squeeze", math.nan)}
+        row[f"{name}_psnr"], row[f"{name}_lpips"] = quality(image, y, A, x)
     return row
 
 

@@ -9,7 +9,6 @@ picture is looked at whenever the objective has fallen by another factor. All pi
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from speed import quality
 from torch import Tensor
 
 from iagan_lightning import CSGM, Fit, reconstruct
@@ -25,7 +25,6 @@ from iagan_lightning.generators import Generator, finer_weights, load_generator
 from iagan_lightning.methods.fit import MEAN
 from iagan_lightning.methods.settings import FitSettings
 from iagan_lightning.operators import BicubicDownsampling
-from iagan_lightning.results.metrics import evaluate
 
 LATENTS = {  # evaluations, weight of the penalty
     "15 evaluations": (15, 0.0),
@@ -99,8 +98,7 @@ def compare(G: Generator, paths: Sequence[Path], scale: int) -> None:
         found = {"naive": (0, A.naive(y))}
         found |= {name: (int(result.evaluations[name]), A.back_project(result[name], y)) for name in LATENTS}
         for name, (spent, image) in {**found, **milestones.seen}.items():
-            [row] = evaluate(image, y, A, x, lpips="squeeze")
-            cells.setdefault(name, []).append((row["psnr"], row.get("lpips_squeeze", math.nan), spent))
+            cells.setdefault(name, []).append((*quality(image, y, A, x), spent))
     print("| fit | PSNR | LPIPS (squeeze) | evaluations | images |\n|---|---|---|---|---|")
     for name, rows in cells.items():
         psnr, distance, spent = (statistics.fmean(column) for column in zip(*rows, strict=True))
