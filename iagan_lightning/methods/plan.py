@@ -11,7 +11,7 @@ from iagan_lightning.methods.views import IDENTITY
 if TYPE_CHECKING:
     from iagan_lightning.methods.test_time_module import TestTimeModule
 
-FILES = ("naive", "truth", "measurement", "mask", "uncertainty", "comparison")  # pictures of an image's own
+PICTURES = ("truth", "measurement", "mask", "uncertainty", "comparison")  # of an image, beside its results
 NAMED = 3  # weights, in a message
 
 
@@ -42,7 +42,7 @@ def check_plan(fits: Sequence[Fit]) -> None:
         raise ValueError(f"the last fit, {fits[-1].name}, has no result: name it")
     results = [fit.result for fit in fits if fit.result is not None]
     made = {f"{result}{end}" for result in results for end in ("_bp", "_mean")}
-    check_result_names(results, [*FILES, *made])
+    check_result_names(results, ["naive", *made])
     for number, fit in enumerate(fits):
         if fit.space is None and fit.adapts is nothing:
             raise ValueError(f"fit {fit.name} searches no latent (space) and no weights (adapts): give one of them")
@@ -58,8 +58,8 @@ def check_plan(fits: Sequence[Fit]) -> None:
             )
 
 
-def check_result_names(names: Iterable[str], taken: Collection[str] = FILES) -> None:
-    """Raise ValueError for a name of a result that no file can have, or that is another picture's.
+def check_result_names(names: Iterable[str], taken: Collection[str] = ()) -> None:
+    """Raise ValueError for a name of a result that no file can have, or that is another picture's or taken.
 
     Example:
         >>> check_result_names(["truth"])  # doctest: +ELLIPSIS
@@ -68,9 +68,9 @@ def check_result_names(names: Iterable[str], taken: Collection[str] = FILES) -> 
         ValueError: 'truth' is no name of a result: it is a file's name, and naive, truth, measurement, ...
     """
     for name in names:
-        if name in taken or not name or set(name) & set("/\\"):
+        if name in (*PICTURES, *taken) or not name or set(name) & set("/\\"):
             raise ValueError(
-                f"{name!r} is no name of a result: it is a file's name, and {', '.join(FILES)}, RESULT_bp "
+                f"{name!r} is no name of a result: it is a file's name, and naive, {', '.join(PICTURES)}, RESULT_bp "
                 "and RESULT_mean are others' already"
             )
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from iagan_lightning.data.images import to_pillow
-from iagan_lightning.methods.plan import FILES, check_result_names
+from iagan_lightning.methods.plan import check_result_names
 from iagan_lightning.operators import Operator
 from iagan_lightning.results.familiarity import Familiarity
 from iagan_lightning.results.files import as_json, write_bytes, write_picture, write_tensors, write_text
@@ -81,7 +81,7 @@ class Finished:
 
     def __post_init__(self) -> None:
         # A callback may add results of its own; the plain reconstruction comes among them with the metrics.
-        check_result_names(self.results, [name for name in FILES if name != "naive"])
+        check_result_names(self.results)
 
     @property
     def measurement(self) -> Tensor | None:
