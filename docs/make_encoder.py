@@ -1,16 +1,21 @@
-"""Train the encoder of a prior: from plain reconstructions of pictures to the codes of the pictures themselves.
+"""Train the encoder of a prior: from plain reconstructions of pictures to latents near which G shows the pictures.
 
-    python docs/make_encoder.py faces128 --pictures TRAINING_FACES.tar --training faces128/last.ckpt
+    python docs/make_encoder.py began64 --pictures TRAINING_FACES.tar
+    python docs/make_encoder.py faces128 --pictures TRAINING_FACES.tar --training faces128/last.ckpt --minutes 6
 
-The encoder with which the prior was trained (of a VAEGANTraining's checkpoint) teaches: it sees whole pictures, ours
-sees them blurred, masked, noisy and coarse. Errors of codes are weighed as they show in pixels, through the mean of
-J^T J, J the derivative of G; an eighth of the pictures are the prior's own. First the linear part by least squares,
-then all of it, ``--minutes`` of processor time on one thread. Writes encoders/NAME beside the prior, and prints how
-near G of the codes is to pictures that were left out.
+The encoder sees pictures blurred, masked, noisy and coarse. Its latent is judged by what G makes of it, beside the
+whole picture, and by its length: far out G shows no faces. Where the prior's own training had an encoder (a
+VAEGANTraining's checkpoint), that one, which sees whole pictures, may teach in place of G: large generators take long.
+Errors of latents are then weighed as they show in pixels, through the mean of J^T J, J the derivative of G, and an
+eighth of the pictures are the prior's own. First the linear part by least squares, then all of it, ``--minutes`` of
+processor time on one thread. Writes encoders/NAME beside the prior, and prints how near G of the latents is to pictures
+that were left out.
 """
 
 import argparse
+import copy
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,8 +27,13 @@ from iagan_lightning.generators.codes import root_of_covariance
 from iagan_lightning.training import VAEGANTraining
 from iagan_lightning.training.picture_set import PictureSet
 
-BATCH, OWN, LEFT_OUT = 32, 640, 24
+SHOWN, TAUGHT, OWN, LEFT_OUT = 16, 32, 640, 48  # pictures: of a step through G, with a teacher; its own; judged on
+DRAWN = 4000  # of the prior's own pictures, that begin the linear part
 SIGMAS = (0, 0, 0.02, 0.04, 0.1)
+LENGTH = 0.001  # what the mean square of the latent costs beside that of the pixels
+
+Batch = tuple[Tensor, Tensor]  # pictures, and their latents; without a teacher the pictures again
+Loss = Callable[[Tensor, Tensor], Tensor]  # of the encoder's latents, and the batch's second half
 
 
 def main() -> None:
@@ -31,23 +41,73 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prior", help="name or file")
     parser.add_argument("--pictures", required=True, help="folder or tar file")
-    parser.add_argument("--training", required=True, help="last.ckpt of the prior's training")
-    parser.add_argument("--minutes", type=float, default=6)
+    parser.add_argument("--training", help="last.ckpt of the prior's training, to be taught by its encoder")
+    parser.add_argument("--minutes", type=float, default=15)
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     G = load_generator(given.prior).requires_grad_(False).to(memory_format=torch.channels_last)
     pictures = PictureSet(given.pictures, G.image_shape[-1])
     data = torch.stack([pictures[number, False] for number in range(len(pictures))])
-    codes = torch.stack([codes_of(data, given.training, mirrored) for mirrored in (False, True)])
-    kept, last = slice(0, -LEFT_OUT), data[-LEFT_OUT:].float() / 127.5 - 1
-    network = fit(G, data[kept], codes[:, kept], given.minutes)
+    data, last = data[:-LEFT_OUT], data[-LEFT_OUT:].float() / 127.5 - 1
+    network = EncoderNetwork(G.latent_shape[0])
+    begun, batch, loss = through_generator(G, data) if given.training is None else taught(G, data, given.training)
+    begin_linear(network, begun)
+    network = fit(network, batch, loss, given.minutes)
     for name, plain in plain_pictures(last).items():
         with torch.no_grad():
             error = ((G(network(plain)).clamp(-1, 1) - last) / 2).square().flatten(1).mean(1)
         print(f"{name}: {(-10 * error.log10()).mean():.2f} dB", flush=True)
     path = bundled_priors().get(given.prior, Path(given.prior))
-    print(save_encoder(Encoder(network), G, path, {"processor minutes": given.minutes, "batch": BATCH}))
+    print(save_encoder(Encoder(network), G, path, {"processor minutes": given.minutes}))
+
+
+def through_generator(G: Generator, data: Tensor) -> tuple[list[Batch], Callable[[], Batch], Loss]:
+    """Return what begins the linear part, what makes batches of pictures, and the loss that G tells."""
+
+    def make(z: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return G(z).float()
+
+    def batch() -> Batch:
+        x = data[torch.randint(len(data), (SHOWN,))].float() / 127.5 - 1
+        x = torch.where(torch.rand(SHOWN, 1, 1, 1) < 0.5, x.flip(-1), x)
+        return x, x
+
+    def loss(z: Tensor, x: Tensor) -> Tensor:
+        return (make(z) - x).square().mean() + LENGTH * z.square().mean()
+
+    z = G.sample_latent(DRAWN, seed=1)
+    z[DRAWN // 4 :] *= 0.6  # nearer to the middle, as those of pictures are
+    with torch.no_grad():
+        made = torch.cat([make(part).clamp(-1, 1) for part in z.split(16)])
+    orders = (torch.randperm(DRAWN).split(TAUGHT) for _ in range(2))
+    return [(made[part], z[part]) for order in orders for part in order], batch, loss
+
+
+def taught(G: Generator, data: Tensor, training: str) -> tuple[list[Batch], Callable[[], Batch], Loss]:
+    """Return the same where the encoder of a training tells the latents of pictures."""
+    codes = torch.stack([codes_of(data, training, mirrored) for mirrored in (False, True)])
+    latent = codes.shape[-1]
+    metric = seen_in_pixels(G, codes[0])
+    own = codes[0].mean(0) + torch.randn(OWN, latent) * codes.std((0, 1)) * (0.5 + 0.5 * torch.rand(OWN, 1))
+    with torch.no_grad():
+        made = torch.cat([G(part).clamp(-1, 1) for part in own.split(16)])
+
+    def batch() -> Batch:
+        few = TAUGHT // 8
+        place, flip, ours = (
+            torch.randint(n, (size,)) for n, size in ((len(data), TAUGHT - few), (2, TAUGHT - few), (OWN, few))
+        )
+        x = data[place].float() / 127.5 - 1
+        x = torch.where(flip[:, None, None, None] > 0, x.flip(-1), x)
+        return torch.cat([x, made[ours]]), torch.cat([codes[flip, place], own[ours]])
+
+    def loss(z: Tensor, wanted: Tensor) -> Tensor:
+        error = z - wanted
+        return ((error @ metric) * error).sum(1).mean() / latent
+
+    return [batch() for _ in range(6000 // TAUGHT)], batch, loss
 
 
 @torch.no_grad()
@@ -63,34 +123,16 @@ def codes_of(data: Tensor, training: str, mirrored: bool) -> Tensor:
     return torch.cat(rows)
 
 
-def fit(G: Generator, data: Tensor, codes: Tensor, minutes: float) -> EncoderNetwork:
+def fit(network: EncoderNetwork, batch: Callable[[], Batch], loss_of: Loss, minutes: float) -> EncoderNetwork:
     """Return the moving average of an encoder that was trained so long."""
-    latent = codes.shape[-1]
-    metric = seen_in_pixels(G, codes[0])
-    own = codes[0].mean(0) + torch.randn(OWN, latent) * codes.std((0, 1)) * (0.5 + 0.5 * torch.rand(OWN, 1))
-    with torch.no_grad():
-        made = torch.cat([G(part).clamp(-1, 1) for part in own.split(16)])
-
-    def batch() -> tuple[Tensor, Tensor]:
-        few = BATCH // 8
-        place, flip, ours = (
-            torch.randint(n, (size,)) for n, size in ((len(data), BATCH - few), (2, BATCH - few), (OWN, few))
-        )
-        x = data[place].float() / 127.5 - 1
-        x = torch.where(flip[:, None, None, None] > 0, x.flip(-1), x)
-        return torch.cat([x, made[ours]]), torch.cat([codes[flip, place], own[ours]])
-
-    network, average = EncoderNetwork(latent), EncoderNetwork(latent)
-    begin_linear(network, [batch() for _ in range(6000 // BATCH)])
-    average.load_state_dict(network.state_dict())
+    average = copy.deepcopy(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     began, step = time.process_time(), 0
     while (left := 1 - (time.process_time() - began) / (60 * minutes)) > 0:
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * max(0.2, min(1, 2 * left))
+            group["lr"] = 1e-3 * max(0.02, min(1, 2 * left))
         x, wanted = batch()
-        error = network(degraded(x)) - wanted
-        loss = ((error @ metric) * error).sum(1).mean() / latent
+        loss = loss_of(network(degraded(x)), wanted)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -100,7 +142,7 @@ def fit(G: Generator, data: Tensor, codes: Tensor, minutes: float) -> EncoderNet
             for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
                 mean.lerp_(weight, 1 - min(0.998, (1 + step) / (10 + step)))
         if step % 200 == 0:
-            print(f"step {step}, {100 * (1 - left):.0f} %: {loss:.4f}", flush=True)
+            print(f"step {step}, {100 * (1 - left):.0f} %: {loss.detach():.4f}", flush=True)
     return average
 
 

@@ -147,19 +147,33 @@ def test_encoders_of_other_sizes_are_refused(own):
         Encoded(G).begin(A(torch.zeros(1, *SHAPE)), A)
 
 
-def test_the_bundled_encoder_knows_plain_reconstructions(capsys):
-    G = load_generator("faces128")
+@pytest.mark.parametrize("name", ["began64", "faces64", "faces128"])
+def test_bundled_encoders_know_plain_reconstructions(name, capsys):
+    G = load_generator(name)
     assert not capsys.readouterr().err, "it belongs to these very weights"
     assert sum(weight.numel() for weight in G.encoder.network.parameters()) <= 500_000
     assert G.encoder.path.stat().st_size <= 1_000_000
-    x = torch.stack([fit_image(read_image(path), (128, 128)) for path in sorted(EXAMPLES.glob("*.png"))])
+    x = torch.stack([fit_image(read_image(path), G.image_shape[1:]) for path in sorted(EXAMPLES.glob("*.png"))])
     x4, x8, half = (BicubicDownsampling(G.image_shape, scale=4), BicubicDownsampling(G.image_shape, scale=8),
                     Inpainting(G.image_shape, ratio=0.5))  # fmt: skip
+    middle = torch.zeros(2, *G.latent_shape)
     for A, noise_std in ((x4, 0.0), (x4, 10 / 255), (x8, 0.0), (half, 0.0), (Identity(G.image_shape), 25 / 255)):
         y = A.measure(x, noise_std, seed=0)
         with torch.no_grad():
-            errors = [(A(G(z)) - A(x)).square().flatten(1).mean(1) for z in (G.encode(A.naive(y)), torch.zeros(2, 256))]
+            errors = [(A(G(z)) - A(x)).square().flatten(1).mean(1) for z in (G.encode(A.naive(y)), middle)]
         assert bool((errors[0] < errors[1] / 2).all()), A
+
+
+def test_bundled_encoders_belong_to_weights_and_not_to_names(tmp_path):
+    G = load_generator("began64")
+    elsewhere, other = tmp_path / "renamed.safetensors", tmp_path / "began64.safetensors"
+    save_generator(G, elsewhere)
+    again = load_generator(elsewhere)
+    assert again.encoder.path == G.encoder.path, "the same weights"
+    with torch.no_grad():
+        next(G.parameters()).mul_(1.001)
+    save_generator(G, other)
+    assert load_generator(other).encoder is None, "others of the same name"
 
 
 # Where searches begin --------------------------------------------------------------------------------------------

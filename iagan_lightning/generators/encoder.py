@@ -1,7 +1,8 @@
 """A small network that tells from a plain reconstruction near which latent the picture lies.
 
-It belongs to the weights of one generator, and lies beside their file: ``encoders/NAME`` to ``NAME``. Its numbers are
-none of the generator's: they never adapt, and no state, checkpoint of a training or fingerprint holds them.
+It belongs to the weights of one generator, and lies beside their file, ``encoders/NAME`` to ``NAME``, or comes with
+this package. Its numbers are none of the generator's: they never adapt, and no state, checkpoint of a training or
+fingerprint holds them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from iagan_lightning.generators.base import Generator, WeightsError, are_sizes, as_numbers, fingerprint
+from iagan_lightning.generators.catalogue import BUNDLED
 from iagan_lightning.replacing import replacing
 from iagan_lightning.safety import printable
 
@@ -157,22 +159,30 @@ class Encoder:
         return cls(network)
 
 
-def encoder_beside(path: Path, generator: Generator) -> Encoder | None:
-    """Return the encoder that lies beside a generator's weights, in the folder ``encoders``; None where there is none.
+def encoder_of(path: Path, generator: Generator) -> Encoder | None:
+    """Return the encoder of a generator's weights; None where there is none.
 
-    It is read when it is first used. One of other weights is left out, and a line says so.
+    It lies beside their file, in the folder ``encoders``, or is one of those that are bundled, some of which belong to
+    priors that are not: weights are known by their hash, whatever their file is called. It is read when it is first
+    used. One beside the file that belongs to other weights is left out, and a line says so.
     """
-    beside = path.parent / FOLDER / path.name
-    if not beside.is_file():
-        return None
-    try:
-        with safe_open(beside, framework="pt") as stored:
-            belongs = json.loads((stored.metadata() or {})[HEADER])["generator"] == fingerprint(generator)
-    except (SafetensorError, OSError, KeyError, RecursionError, TypeError, ValueError):
-        belongs = False
-    if not belongs:
+    beside, own = path.parent / FOLDER / path.name, fingerprint(generator)
+    if beside.is_file():
+        if _belongs(beside, own):
+            return Encoder(path=beside)
         print(f"iagan: {beside} is no encoder of {path.name}, or of other weights: it is left out", file=sys.stderr)
-    return Encoder(path=beside) if belongs else None
+    bundled = sorted((BUNDLED / FOLDER).glob("*.safetensors"))
+    return next((Encoder(path=other) for other in bundled if _belongs(other, own)), None)
+
+
+def _belongs(path: Path, weights: str) -> bool:
+    """Tell whether a file holds the encoder of weights with this hash."""
+    try:
+        with safe_open(path, framework="pt") as stored:
+            belongs: bool = json.loads((stored.metadata() or {})[HEADER])["generator"] == weights
+    except (SafetensorError, OSError, KeyError, RecursionError, TypeError, ValueError):
+        return False
+    return belongs
 
 
 def save_encoder(

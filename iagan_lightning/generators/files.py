@@ -40,7 +40,7 @@ from iagan_lightning.generators.calibration_files import calibration_beside
 from iagan_lightning.generators.catalogue import BUNDLED, CATALOGUE, Prior, bundled_priors, cache_folder, fetch_source
 from iagan_lightning.generators.checkpoints import Found, find_network, largest_mapping
 from iagan_lightning.generators.codes import take_standard_normal
-from iagan_lightning.generators.encoder import encoder_beside
+from iagan_lightning.generators.encoder import encoder_of
 from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
 from iagan_lightning.generators.mobile_stylegan_ir import holds_mobile_stylegan, read_mobile_stylegan
 from iagan_lightning.generators.mobile_stylegan_reduced import ReducedMobileStyleGAN, average, reduce
@@ -217,7 +217,7 @@ def _from_file(path: Path, settings: Mapping[str, Any] | None = None) -> tuple[G
     with torch.device("meta"):  # sizes come from the file: nothing is allocated before they are checked
         generator = _from_header(header, path) if header else _recognise(found.state, path)
     _fill(generator, found.state, path)
-    generator.weights, generator.encoder = str(found), encoder_beside(path, generator)
+    generator.weights, generator.encoder = str(found), encoder_of(path, generator)
     generator.calibration = calibration_beside(path, generator)
     if not header:
         _take_codes(generator, found, path)
