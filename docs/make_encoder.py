@@ -1,15 +1,19 @@
 """Train the encoder of a prior: from plain reconstructions of pictures to latents near which G shows the pictures.
 
     python docs/make_encoder.py began64 --pictures TRAINING_FACES.tar
+    python docs/make_encoder.py faces64 --pictures TRAINING_FACES.tar --perceptual 0.1
     python docs/make_encoder.py faces128 --pictures TRAINING_FACES.tar --training faces128/last.ckpt --minutes 6
 
 The encoder sees pictures blurred, masked, noisy and coarse. Its latent is judged by what G makes of it, beside the
-whole picture, and by its length: far out G shows no faces. Where the prior's own training had an encoder (a
-VAEGANTraining's checkpoint), that one, which sees whole pictures, may teach in place of G: large generators take long.
-Errors of latents are then weighed as they show in pixels, through the mean of J^T J, J the derivative of G, and an
-eighth of the pictures are the prior's own. First the linear part by least squares, then all of it, ``--minutes`` of
-processor time on one thread. Writes encoders/NAME beside the prior, and prints how near G of the latents is to pictures
-that were left out.
+whole picture, in the mean square and, with ``--perceptual``, in LPIPS, without which a coarse picture becomes a blurred
+face; and by its length: far out G shows no faces. ``--resume`` goes on from the encoder that is there.
+
+Where the prior's own training had an encoder (a VAEGANTraining's checkpoint), that one, which sees whole pictures, may
+teach in place of G: large generators take long. Errors of latents are then weighed as they show in pixels, through the
+mean of J^T J, J the derivative of G, and an eighth of the pictures are the prior's own.
+
+First the linear part by least squares, then all of it, ``--minutes`` of processor time on one thread. Writes
+encoders/NAME beside the prior, and prints how near G of the latents is to pictures that were left out.
 """
 
 import argparse
@@ -18,6 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import lpips
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -42,6 +47,10 @@ def main() -> None:
     parser.add_argument("prior", help="name or file")
     parser.add_argument("--pictures", required=True, help="folder or tar file")
     parser.add_argument("--training", help="last.ckpt of the prior's training, to be taught by its encoder")
+    parser.add_argument(
+        "--perceptual", type=float, default=0.0, help="weight of LPIPS (SqueezeNet) beside the mean square"
+    )
+    parser.add_argument("--resume", action="store_true", help="begin with the encoder that is there")
     parser.add_argument("--minutes", type=float, default=15)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -50,20 +59,30 @@ def main() -> None:
     pictures = PictureSet(given.pictures, G.image_shape[-1])
     data = torch.stack([pictures[number, False] for number in range(len(pictures))])
     data, last = data[:-LEFT_OUT], data[-LEFT_OUT:].float() / 127.5 - 1
-    network = EncoderNetwork(G.latent_shape[0])
-    begun, batch, loss = through_generator(G, data) if given.training is None else taught(G, data, given.training)
-    begin_linear(network, begun)
+    if given.training is None:
+        begun, batch, loss = through_generator(G, data, given.perceptual)
+    else:
+        begun, batch, loss = taught(G, data, given.training)
+    if given.resume:
+        assert isinstance(G.encoder, Encoder), "there is none to go on from"
+        network = copy.deepcopy(G.encoder.network).requires_grad_()
+    else:
+        network = EncoderNetwork(G.latent_shape[0])
+        begin_linear(network, begun)
     network = fit(network, batch, loss, given.minutes)
     for name, plain in plain_pictures(last).items():
         with torch.no_grad():
             error = ((G(network(plain)).clamp(-1, 1) - last) / 2).square().flatten(1).mean(1)
         print(f"{name}: {(-10 * error.log10()).mean():.2f} dB", flush=True)
     path = bundled_priors().get(given.prior, Path(given.prior))
-    print(save_encoder(Encoder(network), G, path, {"processor minutes": given.minutes}))
+    about = {"processor minutes": given.minutes, "perceptual": given.perceptual, "resumed": given.resume}
+    print(save_encoder(Encoder(network), G, path, about))
 
 
-def through_generator(G: Generator, data: Tensor) -> tuple[list[Batch], Callable[[], Batch], Loss]:
+def through_generator(G: Generator, data: Tensor, perceptual: float) -> tuple[list[Batch], Callable[[], Batch], Loss]:
     """Return what begins the linear part, what makes batches of pictures, and the loss that G tells."""
+
+    distance = lpips.LPIPS(net="squeeze", verbose=False).requires_grad_(False) if perceptual else None
 
     def make(z: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
@@ -75,7 +94,9 @@ def through_generator(G: Generator, data: Tensor) -> tuple[list[Batch], Callable
         return x, x
 
     def loss(z: Tensor, x: Tensor) -> Tensor:
-        return (make(z) - x).square().mean() + LENGTH * z.square().mean()
+        made = make(z)
+        error = (made - x).square().mean() + LENGTH * z.square().mean()
+        return error if distance is None else error + perceptual * distance(made.clamp(-1.2, 1.2), x).mean()
 
     z = G.sample_latent(DRAWN, seed=1)
     z[DRAWN // 4 :] *= 0.6  # nearer to the middle, as those of pictures are
