@@ -52,7 +52,7 @@ def the_way(G, truth):
     y, watch = A(truth), Watch()
     result = reconstruct(y, A, G, callbacks=[watch], accelerator="cpu")
     rows = {"latent": {"truth": truth[0]}, "joint": {}}
-    for stage, steps in (("latent", (1, 5, 15, 50)), ("joint", (2, 5, 20, 250))):
+    for stage, steps in (("latent", (1, 3, 6, 10)), ("joint", (2, 5, 20, 250))):
         seen = watch.seen[stage]
         for count in (min(step, len(seen)) for step in steps):
             rows[stage][f"{stage} {count}"] = best(seen[:count])[0]
