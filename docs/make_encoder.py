@@ -22,13 +22,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import lpips
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from iagan_lightning.generators import Encoder, EncoderNetwork, Generator, bundled_priors, load_generator, save_encoder
 from iagan_lightning.generators.codes import root_of_covariance
+from iagan_lightning.results.lpips import lpips_network
 from iagan_lightning.training import VAEGANTraining
 from iagan_lightning.training.picture_set import PictureSet
 
@@ -39,6 +39,7 @@ LENGTH = 0.001  # what the mean square of the latent costs beside that of the pi
 
 Batch = tuple[Tensor, Tensor]  # pictures, and their latents; without a teacher the pictures again
 Loss = Callable[[Tensor, Tensor], Tensor]  # of the encoder's latents, and the batch's second half
+Lesson = tuple[Callable[[], list[Batch]], Callable[[], Batch], Loss]
 
 
 def main() -> None:
@@ -60,15 +61,16 @@ def main() -> None:
     data = torch.stack([pictures[number, False] for number in range(len(pictures))])
     data, last = data[:-LEFT_OUT], data[-LEFT_OUT:].float() / 127.5 - 1
     if given.training is None:
-        begun, batch, loss = through_generator(G, data, given.perceptual)
+        begin, batch, loss = through_generator(G, data, given.perceptual)
     else:
-        begun, batch, loss = taught(G, data, given.training)
+        begin, batch, loss = taught(G, data, given.training)
     if given.resume:
-        assert isinstance(G.encoder, Encoder), "there is none to go on from"
+        if not isinstance(G.encoder, Encoder):
+            parser.error(f"{given.prior} has no encoder to go on from: leave --resume out")
         network = copy.deepcopy(G.encoder.network).requires_grad_()
     else:
         network = EncoderNetwork(G.latent_shape[0])
-        begin_linear(network, begun)
+        begin_linear(network, begin())
     network = fit(network, batch, loss, given.minutes)
     for name, plain in plain_pictures(last).items():
         with torch.no_grad():
@@ -79,10 +81,9 @@ def main() -> None:
     print(save_encoder(Encoder(network), G, path, about))
 
 
-def through_generator(G: Generator, data: Tensor, perceptual: float) -> tuple[list[Batch], Callable[[], Batch], Loss]:
-    """Return what begins the linear part, what makes batches of pictures, and the loss that G tells."""
-
-    distance = lpips.LPIPS(net="squeeze", verbose=False).requires_grad_(False) if perceptual else None
+def through_generator(G: Generator, data: Tensor, perceptual: float) -> Lesson:
+    """Return what makes the batches that begin the linear part, what makes all others, and the loss that G tells."""
+    distance = lpips_network("squeeze") if perceptual else None
 
     def make(z: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
@@ -98,15 +99,18 @@ def through_generator(G: Generator, data: Tensor, perceptual: float) -> tuple[li
         error = (made - x).square().mean() + LENGTH * z.square().mean()
         return error if distance is None else error + perceptual * distance(made.clamp(-1.2, 1.2), x).mean()
 
-    z = G.sample_latent(DRAWN, seed=1)
-    z[DRAWN // 4 :] *= 0.6  # nearer to the middle, as those of pictures are
-    with torch.no_grad():
-        made = torch.cat([make(part).clamp(-1, 1) for part in z.split(16)])
-    orders = (torch.randperm(DRAWN).split(TAUGHT) for _ in range(2))
-    return [(made[part], z[part]) for order in orders for part in order], batch, loss
+    def begin() -> list[Batch]:
+        z = G.sample_latent(DRAWN, seed=1)
+        z[DRAWN // 4 :] *= 0.6  # nearer to the middle, as those of pictures are
+        with torch.no_grad():
+            made = torch.cat([make(part).clamp(-1, 1) for part in z.split(16)])
+        orders = (torch.randperm(DRAWN).split(TAUGHT) for _ in range(2))
+        return [(made[part], z[part]) for order in orders for part in order]
+
+    return begin, batch, loss
 
 
-def taught(G: Generator, data: Tensor, training: str) -> tuple[list[Batch], Callable[[], Batch], Loss]:
+def taught(G: Generator, data: Tensor, training: str) -> Lesson:
     """Return the same where the encoder of a training tells the latents of pictures."""
     codes = torch.stack([codes_of(data, training, mirrored) for mirrored in (False, True)])
     latent = codes.shape[-1]
@@ -128,7 +132,7 @@ def taught(G: Generator, data: Tensor, training: str) -> tuple[list[Batch], Call
         error = z - wanted
         return ((error @ metric) * error).sum(1).mean() / latent
 
-    return [batch() for _ in range(6000 // TAUGHT)], batch, loss
+    return lambda: [batch() for _ in range(6000 // TAUGHT)], batch, loss
 
 
 @torch.no_grad()

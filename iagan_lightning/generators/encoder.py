@@ -166,23 +166,25 @@ def encoder_of(path: Path, generator: Generator) -> Encoder | None:
     priors that are not: weights are known by their hash, whatever their file is called. It is read when it is first
     used. One beside the file that belongs to other weights is left out, and a line says so.
     """
-    beside, own = path.parent / FOLDER / path.name, fingerprint(generator)
+    beside = path.parent / FOLDER / path.name
     if beside.is_file():
-        if _belongs(beside, own):
+        if _belongs(beside, generator):
             return Encoder(path=beside)
         print(f"iagan: {beside} is no encoder of {path.name}, or of other weights: it is left out", file=sys.stderr)
     bundled = sorted((BUNDLED / FOLDER).glob("*.safetensors"))
-    return next((Encoder(path=other) for other in bundled if _belongs(other, own)), None)
+    return next((Encoder(path=other) for other in bundled if _belongs(other, generator)), None)
 
 
-def _belongs(path: Path, weights: str) -> bool:
-    """Tell whether a file holds the encoder of weights with this hash."""
+def _belongs(path: Path, generator: Generator) -> bool:
+    """Tell whether a file holds the encoder of a generator's weights, hashed only where latents are as long."""
     try:
         with safe_open(path, framework="pt") as stored:
-            belongs: bool = json.loads((stored.metadata() or {})[HEADER])["generator"] == weights
+            header = json.loads((stored.metadata() or {})[HEADER])
+        if (header["arguments"]["latent"],) != generator.latent_shape:
+            return False
+        return bool(header["generator"] == fingerprint(generator))
     except (SafetensorError, OSError, KeyError, RecursionError, TypeError, ValueError):
         return False
-    return belongs
 
 
 def save_encoder(
