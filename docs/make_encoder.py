@@ -1,138 +1,130 @@
-"""Train the encoder of a prior: from plain reconstructions of pictures to latents near which G shows the pictures.
+"""Train a bundled encoder from pairs of pictures and latents, where it would take long to ask the generator itself.
 
-    python docs/make_encoder.py began64 --pictures TRAINING_FACES.tar
-    python docs/make_encoder.py faces64 --pictures TRAINING_FACES.tar --perceptual 0.1
+    python docs/make_encoder.py ffhq --store pairs.pt --samples 8000
     python docs/make_encoder.py faces128 --pictures TRAINING_FACES.tar --training faces128/last.ckpt --minutes 6
 
-The encoder sees pictures blurred, masked, noisy and coarse. Its latent is judged by what G makes of it, beside the
-whole picture, in the mean square and, with ``--perceptual``, in LPIPS, without which a coarse picture becomes a blurred
-face; and by its length: far out G shows no faces. ``--resume`` goes on from the encoder that is there.
+``iagan train-prior --model EncoderTraining`` trains one through its generator, and made those of 64 pixels. Here errors
+of latents are weighed as they show in pixels.
 
-Where the prior's own training had an encoder (a VAEGANTraining's checkpoint), that one, which sees whole pictures, may
-teach in place of G: large generators take long. Errors of latents are then weighed as they show in pixels, through the
-mean of J^T J, J the derivative of G, and an eighth of the pictures are the prior's own.
+- ``ffhq``, for the priors of that name at all sizes: pictures of ffhq128 itself, at 64 pixels, and their whitened w, up
+  to their full length and down to .3 of it. They are kept in --store, to go on after an interruption. How much a
+  direction of w shows is told by a linear map from w to pictures of 32 x 32 pixels.
+- ``faces128``: pictures of a folder or tar file, and what the encoder of the prior's own training, which sees them
+  whole, makes of them; of a few the prior's own. There it is the mean of J^T J, J the derivative of the prior.
 
 First the linear part by least squares, then all of it, ``--minutes`` of processor time on one thread. Writes
-encoders/NAME beside the prior, and prints how near G of the latents is to pictures that were left out.
+priors/encoders/NAME.safetensors, and prints how near it comes to latents or pictures that were left out.
 """
 
 import argparse
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iagan_lightning.generators import Encoder, EncoderNetwork, Generator, bundled_priors, load_generator, save_encoder
+from iagan_lightning.generators import Encoder, EncoderNetwork, Generator, fetch_prior, load_generator, save_encoder
+from iagan_lightning.generators.catalogue import BUNDLED
 from iagan_lightning.generators.codes import root_of_covariance
-from iagan_lightning.results.lpips import lpips_network
 from iagan_lightning.training import VAEGANTraining
+from iagan_lightning.training.degraded import degraded
+from iagan_lightning.training.encoder import begin_linear
 from iagan_lightning.training.picture_set import PictureSet
 
-SHOWN, TAUGHT, OWN, LEFT_OUT = 16, 32, 640, 48  # pictures: of a step through G, with a teacher; its own; judged on
-DRAWN = 4000  # of the prior's own pictures, that begin the linear part
-SIGMAS = (0, 0, 0.02, 0.04, 0.1)
-LENGTH = 0.001  # what the mean square of the latent costs beside that of the pixels
+TAUGHT, OWN, LEFT_OUT = 32, 640, 200  # pictures: of a step; the prior's own; judged on
+SEED, AT_ONCE = 1_000_000, 4  # of the first pictures of ffhq, and how many are made at once
+SMALL = 32  # pixels by which directions of w are weighed
 
-Batch = tuple[Tensor, Tensor]  # pictures, and their latents; without a teacher the pictures again
-Loss = Callable[[Tensor, Tensor], Tensor]  # of the encoder's latents, and the batch's second half
-Lesson = tuple[Callable[[], list[Batch]], Callable[[], Batch], Loss]
+Pair = tuple[Tensor, Tensor]  # pictures and their latents
+Draw = Callable[[], Pair]
 
 
 def main() -> None:
     """Train, judge and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prior", help="name or file")
-    parser.add_argument("--pictures", required=True, help="folder or tar file")
-    parser.add_argument("--training", help="last.ckpt of the prior's training, to be taught by its encoder")
-    parser.add_argument(
-        "--perceptual", type=float, default=0.0, help="weight of LPIPS (SqueezeNet) beside the mean square"
-    )
-    parser.add_argument("--resume", action="store_true", help="begin with the encoder that is there")
-    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("name", choices=["ffhq", "faces128"])
+    parser.add_argument("--store", type=Path, help="of ffhq: file of its pictures and their w")
+    parser.add_argument("--samples", type=int, default=8000, help="of ffhq: how many")
+    parser.add_argument("--pictures", help="of faces128: folder or tar file")
+    parser.add_argument("--training", help="of faces128: last.ckpt of its training")
+    parser.add_argument("--minutes", type=float, default=10)
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    G = load_generator(given.prior).requires_grad_(False).to(memory_format=torch.channels_last)
-    pictures = PictureSet(given.pictures, G.image_shape[-1])
-    data = torch.stack([pictures[number, False] for number in range(len(pictures))])
-    data, last = data[:-LEFT_OUT], data[-LEFT_OUT:].float() / 127.5 - 1
-    if given.training is None:
-        begin, batch, loss = through_generator(G, data, given.perceptual)
+    prior = "ffhq128" if given.name == "ffhq" else given.name
+    G = load_generator(prior).requires_grad_(False)
+    if given.name == "ffhq":
+        pairs = own_pairs(G, given.store, given.samples)
+        draw, metric, judged, decay = styled(*pairs)
     else:
-        begin, batch, loss = taught(G, data, given.training)
-    if given.resume:
-        if not isinstance(G.encoder, Encoder):
-            parser.error(f"{given.prior} has no encoder to go on from: leave --resume out")
-        network = copy.deepcopy(G.encoder.network).requires_grad_()
-    else:
-        network = EncoderNetwork(G.latent_shape[0])
-        begin_linear(network, begin())
-    network = fit(network, batch, loss, given.minutes)
-    for name, plain in plain_pictures(last).items():
+        draw, metric, judged, decay = taught(G, given.pictures, given.training)
+    network = EncoderNetwork(len(metric))
+    begin_linear(network, ((seen(x), z) for x, z in batches(draw)))
+    print(f"the linear part: {judge(network, metric, judged)}", flush=True)
+    network = fit(network, draw, metric, given.minutes, decay)
+    print(f"all of it: {judge(network, metric, judged)}")
+    about = {"processor minutes": given.minutes, "pairs": given.name}
+    space = "w" if given.name == "ffhq" else "z"
+    path = save_encoder(Encoder(network, space=space), G, fetch_prior(prior), about)
+    print(path.replace(BUNDLED / "encoders" / f"{given.name}.safetensors"))
+
+
+def own_pairs(G: Generator, store: Path, count: int) -> Pair:
+    """Return pictures of a style generator at 64 pixels, as bytes, and their whitened w."""
+    pictures, latents = torch.load(store) if store.exists() else (torch.empty(0, 3, 64, 64).byte(), torch.empty(0, 512))
+    while len(latents) < count:
+        draw = torch.Generator().manual_seed(SEED + len(latents))
         with torch.no_grad():
-            error = ((G(network(plain)).clamp(-1, 1) - last) / 2).square().flatten(1).mean(1)
-        print(f"{name}: {(-10 * error.log10()).mean():.2f} dB", flush=True)
-    path = bundled_priors().get(given.prior, Path(given.prior))
-    about = {"processor minutes": given.minutes, "perceptual": given.perceptual, "resumed": given.resume}
-    print(save_encoder(Encoder(network), G, path, about))
+            v = G(torch.randn(AT_ONCE, 512, generator=draw), to="w")
+            v = v * (0.3 + 0.8 * torch.rand(AT_ONCE, 1, generator=draw)).clamp(max=1)
+            with torch.autocast("cpu", torch.bfloat16):
+                x = G(v, space="w")
+        small = F.avg_pool2d(x.float().clamp(-1, 1), x.shape[-1] // 64)
+        pictures, latents = torch.cat([pictures, ((small + 1) * 127.5).round().byte()]), torch.cat([latents, v])
+        if len(latents) % 400 == 0 or len(latents) >= count:
+            torch.save((pictures, latents), store)
+            print(f"{len(latents)} pictures", flush=True)
+    return pictures[:count], latents[:count]
 
 
-def through_generator(G: Generator, data: Tensor, perceptual: float) -> Lesson:
-    """Return what makes the batches that begin the linear part, what makes all others, and the loss that G tells."""
-    distance = lpips_network("squeeze") if perceptual else None
+def styled(pictures: Tensor, latents: Tensor) -> tuple[Draw, Tensor, Pair, float]:
+    """Return what draws pairs, how errors of w are weighed, pairs to judge by, and how fast weights decay."""
+    data, z = pictures[:-LEFT_OUT], latents[:-LEFT_OUT]
+    shown = torch.cat([F.adaptive_avg_pool2d(in_floats(part), SMALL).flatten(1) for part in data.split(500)]).double()
+    given = F.pad(z, (0, 1), value=1.0).double()
+    shows = torch.linalg.solve(given.T @ given + 30 * torch.eye(given.shape[1]), given.T @ shown)[:-1]
 
-    def make(z: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return G(z).float()
+    def draw() -> Pair:
+        place = torch.randint(len(data), (TAUGHT,))
+        return in_floats(data[place]), z[place]
 
-    def batch() -> Batch:
-        x = data[torch.randint(len(data), (SHOWN,))].float() / 127.5 - 1
-        x = torch.where(torch.rand(SHOWN, 1, 1, 1) < 0.5, x.flip(-1), x)
-        return x, x
-
-    def loss(z: Tensor, x: Tensor) -> Tensor:
-        made = make(z)
-        error = (made - x).square().mean() + LENGTH * z.square().mean()
-        return error if distance is None else error + perceptual * distance(made.clamp(-1.2, 1.2), x).mean()
-
-    def begin() -> list[Batch]:
-        z = G.sample_latent(DRAWN, seed=1)
-        z[DRAWN // 4 :] *= 0.6  # nearer to the middle, as those of pictures are
-        with torch.no_grad():
-            made = torch.cat([make(part).clamp(-1, 1) for part in z.split(16)])
-        orders = (torch.randperm(DRAWN).split(TAUGHT) for _ in range(2))
-        return [(made[part], z[part]) for order in orders for part in order]
-
-    return begin, batch, loss
+    return draw, weighed((shows @ shows.T).float()), (in_floats(pictures[-LEFT_OUT:]), latents[-LEFT_OUT:]), 1e-2
 
 
-def taught(G: Generator, data: Tensor, training: str) -> Lesson:
+def taught(G: Generator, source: str, training: str) -> tuple[Draw, Tensor, Pair, float]:
     """Return the same where the encoder of a training tells the latents of pictures."""
+    found = PictureSet(source, G.image_shape[-1])
+    data = torch.stack([found[number, False] for number in range(len(found))])
     codes = torch.stack([codes_of(data, training, mirrored) for mirrored in (False, True)])
-    latent = codes.shape[-1]
-    metric = seen_in_pixels(G, codes[0])
-    own = codes[0].mean(0) + torch.randn(OWN, latent) * codes.std((0, 1)) * (0.5 + 0.5 * torch.rand(OWN, 1))
+    judged = in_floats(data[-LEFT_OUT:]), codes[0, -LEFT_OUT:]
+    data, codes = data[:-LEFT_OUT], codes[:, :-LEFT_OUT]
+    own = codes[0].mean(0) + torch.randn(OWN, codes.shape[-1]) * codes.std((0, 1)) * (0.5 + 0.5 * torch.rand(OWN, 1))
     with torch.no_grad():
         made = torch.cat([G(part).clamp(-1, 1) for part in own.split(16)])
 
-    def batch() -> Batch:
+    def draw() -> Pair:
         few = TAUGHT // 8
         place, flip, ours = (
             torch.randint(n, (size,)) for n, size in ((len(data), TAUGHT - few), (2, TAUGHT - few), (OWN, few))
         )
-        x = data[place].float() / 127.5 - 1
+        x = in_floats(data[place])
         x = torch.where(flip[:, None, None, None] > 0, x.flip(-1), x)
         return torch.cat([x, made[ours]]), torch.cat([codes[flip, place], own[ours]])
 
-    def loss(z: Tensor, wanted: Tensor) -> Tensor:
-        error = z - wanted
-        return ((error @ metric) * error).sum(1).mean() / latent
-
-    return lambda: [batch() for _ in range(6000 // TAUGHT)], batch, loss
+    return draw, weighed(seen_in_pixels(G, codes[0])), judged, 1e-3
 
 
 @torch.no_grad()
@@ -142,22 +134,44 @@ def codes_of(data: Tensor, training: str, mirrored: bool) -> Tensor:
     inverse = torch.linalg.pinv(root_of_covariance(module.code_mean, module.code_square), rtol=1e-6)
     rows = []
     for part in data.split(64):
-        x = part.float() / 127.5 - 1
+        x = in_floats(part)
         mean, _ = module.encoder(x.flip(-1) if mirrored else x)
         rows.append(((mean - module.code_mean).double() @ inverse.T).float())
     return torch.cat(rows)
 
 
-def fit(network: EncoderNetwork, batch: Callable[[], Batch], loss_of: Loss, minutes: float) -> EncoderNetwork:
+def seen_in_pixels(G: Generator, codes: Tensor, samples: int = 1500) -> Tensor:
+    """Return the mean of J^T J over codes, up to a factor."""
+    total = torch.zeros(codes.shape[1], codes.shape[1])
+    for _ in range(samples // 10):
+        z = codes[torch.randint(len(codes), (10,))].requires_grad_()
+        image = G(z)
+        (gradient,) = torch.autograd.grad((image * torch.randn_like(image)).sum(), z)
+        total += gradient.T @ gradient
+    return total
+
+
+def weighed(metric: Tensor) -> Tensor:
+    """Return a metric of latents, a fifth of it the identity, its diagonal 1 on average."""
+    return 0.8 * metric / metric.diagonal().mean() + 0.2 * torch.eye(len(metric))
+
+
+def error(z: Tensor, wanted: Tensor, metric: Tensor) -> Tensor:
+    """Return the mean square of errors of latents, weighed by a metric."""
+    away = z - wanted
+    return ((away @ metric) * away).sum(1).mean() / len(metric)
+
+
+def fit(network: EncoderNetwork, draw: Draw, metric: Tensor, minutes: float, decay: float) -> EncoderNetwork:
     """Return the moving average of an encoder that was trained so long."""
     average = copy.deepcopy(network)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=decay, fused=True)
     began, step = time.process_time(), 0
     while (left := 1 - (time.process_time() - began) / (60 * minutes)) > 0:
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * max(0.02, min(1, 2 * left))
-        x, wanted = batch()
-        loss = loss_of(network(degraded(x)), wanted)
+        x, wanted = draw()
+        loss = error(network(seen(x)), wanted, metric)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -166,91 +180,35 @@ def fit(network: EncoderNetwork, batch: Callable[[], Batch], loss_of: Loss, minu
         with torch.no_grad():
             for mean, weight in zip(average.parameters(), network.parameters(), strict=True):
                 mean.lerp_(weight, 1 - min(0.998, (1 + step) / (10 + step)))
-        if step % 200 == 0:
+        if step % 500 == 0:
             print(f"step {step}, {100 * (1 - left):.0f} %: {loss.detach():.4f}", flush=True)
     return average
 
 
+def batches(draw: Draw, pictures: int = 16_000) -> Iterator[Pair]:
+    """Yield pairs for the linear part."""
+    for _ in range(pictures // TAUGHT):
+        yield draw()
+
+
+def seen(x: Tensor) -> Tensor:
+    """Return what a plain reconstruction of pictures looks like."""
+    draw = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+    return degraded(x, draw, torch.randn_like(x), torch.rand(len(x), 1, *x.shape[2:]))
+
+
 @torch.no_grad()
-def begin_linear(network: EncoderNetwork, batches: list[tuple[Tensor, Tensor]]) -> None:
-    """Give the linear part its least squares, and let the rest begin small."""
-    coarse = network.coarse
-    size = coarse.in_features + 1
-    left, right = torch.zeros(size, size).double(), torch.zeros(size, coarse.out_features).double()
-    for x, wanted in batches:
-        seen = F.pad(F.adaptive_avg_pool2d(degraded(x), 16).flatten(1), (0, 1), value=1.0).double()
-        left += seen.T @ seen
-        right += seen.T @ wanted.double()
-    weights = torch.linalg.solve(left + 20 * torch.eye(size), right).float()
-    coarse.weight.copy_(weights[:-1].T)
-    coarse.bias.copy_(weights[-1])
-    final = network.layers[-1]
-    assert isinstance(final, torch.nn.Linear)
-    final.weight.mul_(0.1)
-    final.bias.zero_()
+def judge(network: EncoderNetwork, metric: Tensor, judged: Pair) -> str:
+    """Return how far latents of whole and of coarse pictures that were left out are, beside the mean latent."""
+    x, z = judged
+    coarse = F.interpolate(F.avg_pool2d(x, 4), scale_factor=4, mode="bicubic")
+    values = [error(found, z, metric) for found in (network(x), network(coarse), torch.zeros_like(z))]
+    return "whole {:.4f}, a quarter of the pixels each way {:.4f}; the mean {:.4f}".format(*values)
 
 
-def seen_in_pixels(G: Generator, codes: Tensor, samples: int = 1500) -> Tensor:
-    """Return the mean of J^T J over codes, a fifth of it the identity, its diagonal 1 on average."""
-    total = torch.zeros(codes.shape[1], codes.shape[1])
-    for _ in range(samples // 10):
-        z = codes[torch.randint(len(codes), (10,))].requires_grad_()
-        image = G(z)
-        (gradient,) = torch.autograd.grad((image * torch.randn_like(image)).sum(), z)
-        total += gradient.T @ gradient
-    return 0.8 * total / total.diagonal().mean() + 0.2 * torch.eye(len(total))
-
-
-def degraded(x: Tensor) -> Tensor:
-    """Return what a plain reconstruction of pictures looks like, for a measurement drawn at random."""
-    kind, sigma = int(torch.randint(8, ())), SIGMAS[int(torch.randint(len(SIGMAS), ()))]
-    size, strength = x.shape[-1], float(torch.rand(()))
-    if kind == 0:
-        return x
-    if kind == 1:  # some pixels
-        return noisy(x, sigma) * (torch.rand(len(x), 1, size, size) < 0.1 + 0.6 * strength)
-    if kind == 2:
-        return noisy(x, 0.25 * strength)
-    if kind == 3:
-        width = (5, 9, 13)[int(torch.randint(3, ()))]
-        return noisy(F.avg_pool2d(F.pad(x, [width // 2] * 4, mode="circular"), width, 1), sigma)
-    if kind == 4:  # random projections
-        return projected(x, (0.122, 0.3, 0.61)[int(torch.randint(3, ()))])
-    if kind == 5:  # frequencies, mostly low ones
-        down, across = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None]
-        likely = torch.exp(-(down**2 + across**2).sqrt() / (0.05 + 0.25 * strength)) + 0.02
-        return noisy(torch.fft.irfft2(torch.fft.rfft2(x) * (torch.rand_like(likely) < likely), s=(size, size)), sigma)
-    return enlarged(x, (2, 4, 4, 4, 8, 8)[int(torch.randint(6, ()))], sigma)
-
-
-def noisy(x: Tensor, sigma: float) -> Tensor:
-    """Return pictures with noise, its standard deviation on the [0, 1] scale."""
-    return x + 2 * sigma * torch.randn_like(x)
-
-
-def projected(x: Tensor, ratio: float) -> Tensor:
-    """Return pictures as random projections of so many numbers per pixel show them, by their mean and variance."""
-    power = x.square().flatten(1).mean(1)[:, None, None, None]
-    return ratio * x + (ratio * (1 - ratio) * power).sqrt() * torch.randn_like(x)
-
-
-def enlarged(x: Tensor, factor: int, sigma: float) -> Tensor:
-    """Return pictures made smaller and larger again, noise between."""
-    small = F.interpolate(x, scale_factor=1 / factor, mode="bicubic", antialias=True)
-    return F.interpolate(noisy(small, sigma), size=x.shape[-2:], mode="bicubic")
-
-
-def plain_pictures(x: Tensor) -> dict[str, Tensor]:
-    """Return plain reconstructions to judge by."""
-    return {
-        "whole": x,
-        "x4": enlarged(x, 4, 0.0),
-        "x4, noise 10/255": enlarged(x, 4, 10 / 255),
-        "x8": enlarged(x, 8, 0.0),
-        "half of the pixels": x * (torch.rand_like(x[:, :1]) < 0.5),
-        "noise 25/255": noisy(x, 25 / 255),
-        "Gaussian .122": projected(x, 0.122),
-    }
+def in_floats(pixels: Tensor) -> Tensor:
+    """Return pictures in [-1, 1] of bytes."""
+    return pixels.float() / 127.5 - 1
 
 
 if __name__ == "__main__":

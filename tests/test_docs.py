@@ -161,6 +161,8 @@ SMALL = {
     "--steps": "2",  # those of the page take hours
     "--trainer.accelerator": "cpu",  # a page may ask for a GPU
 }
+SMALL_ENCODER = {name: value for name, value in SMALL.items() if name not in ("--model.channels", "--model.latent")}
+SMALL_ENCODER["--model.samples"] = "20"
 INSTALLED = ("python3 -m venv .venv", ".venv/bin/pip install", ".venv/bin/python -m pytest")  # .ci/run does so
 PROGRAMS = ("iagan", "python", "python3", "torchrun", "srun", ".venv/bin/iagan", ".venv/bin/pip", ".venv/bin/python")
 
@@ -231,7 +233,7 @@ def iagan(words):
     if command == "app":  # it would not end; tests/test_app.py runs it
         assert app.parser().parse_args(options)
         return
-    short = {"train-prior": SMALL}.get(command, {})
+    short = {"train-prior": SMALL_ENCODER if "EncoderTraining" in options else SMALL}.get(command, {})
     if command in TASKS:
         short = FEW_OF_DIP if "--dip" in options else FEW
     if command == "report" and not Path(options[0]).exists():  # the page takes runs for granted
@@ -249,7 +251,9 @@ def iagan(words):
             "parquet" in words and list((results / "shards").glob("*.parquet"))
         )
     elif command == "train-prior":
-        assert load_generator(out_of(words) / "prior.safetensors").latent_shape == (8,)
+        prior = load_generator(out_of(words) / "prior.safetensors")
+        assert prior.latent_shape == (8,) or given(words, "--model.generator") == "network-snapshot.pkl"
+        assert (prior.encoder is not None) == ("EncoderTraining" in words)
     elif command == "export":
         assert list(Path(given(words, "--to")).glob("images/*/iagan.png"))
     elif command == "import-prior":
@@ -284,7 +288,7 @@ def benchmark(words):
 @pytest.mark.parametrize("block", blocks("bash"))
 @pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")  # Lightning's own
 def test_commands_run(block, place, monkeypatch, request):
-    if "VAEGANTraining" in block or "speed.py" in block:
+    if "VAEGANTraining" in block or "model.perceptual" in block or "speed.py" in block:
         request.getfixturevalue("squeezenet")
     for words in calls_of(block):
         program, *rest = words

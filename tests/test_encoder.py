@@ -17,6 +17,7 @@ from iagan_lightning.generators import (
     BEGAN,
     Encoder,
     EncoderNetwork,
+    MobileStyleGAN,
     WeightsError,
     load_generator,
     save_encoder,
@@ -262,6 +263,75 @@ def test_fast_begins_with_the_encoder_where_the_weights_follow(own, y, tiny, giv
     assert first(IAGAN, tiny) == ("draw", 50)
     doubled = Doubled(SHAPE)
     assert first(IAGAN, G, doubled, doubled(y.new_zeros(1, *SHAPE))) == ("draw", 50)
+
+
+# In w ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def styled(tmp_path):
+    """A style generator with an encoder that leads to w."""
+    torch.manual_seed(2)
+    G, path = MobileStyleGAN(channels=(8, 8), latent=6, mapping=2).eval(), tmp_path / "style.safetensors"
+    G.measure_whitening(draws=500)
+    save_generator(G, path)
+    save_encoder(Encoder(EncoderNetwork(latent=6, widths=(4, 8, 8), last=2), space="w"), load_generator(path), path)
+    return load_generator(path)
+
+
+def test_an_encoder_may_lead_to_w(styled, y, tmp_path):
+    code = styled.encode(A.naive(y))
+    assert (styled.code_space, tuple(code.shape)) == ("w", (2, 6))
+    module = IAGAN(styled)
+    module.begin(y, A, seeds=[0, 1])
+    assert (module.fits[0].init, module.fits[0].settings.steps) == (ENCODER, 10)
+    assert torch.equal(module.z, code)
+    result = reconstruct(y, A, IAGAN(styled, latent=Stage(steps=1), joint=Stage(steps=1)))
+    with torch.no_grad():
+        assert torch.allclose(result.csgm, styled(code, space="w"), atol=1e-5)
+
+
+def test_from_w_one_comes_to_w_plus_and_not_to_z(styled, y):
+    module = CSGM(styled, space="w+", init="encoder")
+    module.begin(y, A, seeds=[0, 1])
+    assert torch.equal(module.z, styled.encode(A.naive(y))[:, None].expand(-1, 5, -1))
+    message = (
+        "fit latent begins with encoder, whose latents lie in w, and searches z: from w one comes to w, w[+], image"
+    )
+    with pytest.raises(ValueError, match=message):
+        CSGM(styled, space="z", init="encoder").begin(y, A)
+    for given in ({"space": "z"}, {"preset": "paper"}):
+        module = IAGAN(styled, **given)
+        module.begin(y, A)
+        assert module.fits[0].init == "draw"
+
+
+def test_further_restarts_in_w_are_those_of_drawn_z(styled, y):
+    module = CSGM(styled, latent=Stage(restarts=3, spread=0.5, steps=2), space="w", init="encoder")
+    module.begin(y, A, seeds=[4, 9])
+    first, *others = module.z.detach().unflatten(0, (2, 3)).unbind(1)
+    assert torch.equal(first, styled.encode(A.naive(y)))
+    drawn = torch.stack([styled.sample_latent(3, derived_seed(seed, "latent"))[1:] for seed in (4, 9)]) * 0.5
+    with torch.no_grad():
+        assert torch.allclose(
+            torch.stack(others, 1), styled(drawn.flatten(0, 1), to="w").unflatten(0, (2, 2)), atol=1e-5
+        )
+
+
+def test_what_is_measured_of_weights_is_no_part_of_them(styled, tmp_path):
+    """Whitening is measured anew where a pickle is loaded, and rounds otherwise on another machine."""
+    styled.whitening.root.mul_(1 + 1e-6)
+    save_generator(styled, tmp_path / "style.safetensors")
+    assert load_generator(tmp_path / "style.safetensors").encoder is not None
+
+
+def test_a_checkpoint_knows_where_its_encoder_leads(styled, y, tmp_path):
+    module = IAGAN(styled, latent=Stage(steps=2), joint=Stage(steps=1))
+    result = reconstruct(y, A, module)
+    module.trainer.save_checkpoint(tmp_path / "all.ckpt")
+    loaded = IAGAN.load_from_checkpoint(tmp_path / "all.ckpt", weights_only=True)
+    assert loaded.generator.code_space == "w"
+    assert torch.equal(reconstruct(y, A, loaded).csgm, result.csgm)
 
 
 # What is kept ----------------------------------------------------------------------------------------------------

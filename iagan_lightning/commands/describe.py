@@ -36,7 +36,7 @@ from iagan_lightning.methods import METHODS
 from iagan_lightning.methods.trainer_arguments import TAKEN
 from iagan_lightning.operators import LinearOperator, Operator
 from iagan_lightning.runs.options import RunOptions
-from iagan_lightning.training import BEGANTraining, TrainingPictures, VAEGANTraining
+from iagan_lightning.training import BEGANTraining, EncoderTraining, TrainingPictures, VAEGANTraining
 
 PLAIN = {
     "photo": photo.parser,
@@ -66,7 +66,9 @@ def describe() -> dict[str, Any]:
         "train-prior": {
             "data": of_class(TrainingPictures, "data."),
             "run": of_parser(_parser_of(train_prior.add_options))["arguments"],
-            "methods": {kind.__name__: of_class(kind, "model.") for kind in (BEGANTraining, VAEGANTraining)},
+            "methods": {
+                kind.__name__: of_class(kind, "model.") for kind in (BEGANTraining, VAEGANTraining, EncoderTraining)
+            },
         },
         "commands": {name: of_parser(make()) for name, make in PLAIN.items()},
     }

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from jsonargparse import ArgumentParser
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser
@@ -100,15 +99,15 @@ class Keep(Callback):
         module.check_weights()
         if trainer.is_global_zero:
             module.save(self.out / PRIOR, self.data)
-            with torch.no_grad():
-                prior = module.prior()
-                sheet = sample_sheet(prior(prior.sample_latent(32, seed=0)), columns=8)
-            write_picture(self.out / SAMPLES, sheet)
+            samples = module.samples()
+            sheet = None if samples is None else sample_sheet(samples, columns=8)
+            if sheet is not None:
+                write_picture(self.out / SAMPLES, sheet)
         if step != self.kept:
             # On every process: a strategy may gather its state.
             trainer.save_checkpoint(self.out / LAST, weights_only=False)
             self.kept = step
-        if trainer.is_global_zero and isinstance(trainer.logger, TensorBoardLogger):
+        if trainer.is_global_zero and sheet is not None and isinstance(trainer.logger, TensorBoardLogger):
             trainer.logger.experiment.add_image("samples", np.asarray(sheet), step, dataformats="HWC")
 
 
@@ -174,11 +173,11 @@ def run_train_prior(args: Sequence[str]) -> int:
         if config[name] < 1:
             raise ValueError(f"{name} is at least 1; {config[name]} was given")
     if config["check"]:
-        return _check(data, model.hparams["resolution"])
+        return _check(data, model.generator.image_shape[-1])
     model.seed = seed = int(config["seed_everything"] or 0)
     named = Path("runs") / f"prior-{time.strftime('%Y%m%d-%H%M%S')}"
     given = config["out"] and Path(config["out"]).expanduser()
-    pictures = data.open(model.hparams["resolution"], seed, given)  # what cannot be used is found now
+    pictures = data.open(model.generator.image_shape[-1], seed, given)  # what cannot be used is found now
     folder = OutputFolder(given or named, new=given is None and cli.trainer.is_global_zero)
     folder.check_apart(data.root)
     folder.prepare(images=False)
@@ -257,6 +256,7 @@ def _train(
             data.keep(out)
         with _failing_quietly(), quiet_lightning(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec")  # Lightning's own affair with PyTorch
+            warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # a generator that stays as it is
             trainer.fit(model, datamodule=data, ckpt_path=checkpoint and checkpoint.path)
     except PictureError as error:
         raise ValueError(
@@ -282,7 +282,10 @@ def _train(
     if trainer.is_global_zero:
         done = f"{trainer.global_step} of {steps} steps are done and kept in {out / LAST}"
         signals.release(done, f"the same command with --out {out}")
-        print(f"prior after {trainer.global_step} steps: {out / PRIOR}\nsamples: {out / SAMPLES}")
+        if model.network is model.generator:
+            print(f"prior after {trainer.global_step} steps: {out / PRIOR}\nsamples: {out / SAMPLES}")
+        else:
+            print(f"prior with its encoder after {trainer.global_step} steps: {out / PRIOR}")
         if held_out and held_out.best:
             print(f"best on held-out pictures, after {held_out.best['step']} steps: {out / BEST}")
 

@@ -94,8 +94,13 @@ def fingerprint(network: nn.Module) -> str:
         >>> fingerprint(nn.Linear(2, 1)) == fingerprint(nn.Linear(2, 1))
         False
     """
+    return digest_of(network.state_dict())
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors and their names."""
     digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
+    for name, value in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -161,7 +166,7 @@ class Generator(nn.Module):
         return torch.randn(shape, generator=draw, dtype=torch.float32, device="cpu").to(kind)
 
     def encode(self, x: Tensor) -> Tensor | None:
-        """Return latents near which a search for pictures may begin, ``(n, *latent_shape)``; None without an encoder.
+        """Return latents near which a search for pictures may begin, in ``code_space``; None without an encoder.
 
         Args:
             x: pictures ``(n, C, H, W)`` in [-1, 1], which may be blurred, noisy, coarse or full of holes: an encoder
@@ -173,6 +178,11 @@ class Generator(nn.Module):
             True
         """
         return None if self.encoder is None else self.encoder(x)
+
+    @property
+    def code_space(self) -> str:
+        """The latent space that ``encode`` leads to: what the encoder says of itself (``space``), z otherwise."""
+        return str(getattr(self.encoder, "space", "z"))
 
     @property
     def spaces(self) -> dict[str, tuple[int, ...]]:

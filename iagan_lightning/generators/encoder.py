@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from iagan_lightning.generators.base import Generator, WeightsError, are_sizes, as_numbers, fingerprint
+from iagan_lightning.generators.base import Generator, WeightsError, are_sizes, as_numbers, digest_of
 from iagan_lightning.generators.catalogue import BUNDLED
 from iagan_lightning.replacing import replacing
 from iagan_lightning.safety import printable
@@ -100,17 +100,18 @@ class Residual(nn.Module):
 class Encoder:
     """The network of one generator, and how it is read when it is first wanted.
 
-    Calling it maps pictures x ``(n, C, H, W)`` in [-1, 1] to latents ``(n, *latent_shape)``, on the CPU, so that every
+    Calling it maps pictures x ``(n, C, H, W)`` in [-1, 1] to latents ``(n, length)``, on the CPU, so that every
     device begins at the same place. It is no ``nn.Module``, so that it becomes no part of the generator it belongs to;
     copies share the network, which never changes.
 
     Args:
         network: of pictures to latents; None to read it from the path.
         path: of its file.
+        space: latent space of the generator in which they lie.
     """
 
-    def __init__(self, network: EncoderNetwork | None = None, path: Path | None = None) -> None:
-        self._network, self.path = network, path
+    def __init__(self, network: EncoderNetwork | None = None, path: Path | None = None, space: str = "z") -> None:
+        self._network, self.path, self.space = network, path, space
         if network is not None:
             network.requires_grad_(False).eval()
 
@@ -136,14 +137,15 @@ class Encoder:
         return self
 
     def stored(self) -> dict[str, Any]:
-        """Return sizes and tensors, for a file or a checkpoint.
+        """Return sizes, space and tensors, for a file or a checkpoint.
 
         Example:
             >>> encoder = Encoder(EncoderNetwork(latent=3, widths=(2, 8, 8), last=2))
             >>> Encoder.restored(encoder.stored())(torch.zeros(1, 3, 16, 16)).shape
             torch.Size([1, 3])
         """
-        return {"arguments": self.network.arguments, "tensors": dict(self.network.state_dict())}
+        tensors = dict(self.network.state_dict())
+        return {"arguments": self.network.arguments, "space": self.space, "tensors": tensors}
 
     @classmethod
     def restored(cls, stored: Mapping[str, Any]) -> Encoder:
@@ -156,7 +158,18 @@ class Encoder:
             network = EncoderNetwork(**stored["arguments"])
         tensors = {name: as_numbers(value) for name, value in stored["tensors"].items()}
         network.load_state_dict(tensors, assign=True)
-        return cls(network)
+        return cls(network, space=stored.get("space", "z"))
+
+
+def bundled_encoder(name: str) -> Encoder:
+    """Return the encoder of priors whose weights are known by their source, and not by a hash of their own.
+
+    Example:
+        >>> bundled_encoder("ffhq").space
+        'w'
+    """
+    path = BUNDLED / FOLDER / f"{name}.safetensors"
+    return Encoder(path=path, space=_header(path)["space"])
 
 
 def encoder_of(path: Path, generator: Generator) -> Encoder | None:
@@ -168,23 +181,34 @@ def encoder_of(path: Path, generator: Generator) -> Encoder | None:
     """
     beside = path.parent / FOLDER / path.name
     if beside.is_file():
-        if _belongs(beside, generator):
-            return Encoder(path=beside)
+        if (encoder := _if_of(beside, generator)) is not None:
+            return encoder
         print(f"iagan: {beside} is no encoder of {path.name}, or of other weights: it is left out", file=sys.stderr)
     bundled = sorted((BUNDLED / FOLDER).glob("*.safetensors"))
-    return next((Encoder(path=other) for other in bundled if _belongs(other, generator)), None)
+    return next((encoder for other in bundled if (encoder := _if_of(other, generator)) is not None), None)
 
 
-def _belongs(path: Path, generator: Generator) -> bool:
-    """Tell whether a file holds the encoder of a generator's weights, hashed only where latents are as long."""
+def _if_of(path: Path, generator: Generator) -> Encoder | None:
+    """Return the encoder in a file if it is that of a generator's weights, hashed only where latents are as long."""
     try:
-        with safe_open(path, framework="pt") as stored:
-            header = json.loads((stored.metadata() or {})[HEADER])
-        if (header["arguments"]["latent"],) != generator.latent_shape:
-            return False
-        return bool(header["generator"] == fingerprint(generator))
-    except (SafetensorError, OSError, KeyError, RecursionError, TypeError, ValueError):
-        return False
+        header = _header(path)
+        space = header.get("space", "z")
+        fits = (header["arguments"]["latent"],) == generator.spaces[space]
+        if fits and header["generator"] == _hash(generator):
+            return Encoder(path=path, space=space)
+    except (SafetensorError, OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        pass
+    return None
+
+
+def _hash(generator: Generator) -> str:
+    """Return the hash of a generator's weights, not of what is measured of them, whose last digits differ elsewhere."""
+    return digest_of(dict(generator.named_parameters()))
+
+
+def _header(path: Path) -> Any:
+    with safe_open(path, framework="pt") as stored:
+        return json.loads((stored.metadata() or {})[HEADER])
 
 
 def save_encoder(
@@ -211,7 +235,12 @@ def save_encoder(
     beside = Path(path).parent / FOLDER / Path(path).name
     beside.parent.mkdir(exist_ok=True)
     stored = encoder.stored()
-    header = {"arguments": stored["arguments"], "generator": fingerprint(generator), "training": dict(training or {})}
+    header = {
+        "arguments": stored["arguments"],
+        "space": stored["space"],
+        "generator": _hash(generator),
+        "training": dict(training or {}),
+    }
     tensors = {name: value.half().contiguous() for name, value in stored["tensors"].items()}
     with replacing(beside) as file:
         file.write(save(tensors, metadata={HEADER: json.dumps(header)}))

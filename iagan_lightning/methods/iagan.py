@@ -81,12 +81,13 @@ class IAGAN(CSGM):
     def _followed(self, latent: Fit) -> Fit:
         """Return the search for the latent as ``fast`` has it where the weights follow: shorter, where it begins well.
 
-        In z that is with an encoder's code, which takes the place of one draw; in w of style generators in the middle.
+        That is with an encoder's code, where the generator has one for this space; in w of style generators without
+        one in the middle.
         """
         if self.preset == "paper" or latent.settings.restarts > 1:
             return latent
         init = latent.init
-        if self.space == "z" and self.init in (None, ENCODER) and self.can_encode:
+        if self.space == self.generator.code_space and self.init in (None, ENCODER) and self.can_encode:
             init = ENCODER
         elif (self.space, init) != ("w", MEAN):
             return latent

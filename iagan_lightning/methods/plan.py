@@ -9,6 +9,7 @@ from iagan_lightning.methods.fit import DRAW, ENCODER, MEAN, Fit, nothing
 from iagan_lightning.methods.views import IDENTITY
 
 if TYPE_CHECKING:
+    from iagan_lightning.generators import Generator
     from iagan_lightning.methods.test_time_module import TestTimeModule
 
 PICTURES = ("truth", "measurement", "mask", "uncertainty", "comparison")  # of an image, beside its results
@@ -91,8 +92,22 @@ def check_feasible(fits: Sequence[Fit], module: TestTimeModule) -> None:
                 f"fit {fit.name} begins with encoder, which needs a generator that has one and an operator with a "
                 "plain reconstruction: draw or mean"
             )
+        if fit.init == ENCODER and fit.space is not None:
+            _check_way(fit, module.generator)
         if fit.settings.stop == "held-out" and module.overrides("misfit"):
             raise ValueError(f"{type(module).__name__} has a misfit of its own: held-out measurements cannot be told")
+
+
+def _check_way(fit: Fit, generator: Generator) -> None:
+    """Raise ValueError where no way leads from what the encoder gives to the space that is searched."""
+    space = str(fit.space)
+    try:
+        generator.require_way(generator.code_space, space)
+    except ValueError as error:
+        raise ValueError(
+            f"fit {fit.name} begins with encoder, whose latents lie in {generator.code_space}, and searches {space}: "
+            f"{error}"
+        ) from error
 
 
 def _check_variables(fit: Fit, module: TestTimeModule) -> None:

@@ -303,6 +303,9 @@ class TestTimeModule(pl.LightningModule):
             draws = [self.generator.sample_latent(self.starts, derived_seed(seed, fit.name)) for seed in self.seeds]
             z, origin = torch.cat(draws).to(like) * fit.settings.spread, "z"
             if fit.init == ENCODER:
+                origin = self.generator.code_space
+                if origin != "z":
+                    z = call_stacked(self.generator, carried, z, to=origin).detach()
                 z[:: self.starts] = self.encoded().to(like)
         elif fit.init == MEAN:
             origin = space if space in self.generator.centred else "z"
@@ -328,14 +331,14 @@ class TestTimeModule(pl.LightningModule):
 
     @torch.no_grad()
     def encoded(self) -> Tensor:
-        """Return what the generator's encoder makes of the plain reconstructions of y, ``(B, *latent_shape)``.
+        """Return what the generator's encoder makes of the plain reconstructions of y, in its ``code_space``.
 
         Raises:
             ValueError: where generator or operator do not allow it.
         """
         plain = self.operator.naive(self.y)
         z = None if plain is None else self.generator.encode(VIEWS[self.current.view].undo(plain))
-        if z is None or z.shape != (len(self.y), *self.generator.latent_shape):
+        if z is None or z.shape != (len(self.y), *self.generator.spaces[self.generator.code_space]):
             raise ValueError(f"the generator's encoder gives {None if z is None else tuple(z.shape)}, no latents")
         return z
 

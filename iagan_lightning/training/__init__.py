@@ -1,8 +1,9 @@
-"""Training priors as LightningModules: BEGAN, VAE-GAN; pictures from folders and tar files, exact resume."""
+"""Training priors as LightningModules, BEGAN and VAE-GAN, and their encoders; exact resume."""
 
 from iagan_lightning.training.base import PriorTraining
 from iagan_lightning.training.began import BEGANTraining
+from iagan_lightning.training.encoder import EncoderTraining
 from iagan_lightning.training.pictures import TrainingPictures
 from iagan_lightning.training.vaegan import VAEGANTraining
 
-__all__ = ["BEGANTraining", "PriorTraining", "TrainingPictures", "VAEGANTraining"]
+__all__ = ["BEGANTraining", "EncoderTraining", "PriorTraining", "TrainingPictures", "VAEGANTraining"]

@@ -12,9 +12,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
-from iagan_lightning.generators import BEGAN, Pyramid, WeightsError, save_generator
+from iagan_lightning.generators import Generator, WeightsError, save_generator
 
 LOOK_EVERY = 50  # steps after which a device is asked for values, which makes it wait
 NEVER = 2**62
@@ -25,36 +25,43 @@ class DivergenceError(ValueError):
 
 
 class PriorTraining(pl.LightningModule, ABC):
-    """Train a generator; subclasses say which, and how.
+    """Train a generator, or what belongs to one; subclasses say which, and how.
 
-    A subclass calls ``super().__init__``, writes ``training_step``, which steps the optimisers itself (only the
-    generator's counts as a ``global_step``), and ends it with ``self.update_average()``. Everything that decides about
-    the next step must be in the checkpoint or follow from seed and step, so that a resumed run repeats the
+    A subclass calls ``super().__init__``, writes ``training_step``, which steps the optimisers itself (only that of
+    what is stored counts as a ``global_step``), and ends it with ``self.update_average()``. Everything that decides
+    about the next step must be in the checkpoint or follow from seed and step, so that a resumed run repeats the
     steps of one that was never interrupted.
 
     Args:
         generator: as it begins.
-        average: decay of the exponential moving average of the generator, which is what is stored; 0 stores the
-            generator itself.
+        average: decay of the exponential moving average of what is trained, which is what is stored; 0 stores it
+            as it is.
+        averaged: what is averaged and stored, where that is not the generator; ``network`` then returns it.
     """
 
     method: str
     calming = ""  # what else helps, besides a lower learning rate, when a training diverges
     first_bad: Tensor
+    averaged: Any
 
-    def __init__(self, generator: BEGAN | Pyramid, average: float) -> None:
+    def __init__(self, generator: Generator, average: float, averaged: nn.Module | None = None) -> None:
         super().__init__()
         if not 0 <= average < 1:
             raise ValueError(f"model.average lies in [0, 1); {average} was given")
         self.automatic_optimization = False
         self.seed = 0
         self.generator = generator
-        self.averaged = copy.deepcopy(generator).requires_grad_(False)
+        self.averaged = copy.deepcopy(generator if averaged is None else averaged).requires_grad_(False)
         self.register_buffer("first_bad", torch.tensor(NEVER), persistent=False)  # step with a loss that is not finite
 
     def setup(self, stage: str) -> None:
         """Bring all weights into the layout in which convolutions are fastest, before the optimisers see them."""
         self.to(memory_format=torch.channels_last)
+
+    @property
+    def network(self) -> nn.Module:
+        """What is trained, averaged and stored."""
+        return self.generator
 
     @abstractmethod
     def training_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
@@ -79,9 +86,9 @@ class PriorTraining(pl.LightningModule, ABC):
         return self.share(lambda count: self.generator.sample_latent(count, seed), n)
 
     def update_average(self) -> None:
-        """Move the averaged generator towards the present one, faster in the first steps."""
+        """Move the average towards what is trained, faster in the first steps."""
         decay = min(float(self.hparams["average"]), (1 + self.global_step) / (10 + self.global_step))
-        for kept, new in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
+        for kept, new in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
             kept.detach().lerp_(new.detach(), 1 - decay)
 
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
@@ -129,9 +136,16 @@ class PriorTraining(pl.LightningModule, ABC):
         return None
 
     @torch.no_grad()
-    def prior(self) -> BEGAN | Pyramid:
+    def prior(self) -> Generator:
         """Return the generator to store, on the CPU."""
-        return copy.deepcopy(self.averaged).cpu().eval()
+        generator: Generator = copy.deepcopy(self.averaged).cpu().eval()
+        return generator
+
+    @torch.no_grad()
+    def samples(self) -> Tensor | None:
+        """Return pictures that show how the training goes, ``(32, C, H, W)``; None where nothing is to be seen."""
+        prior = self.prior()
+        return prior(prior.sample_latent(32, seed=0))
 
     def save(self, path: str | Path, data: str, half: bool = True) -> None:
         """Write the prior with everything that ``load_generator`` and a reader need in the header.
@@ -139,14 +153,17 @@ class PriorTraining(pl.LightningModule, ABC):
         Raises:
             DivergenceError: for weights that are not finite, or too large for half precision; nothing is written.
         """
+        try:
+            save_generator(self.prior(), path, training=self.note(data), half=half)
+        except WeightsError as error:
+            raise self.diverged(str(error)) from error
+
+    def note(self, data: str) -> dict[str, Any]:
+        """Return what a header says of the training."""
         settings = {key: value for key, value in self.hparams.items() if not key.startswith("_")}
         if settings.get("start"):  # a prior travels: no folders of the machine that made it
             settings["start"] = "/".join(Path(settings["start"]).parts[-2:])
-        note = {"method": self.method, "data": data, "steps": self.global_step, "settings": settings}
-        try:
-            save_generator(self.prior(), path, training=note, half=half)
-        except WeightsError as error:
-            raise self.diverged(str(error)) from error
+        return {"method": self.method, "data": data, "steps": self.global_step, "settings": settings}
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

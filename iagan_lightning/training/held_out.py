@@ -42,7 +42,8 @@ class HeldOut(Callback):
 
     What is measured are PSNR and LPIPS (SqueezeNet) of the pictures that the generator makes of an encoder's codes, in
     trainings that have such an encoder, and of what plain CSGM finds of the first four with the identity as A. The
-    prior is the one that would be written at this step, in half precision.
+    prior is the one that would be written at this step, in half precision. Where it is an encoder that is trained, it
+    is shown the pictures made smaller by 4 and with noise, and nothing is searched, as the generator does not change.
 
     Args:
         out: folder of the training.
@@ -64,8 +65,8 @@ class HeldOut(Callback):
 
     @property
     def best(self) -> dict[str, float] | None:
-        """The measurement by which the best prior was kept; None before the first."""
-        return max(self.curve, key=lambda row: row["csgm_psnr"], default=None)
+        """The measurement by which the best prior was kept; None before the first, and where none is."""
+        return max((row for row in self.curve if "csgm_psnr" in row), key=lambda row: row["csgm_psnr"], default=None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
@@ -112,9 +113,12 @@ class HeldOut(Callback):
         if trainer.is_global_zero:
             candidate = self.out / f".{BEST}.{os.getpid()}.part"
             try:
-                module.save(candidate, self.note)
+                prior = None
+                if module.network is module.generator:
+                    module.save(candidate, self.note)
+                    prior = load_generator(candidate)
                 with isolate_rng():
-                    images, metrics = measure(load_generator(candidate), module, self.pictures)
+                    images, metrics = measure(prior, module, self.pictures)
                 if signals.asked() is None:  # otherwise the search was cut short
                     self.curve.append({"step": trainer.global_step, "core_hours": spent / 3600, **metrics})
                     if self.best is self.curve[-1]:
@@ -144,18 +148,20 @@ class HeldOut(Callback):
             board.add_image("held_out", np.asarray(sheet), step, dataformats="HWC")
 
 
-def measure(prior: Generator, module: PriorTraining, pictures: Tensor) -> tuple[list[Tensor], dict[str, float]]:
+def measure(prior: Generator | None, module: PriorTraining, pictures: Tensor) -> tuple[list[Tensor], dict[str, float]]:
     """Return pictures beside what is made of them, four of each, and the means of PSNR [dB] and LPIPS.
 
     Args:
-        prior: as it is stored.
+        prior: as it is stored; None where it does not change.
         module: the training, for its encoder.
         pictures: ``(n, 3, size, size)``, uint8.
     """
     truth = pictures.float() / 127.5 - 1
-    made = {"code": module.decoded(truth), "csgm": csgm(prior, truth[:SEARCHED], module.device)}
+    made = {"code": module.decoded(truth)}
+    if prior is not None:
+        made["csgm"] = csgm(prior, truth[:SEARCHED], module.device)
     images, metrics = [truth[:SEARCHED]], {}
-    A = Identity(prior.image_shape)
+    A = Identity(truth.shape[1:])
     backbone: Backbone = "squeeze" if min(truth.shape[-2:]) >= SMALLEST else "none"
     for name, x in made.items():
         if x is not None:

@@ -21,10 +21,10 @@ from iagan_lightning.checks import check_choice
 from iagan_lightning.generators import BEGAN, Pyramid
 from iagan_lightning.generators.began import blocks_of
 from iagan_lightning.generators.codes import root_of_covariance, take_standard_normal
-from iagan_lightning.results.lpips import lpips_network
 from iagan_lightning.safety import check_archive
 from iagan_lightning.training.base import PriorTraining, mean_over_processes
 from iagan_lightning.training.record import some
+from iagan_lightning.training.similarity import similarity_of
 
 Architecture = Literal["began", "pyramid"]
 
@@ -194,14 +194,7 @@ class VAEGANTraining(PriorTraining):
         """Load the network whose features are compared, where a term of the loss compares them."""
         if not (self.hparams["perceptual"] or self.hparams["adversarial"]):
             return
-        try:
-            network = lpips_network("squeeze")
-        except Exception as error:
-            raise ValueError(
-                "VAEGANTraining compares pictures with LPIPS, whose SqueezeNet weights cannot be loaded "
-                f"({type(error).__name__}: {error}): put them into $TORCH_HOME/hub/checkpoints, or train without: "
-                "--model.perceptual 0 --model.adversarial 0"
-            ) from error
+        network = similarity_of(self, "--model.perceptual 0 --model.adversarial 0")
         self._similarity = [network.to(self.device)]
 
     def features(self, x: Tensor) -> list[Tensor]:
@@ -289,7 +282,9 @@ class VAEGANTraining(PriorTraining):
     @torch.no_grad()
     def prior(self) -> BEGAN | Pyramid:
         """Return the averaged generator for standard normal z: the layers that z enters get ``code_mean + root z``."""
-        return take_standard_normal(super().prior(), self.code_mean, self.code_square)
+        averaged = super().prior()
+        assert isinstance(averaged, BEGAN | Pyramid)
+        return take_standard_normal(averaged, self.code_mean, self.code_square)
 
     def _varied(self, x: Tensor) -> Tensor:
         """Return pictures in [-1, 1], all moved by up to two pixels, each in its own light."""
