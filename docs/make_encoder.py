@@ -1,14 +1,14 @@
 """Train a bundled encoder from pairs of pictures and latents, where it would take long to ask the generator itself.
 
-    python docs/make_encoder.py ffhq --store pairs.pt --samples 8000
+    python docs/make_encoder.py ffhq128 --store pairs.pt
     python docs/make_encoder.py faces128 --pictures TRAINING_FACES.tar --training faces128/last.ckpt --minutes 6
 
 ``iagan train-prior --model EncoderTraining`` trains one through its generator, and made those of 64 pixels. Here errors
 of latents are weighed as they show in pixels.
 
-- ``ffhq``, for the priors of that name at all sizes: pictures of ffhq128 itself, at 64 pixels, and their whitened w, up
-  to their full length and down to .3 of it. They are kept in --store, to go on after an interruption. How much a
-  direction of w shows is told by a linear map from w to pictures of 32 x 32 pixels.
+- ``ffhq128``: pictures of the network itself, at 64 pixels, and their whitened w, of .3 to 1 of their length. They are
+  kept in --store, to go on after an interruption. How much a direction of w shows is told by a linear map from w to
+  pictures of 32 x 32 pixels.
 - ``faces128``: pictures of a folder or tar file, and what the encoder of the prior's own training, which sees them
   whole, makes of them; of a few the prior's own. There it is the mean of J^T J, J the derivative of the prior.
 
@@ -35,7 +35,7 @@ from iagan_lightning.training.encoder import begin_linear
 from iagan_lightning.training.picture_set import PictureSet
 
 TAUGHT, OWN, LEFT_OUT = 32, 640, 200  # pictures: of a step; the prior's own; judged on
-SEED, AT_ONCE = 1_000_000, 4  # of the first pictures of ffhq, and how many are made at once
+SEED, AT_ONCE = 1_000_000, 4  # of the first pictures of ffhq128, and how many are made at once
 SMALL = 32  # pixels by which directions of w are weighed
 
 Pair = tuple[Tensor, Tensor]  # pictures and their latents
@@ -45,18 +45,17 @@ Draw = Callable[[], Pair]
 def main() -> None:
     """Train, judge and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=["ffhq", "faces128"])
-    parser.add_argument("--store", type=Path, help="of ffhq: file of its pictures and their w")
-    parser.add_argument("--samples", type=int, default=8000, help="of ffhq: how many")
+    parser.add_argument("name", choices=["ffhq128", "faces128"])
+    parser.add_argument("--store", type=Path, help="of ffhq128: file of its pictures and their w")
+    parser.add_argument("--samples", type=int, default=14_400, help="of ffhq128: how many")
     parser.add_argument("--pictures", help="of faces128: folder or tar file")
     parser.add_argument("--training", help="of faces128: last.ckpt of its training")
     parser.add_argument("--minutes", type=float, default=10)
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    prior = "ffhq128" if given.name == "ffhq" else given.name
-    G = load_generator(prior).requires_grad_(False)
-    if given.name == "ffhq":
+    G = load_generator(given.name).requires_grad_(False)
+    if given.name == "ffhq128":
         pairs = own_pairs(G, given.store, given.samples)
         draw, metric, judged, decay = styled(*pairs)
     else:
@@ -67,8 +66,8 @@ def main() -> None:
     network = fit(network, draw, metric, given.minutes, decay)
     print(f"all of it: {judge(network, metric, judged)}")
     about = {"processor minutes": given.minutes, "pairs": given.name}
-    space = "w" if given.name == "ffhq" else "z"
-    path = save_encoder(Encoder(network, space=space), G, fetch_prior(prior), about)
+    space = "w" if given.name == "ffhq128" else "z"
+    path = save_encoder(Encoder(network, space=space), G, fetch_prior(given.name), about)
     print(path.replace(BUNDLED / "encoders" / f"{given.name}.safetensors"))
 
 

@@ -23,6 +23,7 @@ from iagan_lightning.generators import (
     save_encoder,
     save_generator,
 )
+from iagan_lightning.generators.mobile_stylegan_reduced import average, reduce
 from iagan_lightning.methods.fit import ENCODER
 from iagan_lightning.methods.seeds import derived_seed
 from iagan_lightning.operators import (
@@ -323,6 +324,17 @@ def test_what_is_measured_of_weights_is_no_part_of_them(styled, tmp_path):
     styled.whitening.root.mul_(1 + 1e-6)
     save_generator(styled, tmp_path / "style.safetensors")
     assert load_generator(tmp_path / "style.safetensors").encoder is not None
+
+
+def test_the_same_weights_at_another_size_have_another(tmp_path):
+    """What pays at few pixels need not do so at many (ffhq128 is ffhq256, averaged)."""
+    path = tmp_path / "style.safetensors"
+    small = reduce(MobileStyleGAN(channels=(8, 8, 8), latent=6, mapping=2), 16)
+    save_generator(small, path)
+    save_encoder(Encoder(EncoderNetwork(latent=6, widths=(4, 8, 8), last=2), space="w"), small, path)
+    assert load_generator(path).encoder is not None
+    save_generator(average(small, 8), path)
+    assert load_generator(path).encoder is None
 
 
 def test_a_checkpoint_knows_where_its_encoder_leads(styled, y, tmp_path):

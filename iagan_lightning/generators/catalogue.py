@@ -43,7 +43,6 @@ class Prior:
             blocks of pixels where that prior was made with one.
         address: where the file was published, if on no package index.
         classes: how many classes its images are of; whoever loads it says which, as ``label``.
-        encoder: name of a bundled encoder that several priors share; others are known by the weights they belong to.
     """
 
     name: str
@@ -58,7 +57,6 @@ class Prior:
     whole: str = ""
     address: str = ""
     classes: int = 0
-    encoder: str = ""
 
     @property
     def fetched(self) -> bool:
@@ -116,16 +114,7 @@ CATALOGUE = {
         Prior("faces64", 64, "tight", _CELEBA, "bundled", 6_632_998),
         Prior("faces128", 128, "tight", _CELEBA, "bundled", 6_757_190),
         *(
-            Prior(
-                f"ffhq{pixels}",
-                pixels,
-                "ffhq",
-                "as ffhq1024",
-                f"{whole}, reduced here",
-                40_440_000,
-                whole=whole,
-                encoder="ffhq",
-            )
+            Prior(f"ffhq{pixels}", pixels, "ffhq", "as ffhq1024", f"{whole}, reduced here", 40_440_000, whole=whole)
             for pixels, whole in ((128, "ffhq256"), (256, "ffhq1024"), (512, "ffhq1024"))
         ),
         Prior(
@@ -138,7 +127,6 @@ CATALOGUE = {
             "random_face-2021.7.21.1-py3-none-any.whl",
             "e5d10e2be7df63f06123855ec591ca35dcb1d059eba47ddcb175d7d26b4019b5",
             "random-face==2021.7.21.1",
-            encoder="ffhq",
         ),
         # NVIDIA publishes no hashes; this one is what many who fetched the file have written down.
         _published(

@@ -161,17 +161,6 @@ class Encoder:
         return cls(network, space=stored.get("space", "z"))
 
 
-def bundled_encoder(name: str) -> Encoder:
-    """Return the encoder of priors whose weights are known by their source, and not by a hash of their own.
-
-    Example:
-        >>> bundled_encoder("ffhq").space
-        'w'
-    """
-    path = BUNDLED / FOLDER / f"{name}.safetensors"
-    return Encoder(path=path, space=_header(path)["space"])
-
-
 def encoder_of(path: Path, generator: Generator) -> Encoder | None:
     """Return the encoder of a generator's weights; None where there is none.
 
@@ -193,7 +182,8 @@ def _if_of(path: Path, generator: Generator) -> Encoder | None:
     try:
         header = _header(path)
         space = header.get("space", "z")
-        fits = (header["arguments"]["latent"],) == generator.spaces[space]
+        size = header.get("image_shape", list(generator.image_shape))  # weights of one size may serve for another
+        fits = (header["arguments"]["latent"],) == generator.spaces[space] and size == list(generator.image_shape)
         if fits and header["generator"] == _hash(generator):
             return Encoder(path=path, space=space)
     except (SafetensorError, OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
@@ -239,6 +229,7 @@ def save_encoder(
         "arguments": stored["arguments"],
         "space": stored["space"],
         "generator": _hash(generator),
+        "image_shape": list(generator.image_shape),
         "training": dict(training or {}),
     }
     tensors = {name: value.half().contiguous() for name, value in stored["tensors"].items()}

@@ -40,7 +40,7 @@ from iagan_lightning.generators.calibration_files import calibration_beside
 from iagan_lightning.generators.catalogue import BUNDLED, CATALOGUE, Prior, bundled_priors, cache_folder, fetch_source
 from iagan_lightning.generators.checkpoints import Found, find_network, largest_mapping
 from iagan_lightning.generators.codes import take_standard_normal
-from iagan_lightning.generators.encoder import bundled_encoder, encoder_of
+from iagan_lightning.generators.encoder import encoder_of
 from iagan_lightning.generators.mobile_stylegan import MobileStyleGAN
 from iagan_lightning.generators.mobile_stylegan_ir import holds_mobile_stylegan, read_mobile_stylegan
 from iagan_lightning.generators.mobile_stylegan_reduced import ReducedMobileStyleGAN, average, reduce
@@ -125,8 +125,6 @@ def _named(source: str | os.PathLike[str], settings: Mapping[str, Any], classes:
         generator = _cached(prior) or _fetch(prior)
         bundled = calibration_beside(BUNDLED / f"{prior.name}.safetensors", generator)
         generator.calibration = bundled if bundled != Calibration() else generator.calibration
-        if prior.encoder and generator.encoder is None:
-            generator.encoder = bundled_encoder(prior.encoder)
         generator.adjust(**settings)
         return generator
     if classes and prior is None and not os.path.exists(source) and names_module(str(source)):
