@@ -285,7 +285,7 @@ def test_an_encoder_may_lead_to_w(styled, y, tmp_path):
     assert (styled.code_space, tuple(code.shape)) == ("w", (2, 6))
     module = IAGAN(styled)
     module.begin(y, A, seeds=[0, 1])
-    assert (module.fits[0].init, module.fits[0].settings.steps) == (ENCODER, 10)
+    assert (module.fits[0].init, module.fits[0].settings.steps) == (ENCODER, 15)
     assert torch.equal(module.z, code)
     result = reconstruct(y, A, IAGAN(styled, latent=Stage(steps=1), joint=Stage(steps=1)))
     with torch.no_grad():

@@ -72,7 +72,7 @@ def page_of(command: str, words: Sequence[str]) -> str | None:
         "run": [*own["run"], SEED, CONFIG],
         "machine: Lightning's Trainer": MACHINE[:4],
     }
-    summary = "Train a generator on your own pictures; the same command goes on where it stopped."
+    summary = "Train a generator, or its encoder, on your own pictures; the same command goes on where it stopped."
     return _page(command, summary, groups, ALL)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from iagan_lightning.generators import finer_weights, full_resolution_weights
 from iagan_lightning.methods.csgm import CSGM
-from iagan_lightning.methods.fit import ENCODER, MEAN, Fit, Init, everything, nothing
+from iagan_lightning.methods.fit import ENCODER, Fit, Init, everything, nothing
 from iagan_lightning.methods.presets import BEFORE_WEIGHTS, Kind, Preset, searched_space
 from iagan_lightning.methods.settings import Frozen, Stage, stage_of
 from iagan_lightning.methods.test_time_module import GeneratorLike
@@ -89,9 +89,9 @@ class IAGAN(CSGM):
         init = latent.init
         if self.space == self.generator.code_space and self.init in (None, ENCODER) and self.can_encode:
             init = ENCODER
-        elif (self.space, init) != ("w", MEAN):
+        if (self.space, init) not in BEFORE_WEIGHTS:
             return latent
-        steps = self.given["latent"].steps or BEFORE_WEIGHTS[init]
+        steps = self.given["latent"].steps or BEFORE_WEIGHTS[self.space, init]
         return replace(latent, init=init, settings=replace(latent.settings, steps=steps))
 
     def joint_fits(self, init: str, space: str = "z") -> list[Fit]:

@@ -54,9 +54,9 @@ FAST_NOISY: dict[Kind, Stage] = {
 # smaller picture it says more, and these few evaluations leave far too much of it unexplained.
 LARGE = 1024
 FAST_LARGE = Stage("lbfgs", 60, history=10, decrease=15.0)
-# Evaluations of the latent after which the weights may as well adapt too, by where its search begins. Found with
-# benchmarks/starts.py and style_preset.py; with CSGM, whose result it is, the search goes on.
-BEFORE_WEIGHTS = {ENCODER: 10, MEAN: 25}
+# Evaluations of the latent after which the weights may as well adapt too, by the space that is searched and where the
+# search begins. Found with benchmarks/starts.py and style_preset.py; with CSGM, whose result it is, the search goes on.
+BEFORE_WEIGHTS = {("z", ENCODER): 10, ("w", ENCODER): 15, ("w", MEAN): 25}
 STYLE: tuple[Schedule, ...] = ("style", "style-equalised")
 # Style generators: what differs from the above. Found with benchmarks/style_preset.py.
 FAST_STYLE: dict[Kind, Stage] = {
