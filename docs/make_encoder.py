@@ -3,8 +3,8 @@
     python docs/make_encoder.py ffhq128 --store pairs.pt
     python docs/make_encoder.py faces128 --pictures TRAINING_FACES.tar --training faces128/last.ckpt --minutes 6
 
-``iagan train-prior --model EncoderTraining`` trains one through its generator, and made those of 64 pixels. Here errors
-of latents are weighed as they show in pixels.
+``iagan train-prior --model EncoderTraining`` trains one through its generator; an earlier form of it made those of
+64 pixels. Here errors of latents are weighed as they show in pixels.
 
 - ``ffhq128``: pictures of the network itself, at 64 pixels, and their whitened w, of .3 to 1 of their length. They are
   kept in --store, to go on after an interruption. How much a direction of w shows is told by a linear map from w to
@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from iagan_lightning.generators import Encoder, EncoderNetwork, Generator, fetch_prior, load_generator, save_encoder
+from iagan_lightning.generators import Encoder, EncoderNetwork, Generator, load_generator, save_encoder
 from iagan_lightning.generators.catalogue import BUNDLED
 from iagan_lightning.generators.codes import root_of_covariance
 from iagan_lightning.training import VAEGANTraining
@@ -67,8 +67,7 @@ def main() -> None:
     print(f"all of it: {judge(network, metric, judged)}")
     about = {"processor minutes": given.minutes, "pairs": given.name}
     space = "w" if given.name == "ffhq128" else "z"
-    path = save_encoder(Encoder(network, space=space), G, fetch_prior(given.name), about)
-    print(path.replace(BUNDLED / "encoders" / f"{given.name}.safetensors"))
+    print(save_encoder(Encoder(network, space=space), G, BUNDLED / f"{given.name}.safetensors", about))
 
 
 def own_pairs(G: Generator, store: Path, count: int) -> Pair:

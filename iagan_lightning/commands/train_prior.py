@@ -282,7 +282,7 @@ def _train(
     if trainer.is_global_zero:
         done = f"{trainer.global_step} of {steps} steps are done and kept in {out / LAST}"
         signals.release(done, f"the same command with --out {out}")
-        if model.network is model.generator:
+        if model.trains_generator:
             print(f"prior after {trainer.global_step} steps: {out / PRIOR}\nsamples: {out / SAMPLES}")
         else:
             print(f"prior with its encoder after {trainer.global_step} steps: {out / PRIOR}")

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from iagan_lightning.generators.base import Generator, WeightsError, are_sizes, as_numbers, digest_of
@@ -241,10 +241,7 @@ def save_encoder(
 def _read(path: Path) -> EncoderNetwork:
     """Return the network that a file holds."""
     try:
-        with safe_open(path, framework="pt") as stored:
-            header = json.loads((stored.metadata() or {})[HEADER])
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        return Encoder.restored({"arguments": header["arguments"], "tensors": tensors}).network
+        return Encoder.restored({"arguments": _header(path)["arguments"], "tensors": load_file(path)}).network
     except (SafetensorError, OSError, KeyError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(printable(str(error)[:300]).split())
         raise WeightsError(f"{path} is damaged or holds no encoder: {reason}") from error

@@ -63,6 +63,11 @@ class PriorTraining(pl.LightningModule, ABC):
         """What is trained, averaged and stored."""
         return self.generator
 
+    @property
+    def trains_generator(self) -> bool:
+        """Whether the generator changes, so that its pictures have news to tell."""
+        return self.network is self.generator
+
     @abstractmethod
     def training_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
         """Make one step of all networks and return what is logged."""
@@ -84,6 +89,15 @@ class PriorTraining(pl.LightningModule, ABC):
         """Return this step's latents."""
         seed = self.draw("z").initial_seed()
         return self.share(lambda count: self.generator.sample_latent(count, seed), n)
+
+    def cool(self, *optimizers: Any) -> float:
+        """Give optimisers this step's learning rate, which falls to 0 over the last steps, and return it."""
+        left: int = self.trainer.max_steps - self.global_step
+        rate: float = self.hparams["lr"] * min(1.0, left / self.hparams["cooldown"])
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        return rate
 
     def update_average(self) -> None:
         """Move the average towards what is trained, faster in the first steps."""
@@ -144,6 +158,8 @@ class PriorTraining(pl.LightningModule, ABC):
     @torch.no_grad()
     def samples(self) -> Tensor | None:
         """Return pictures that show how the training goes, ``(32, C, H, W)``; None where nothing is to be seen."""
+        if not self.trains_generator:
+            return None
         prior = self.prior()
         return prior(prior.sample_latent(32, seed=0))
 
@@ -164,6 +180,23 @@ class PriorTraining(pl.LightningModule, ABC):
         if settings.get("start"):  # a prior travels: no folders of the machine that made it
             settings["start"] = "/".join(Path(settings["start"]).parts[-2:])
         return {"method": self.method, "data": data, "steps": self.global_step, "settings": settings}
+
+
+def check_settings(lr: float, cooldown: int = 1, **weights: float) -> None:
+    """Raise ValueError for a learning rate, a cooldown or weights of terms that are not allowed.
+
+    Example:
+        >>> check_settings(1e-3, cooldown=0)
+        Traceback (most recent call last):
+        ValueError: model.cooldown is at least 1 step; 0 was given
+    """
+    if not lr > 0:
+        raise ValueError(f"model.lr is above 0; {lr} was given")
+    for name, value in weights.items():
+        if not value >= 0:
+            raise ValueError(f"model.{name} is at least 0; {value} was given")
+    if cooldown < 1:
+        raise ValueError(f"model.cooldown is at least 1 step; {cooldown} was given")
 
 
 def mean_over_processes(value: Tensor) -> Tensor:

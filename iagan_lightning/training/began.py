@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from iagan_lightning.generators import BEGAN
 from iagan_lightning.generators.began import blocks_of
-from iagan_lightning.training.base import PriorTraining, mean_over_processes
+from iagan_lightning.training.base import PriorTraining, check_settings, mean_over_processes
 
 
 class Encoder(nn.Module):
@@ -84,8 +84,7 @@ class BEGANTraining(PriorTraining):
         super().__init__(BEGAN(resolution, channels, latent, skip), average)
         if not 0 < gamma <= 1:
             raise ValueError(f"model.gamma lies in (0, 1]; {gamma} was given")
-        if not lr > 0:
-            raise ValueError(f"model.lr is above 0; {lr} was given")
+        check_settings(lr)
         self.save_hyperparameters(logger=False)
         self.encoder = Encoder(resolution, channels, latent)
         self.decoder = BEGAN(resolution, channels, latent, skip)

@@ -28,7 +28,7 @@ from iagan_lightning.generators.encoder import COARSE
 from iagan_lightning.generators.files import ARCHITECTURES
 from iagan_lightning.methods.presets import searched_space
 from iagan_lightning.methods.test_time_module import GeneratorLike
-from iagan_lightning.training.base import PriorTraining
+from iagan_lightning.training.base import PriorTraining, check_settings
 from iagan_lightning.training.degraded import degraded, enlarged
 from iagan_lightning.training.similarity import similarity_of
 
@@ -91,13 +91,7 @@ class EncoderTraining(PriorTraining):
         _check(G, self.space)
         network = EncoderNetwork(G.spaces[self.space][0], widths, last)
         super().__init__(G.requires_grad_(False), average, network)
-        if not lr > 0:
-            raise ValueError(f"model.lr is above 0; {lr} was given")
-        for name, value in {"perceptual": perceptual, "length": length, "samples": samples}.items():
-            if not value >= 0:
-                raise ValueError(f"model.{name} is at least 0; {value} was given")
-        if cooldown < 1:
-            raise ValueError(f"model.cooldown is at least 1 step; {cooldown} was given")
+        check_settings(lr, cooldown, perceptual=perceptual, length=length, samples=samples)
         self.save_hyperparameters(ignore=["generator"], logger=False)
         self.hparams["generator"] = fingerprint(G)  # wherever its file lies: another one is another training
         self.encoder = network
@@ -128,9 +122,7 @@ class EncoderTraining(PriorTraining):
         """Make one step of the encoder."""
         settings, optimizer = self.hparams, self.optimizers()
         assert not isinstance(optimizer, list)
-        rate = settings["lr"] * min(1.0, (self.trainer.max_steps - self.global_step) / settings["cooldown"])
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        rate = self.cool(optimizer)
         x = batch.to(self.first_bad.device, torch.float32) / 127.5 - 1
         z = self.encoder(self.plain(x))
         made = self._picture(z)
@@ -169,12 +161,13 @@ class EncoderTraining(PriorTraining):
         z = self.averaged(plain.to(like))
         return torch.cat([self._picture(part).float().cpu() for part in z.split(PART)])
 
-    def samples(self) -> None:
-        """Return nothing: the generator stays as it is."""
+    def prior(self) -> Generator:
+        """Return the generator, which stays as it is."""
+        return self.generator
 
     def save(self, path: str | Path, data: str, half: bool = True) -> None:
         """Write the generator, as it is, unless that is there already, and its encoder in the folder beside it."""
-        G, path = self.generator, Path(path)
+        G, path = self.prior(), Path(path)
         if not path.exists():
             save_generator(G, path)
         save_encoder(Encoder(copy.deepcopy(self.averaged).cpu(), space=self.space), G, path, self.note(data))

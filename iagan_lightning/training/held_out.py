@@ -114,7 +114,7 @@ class HeldOut(Callback):
             candidate = self.out / f".{BEST}.{os.getpid()}.part"
             try:
                 prior = None
-                if module.network is module.generator:
+                if module.trains_generator:
                     module.save(candidate, self.note)
                     prior = load_generator(candidate)
                 with isolate_rng():

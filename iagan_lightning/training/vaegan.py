@@ -22,7 +22,7 @@ from iagan_lightning.generators import BEGAN, Pyramid
 from iagan_lightning.generators.began import blocks_of
 from iagan_lightning.generators.codes import root_of_covariance, take_standard_normal
 from iagan_lightning.safety import check_archive
-from iagan_lightning.training.base import PriorTraining, mean_over_processes
+from iagan_lightning.training.base import PriorTraining, check_settings, mean_over_processes
 from iagan_lightning.training.record import some
 from iagan_lightning.training.similarity import similarity_of
 
@@ -163,14 +163,9 @@ class VAEGANTraining(PriorTraining):
             narrowing(resolution, channels, latent) if pyramid else BEGAN(resolution, channels, latent, skip, "normal"),
             average,
         )
-        if not lr > 0:
-            raise ValueError(f"model.lr is above 0; {lr} was given")
-        weights = {"perceptual": perceptual, "adversarial": adversarial, "beta": beta, "random": random, "clip": clip}
-        for name, value in weights.items():
-            if not value >= 0:
-                raise ValueError(f"model.{name} is at least 0; {value} was given")
-        if cooldown < 1:
-            raise ValueError(f"model.cooldown is at least 1 step; {cooldown} was given")
+        check_settings(
+            lr, cooldown, perceptual=perceptual, adversarial=adversarial, beta=beta, random=random, clip=clip
+        )
         self.save_hyperparameters(logger=False)
         for layer in self.generator.modules():
             if isinstance(layer, nn.Conv2d):  # PyTorch's own start shrinks the signal from layer to layer
@@ -216,10 +211,7 @@ class VAEGANTraining(PriorTraining):
         settings = self.hparams
         optimizers: Any = self.optimizers()
         optimizer_g, optimizer_d = optimizers
-        rate = settings["lr"] * min(1.0, (self.trainer.max_steps - self.global_step) / settings["cooldown"])
-        for optimizer in (optimizer_g, optimizer_d):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+        rate = self.cool(optimizer_g, optimizer_d)
         x = batch.to(self.code_mean) / 127.5 - 1
         if settings["augment"]:
             x = self._varied(x)
