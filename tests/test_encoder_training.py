@@ -191,9 +191,7 @@ def test_two_processes_are_one_with_twice_the_batch(prior, folder, tmp_path):
 
 
 def drawn(x, seed):
-    draw = torch.Generator().manual_seed(seed)
-    noise = torch.randn(x.shape, generator=draw)
-    return degraded(x, draw, noise, torch.rand(len(x), 1, *x.shape[2:], generator=draw))
+    return degraded(x, torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -15,9 +15,15 @@ WIDTHS = (5, 9, 13)  # of boxes that blur
 RATIOS = (0.122, 0.3, 0.61)  # random projections per pixel
 
 Choice = TypeVar("Choice", int, float)
+Share = Callable[[Callable[[int], Tensor], int], Tensor]
 
 
-def degraded(x: Tensor, draw: torch.Generator, noise: Tensor, chance: Tensor) -> Tensor:
+def alone(draws: Callable[[int], Tensor], n: int) -> Tensor:
+    """Return what is drawn for n pictures, which one process has for itself."""
+    return draws(n)
+
+
+def degraded(x: Tensor, draw: torch.Generator, share: Share = alone) -> Tensor:
     """Return what a plain reconstruction of pictures looks like, for a kind of measurements drawn at random.
 
     Of eight kinds, for all pictures the same: whole; some of the pixels; noise alone; blurred by a box; random
@@ -25,15 +31,15 @@ def degraded(x: Tensor, draw: torch.Generator, noise: Tensor, chance: Tensor) ->
 
     Args:
         x: pictures ``(n, C, H, W)`` in [-1, 1].
-        draw: decides about kind and strength.
-        noise: normal numbers, as x.
-        chance: uniform numbers on [0, 1], ``(n, 1, H, W)``.
+        draw: of all random numbers, on the CPU.
+        share: which part of the numbers that are drawn for all pictures is this process's (``PriorTraining.share``).
 
     Example:
-        >>> x, draw = torch.zeros(2, 3, 16, 16), torch.Generator().manual_seed(0)
-        >>> degraded(x, draw, torch.randn(x.shape, generator=draw), torch.rand(2, 1, 16, 16, generator=draw)).shape
+        >>> degraded(torch.zeros(2, 3, 16, 16), torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3, 16, 16])
     """
+    noise = share(lambda n: torch.randn(n, *x.shape[1:], generator=draw, dtype=torch.float32), len(x)).to(x)
+    chance = share(lambda n: torch.rand(n, 1, *x.shape[2:], generator=draw, dtype=torch.float32), len(x)).to(x)
     kind, sigma = int(torch.randint(8, (), generator=draw)), _one_of(SIGMAS, draw)
     strength = float(torch.rand((), generator=draw, dtype=torch.float32))
     if kind == 0:

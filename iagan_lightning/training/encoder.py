@@ -141,10 +141,7 @@ class EncoderTraining(PriorTraining):
 
     def plain(self, x: Tensor) -> Tensor:
         """Return what this step's plain reconstructions of pictures look like."""
-        draw = self.draw("plain")
-        noise = self.share(lambda n: torch.randn(n, *x.shape[1:], generator=draw, dtype=torch.float32), len(x))
-        chance = self.share(lambda n: torch.rand(n, 1, *x.shape[2:], generator=draw, dtype=torch.float32), len(x))
-        return degraded(x, draw, noise, chance)
+        return degraded(x, self.draw("plain"), self.share)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam for the encoder."""
@@ -187,9 +184,7 @@ class EncoderTraining(PriorTraining):
         draw = torch.Generator().manual_seed(2)
         for z in latents.split(PART):
             x = self._picture(z).clamp(-1, 1)
-            noise = torch.randn(x.shape, generator=draw, dtype=torch.float32).to(x)
-            chance = torch.rand(len(x), 1, *x.shape[2:], generator=draw, dtype=torch.float32).to(x)
-            yield degraded(x, draw, noise, chance), z
+            yield degraded(x, draw), z
 
 
 @torch.no_grad()
