@@ -78,6 +78,19 @@ def y():
 # The encoder itself ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("value", "words"), [(torch.nan, "not finite"), (7e4, "more than half precision holds")])
+def test_weights_that_half_precision_does_not_hold_are_not_stored(tmp_path, value, words):
+    G, path = BEGAN(resolution=16, channels=4, latent=8).eval(), tmp_path / "own.safetensors"
+    save_generator(G, path)
+    network = EncoderNetwork(latent=8, widths=(4, 8, 8), last=2)
+    with torch.no_grad():
+        name, weight = next(iter(network.named_parameters()))
+        weight.view(-1)[0] = value
+    with pytest.raises(WeightsError, match=rf"{name} .*{words}"):
+        save_encoder(Encoder(network), G, path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
 def test_codes_depend_on_each_picture_alone(encoder):
     x = torch.rand(3, 3, 128, 128) * 2 - 1
     together, alone = encoder(x), torch.cat([encoder(picture[None]) for picture in x])

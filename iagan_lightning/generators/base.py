@@ -18,6 +18,7 @@ LatentDistribution = Literal["uniform", "normal"]
 Framing = Literal["tight", "ffhq"]
 
 
+HALF_ENDS = 65504  # largest float16
 LARGEST = 2**20  # channels or latents: far beyond any network, and its square times 64 is still a number of bytes
 
 
@@ -85,6 +86,30 @@ def as_numbers(value: Tensor, whole: bool = False) -> Tensor:
     if not bool(torch.isfinite(value).all()):
         raise ValueError("holds values that are not finite")
     return value
+
+
+def to_store(state: Mapping[str, Tensor], half: bool = False) -> dict[str, Tensor]:
+    """Return tensors as a file of weights holds them, by name: on the CPU, in half precision where that is asked for.
+
+    Raises:
+        WeightsError: for values that are not finite, or would not be in half precision.
+
+    Example:
+        >>> to_store({"layer": torch.tensor([1e5])}, half=True)
+        Traceback (most recent call last):
+        ...
+        iagan_lightning.generators.base.WeightsError: layer reaches 1e+05, more than half precision holds (65,504)
+    """
+    stored = {}
+    for name, value in state.items():
+        if not bool(torch.isfinite(value).all()):
+            raise WeightsError(f"{name} holds values that are not finite, and is not stored")
+        as_stored = value.half() if half and value.is_floating_point() else value
+        if not bool(torch.isfinite(as_stored).all()):
+            largest = float(value.abs().max())
+            raise WeightsError(f"{name} reaches {largest:.4g}, more than half precision holds ({HALF_ENDS:,})")
+        stored[name] = as_stored.detach().cpu().contiguous()
+    return stored
 
 
 def fingerprint(network: nn.Module) -> str:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from iagan_lightning.generators.base import Generator, WeightsError, are_sizes, as_numbers, digest_of
+from iagan_lightning.generators.base import Generator, WeightsError, are_sizes, as_numbers, digest_of, to_store
 from iagan_lightning.generators.catalogue import BUNDLED
 from iagan_lightning.replacing import replacing
 from iagan_lightning.safety import printable
@@ -212,6 +212,9 @@ def save_encoder(
         path: of the generator's weights, a safetensors file.
         training: what the header says of data and steps.
 
+    Raises:
+        WeightsError: for weights that half precision does not hold.
+
     Example:
         >>> import tempfile
         >>> from iagan_lightning.generators import BEGAN, load_generator, save_generator
@@ -222,9 +225,8 @@ def save_encoder(
         >>> load_generator(path).encode(torch.zeros(1, 3, 16, 16)).shape
         torch.Size([1, 3])
     """
-    beside = Path(path).parent / FOLDER / Path(path).name
-    beside.parent.mkdir(exist_ok=True)
     stored = encoder.stored()
+    tensors = to_store(stored["tensors"], half=True)
     header = {
         "arguments": stored["arguments"],
         "space": stored["space"],
@@ -232,7 +234,8 @@ def save_encoder(
         "image_shape": list(generator.image_shape),
         "training": dict(training or {}),
     }
-    tensors = {name: value.half().contiguous() for name, value in stored["tensors"].items()}
+    beside = Path(path).parent / FOLDER / Path(path).name
+    beside.parent.mkdir(exist_ok=True)
     with replacing(beside) as file:
         file.write(save(tensors, metadata={HEADER: json.dumps(header)}))
     return beside

@@ -33,7 +33,7 @@ from iagan_lightning.generators import (
     stylegan2_rosinality,
     stylegan2_tensorflow,
 )
-from iagan_lightning.generators.base import Framing, Generator, WeightsError, as_numbers, fingerprint
+from iagan_lightning.generators.base import Framing, Generator, WeightsError, as_numbers, fingerprint, to_store
 from iagan_lightning.generators.began import BEGAN
 from iagan_lightning.generators.calibration import Calibration
 from iagan_lightning.generators.calibration_files import calibration_beside
@@ -64,7 +64,6 @@ ARCHITECTURES: dict[str, type[Generator]] = {
 }
 
 HEADER = "iagan_lightning"
-HALF_ENDS = 65504  # largest float16
 TORCH_PICKLE = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how torch.save began before it wrote zip files
 
 
@@ -195,15 +194,7 @@ def save_generator(
         **({"framing": generator.framing} if generator.framing else {}),
         "training": dict(training or {}),
     }
-    state = {key: value.detach().cpu().contiguous() for key, value in generator.state_dict().items()}
-    for key, value in state.items():
-        if not bool(torch.isfinite(value).all()):
-            raise WeightsError(f"{key} holds values that are not finite, and is not stored")
-        if half and value.is_floating_point():
-            state[key] = value.half()
-            if not bool(torch.isfinite(state[key]).all()):
-                largest = float(value.abs().max())
-                raise WeightsError(f"{key} reaches {largest:.4g}, more than half precision holds ({HALF_ENDS:,})")
+    state = to_store(generator.state_dict(), half)
     with replacing(Path(path)) as file:  # not by safetensors, whose files only their owner may read
         file.write(save(state, metadata={HEADER: json.dumps(header)}))
 
