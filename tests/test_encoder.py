@@ -23,6 +23,7 @@ from iagan_lightning.generators import (
     save_encoder,
     save_generator,
 )
+from iagan_lightning.generators.catalogue import BUNDLED
 from iagan_lightning.generators.mobile_stylegan_reduced import average, reduce
 from iagan_lightning.methods.fit import ENCODER
 from iagan_lightning.methods.seeds import derived_seed
@@ -177,6 +178,15 @@ def test_bundled_encoders_know_plain_reconstructions(name, capsys):
         with torch.no_grad():
             errors = [(A(G(z)) - A(x)).square().flatten(1).mean(1) for z in (G.encode(A.naive(y)), middle)]
         assert bool((errors[0] < errors[1] / 2).all()), A
+
+
+@pytest.mark.parametrize("path", sorted((BUNDLED / "encoders").iterdir()), ids=lambda path: path.stem)
+def test_bundled_encoders_can_be_read(path):
+    """Those too whose generators are not bundled."""
+    with torch.no_grad():
+        z = Encoder(path=path)(torch.zeros(2, 3, 64, 64))
+    assert z.shape in {(2, 64), (2, 256), (2, 512)}
+    assert bool(z.isfinite().all())
 
 
 def test_bundled_encoders_belong_to_weights_and_not_to_names(tmp_path):

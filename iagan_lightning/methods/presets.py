@@ -54,6 +54,7 @@ FAST_NOISY: dict[Kind, Stage] = {
 # smaller picture it says more, and these few evaluations leave far too much of it unexplained.
 LARGE = 1024
 FAST_LARGE = Stage("lbfgs", 60, history=10, decrease=15.0)
+FAST_LARGE_NOISY = Stage("lbfgs", 250, history=10)  # to the noise, from which 60 are far
 # Evaluations of the latent after which the weights may as well adapt too, by the space that is searched and where the
 # search begins. Found with benchmarks/starts.py and style_preset.py; with CSGM, whose result it is, the search goes on.
 BEFORE_WEIGHTS = {("z", ENCODER): 10, ("w", ENCODER): 15, ("w", MEAN): 25}
@@ -112,6 +113,9 @@ def resolve(
         0.001
         >>> [resolve("joint", Stage(), "fast", schedule="style", height=n, smaller=True).steps for n in (512, 1024)]
         [250, 60]
+        >>> large = resolve("joint", Stage(), "fast", noise_std=10 / 255, schedule="style", height=1024, smaller=True)
+        >>> large.optimizer, large.steps, large.stop
+        ('lbfgs', 250, 'noise')
         >>> [resolve("joint", Stage(), "fast", schedule="pyramid", smaller=y).decrease for y in (True, False)]
         [20.0, 40.0]
     """
@@ -149,7 +153,7 @@ def _base(
         if schedule in STYLE:
             fast = replace(fast, **stated(FAST_STYLE[kind]))
             if kind == "joint" and height >= LARGE and smaller:
-                fast = replace(fast, **stated(FAST_LARGE))
+                fast = replace(fast, **stated(FAST_LARGE if noise_std == 0 else FAST_LARGE_NOISY))
         if schedule == "pyramid" and kind == "joint" and smaller:
             fast = replace(fast, **stated(FAST_PYRAMID_SMALLER))
         return fast
