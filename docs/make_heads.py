@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from iagan_lightning.generators import Generator, MobileStyleGAN, load_generator
+from iagan_lightning.generators.base import to_store
 from iagan_lightning.generators.catalogue import CATALOGUE
 from iagan_lightning.generators.mobile_stylegan_reduced import reduce
 from iagan_lightning.training.heads import Pair, fit_head, head_of, pairs
@@ -46,7 +47,7 @@ def main() -> None:
         G = reduce(whole, given.pixels).requires_grad_(False)
         fit_head(G, store, given.share)
         judge(G, unseen, "fitted")
-    head = {name: value.half().contiguous() for name, value in head_of(G).items()}
+    head = to_store(head_of(G), half=True)
     path = CATALOGUE[f"ffhq{given.pixels}"].head
     path.parent.mkdir(exist_ok=True)
     save_file(head, path)

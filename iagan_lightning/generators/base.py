@@ -102,13 +102,13 @@ def to_store(state: Mapping[str, Tensor], half: bool = False) -> dict[str, Tenso
     """
     stored = {}
     for name, value in state.items():
+        stored[name] = (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
+        if bool(torch.isfinite(stored[name]).all()):
+            continue
         if not bool(torch.isfinite(value).all()):
             raise WeightsError(f"{name} holds values that are not finite, and is not stored")
-        as_stored = value.half() if half and value.is_floating_point() else value
-        if not bool(torch.isfinite(as_stored).all()):
-            largest = float(value.abs().max())
-            raise WeightsError(f"{name} reaches {largest:.4g}, more than half precision holds ({HALF_ENDS:,})")
-        stored[name] = as_stored.detach().cpu().contiguous()
+        largest = float(value.abs().max())
+        raise WeightsError(f"{name} reaches {largest:.4g}, more than half precision holds ({HALF_ENDS:,})")
     return stored
 
 

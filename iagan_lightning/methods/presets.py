@@ -54,7 +54,7 @@ FAST_NOISY: dict[Kind, Stage] = {
 # smaller picture it says more, and these few evaluations leave far too much of it unexplained.
 LARGE = 1024
 FAST_LARGE = Stage("lbfgs", 60, history=10, decrease=15.0)
-FAST_LARGE_NOISY = Stage("lbfgs", 250, history=10)  # to the noise, from which 60 are far
+FAST_LARGE_NOISY = replace(FAST_LARGE, steps=250)  # to the noise, from which 60 are far
 # Evaluations of the latent after which the weights may as well adapt too, by the space that is searched and where the
 # search begins. Found with benchmarks/starts.py and style_preset.py; with CSGM, whose result it is, the search goes on.
 BEFORE_WEIGHTS = {("z", ENCODER): 10, ("w", ENCODER): 15, ("w", MEAN): 25}
